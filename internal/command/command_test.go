@@ -1,0 +1,173 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRunFailure(t *testing.T) {
+	err := Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "echo on stdout; echo secret-word it broke >&2; exit 7"}, Redact: []string{"secret-word"}})
+	var exit *ExitError
+	if !errors.As(err, &exit) {
+		t.Fatalf("error %v is not an ExitError", err)
+	}
+	if exit.Code != 7 || exit.Output != "on stdout\n*** it broke" {
+		t.Errorf("code %d, output %q", exit.Code, exit.Output)
+	}
+	if text := err.Error(); strings.Contains(text, "secret-word") || !strings.Contains(text, "sh -c") {
+		t.Errorf("text %q", text)
+	}
+}
+
+func TestRunSignal(t *testing.T) {
+	err := Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "kill -9 $$"}})
+	if err == nil || !strings.Contains(err.Error(), "signal: killed") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestOutput(t *testing.T) {
+	out, err := Output(t.Context(), Cmd{
+		Name: "sh", Args: []string{"-c", "cat; pwd; echo $X $LC_ALL"}, Stdin: strings.NewReader("in\n"), Dir: "/", Env: []string{"X=1", "X=2"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("in\n/\n2 C.UTF-8\n", string(out)); diff != "" {
+		t.Error(diff)
+	}
+	_, err = Output(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "echo only here; false"}})
+	if err == nil || !strings.Contains(err.Error(), "only here") {
+		t.Errorf("error %v does not have the output", err)
+	}
+}
+
+func TestBothOutputsKeepOrder(t *testing.T) {
+	var out bytes.Buffer
+	err := Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "for i in 1 2 3; do echo o$i; echo e$i >&2; done"}, Stdout: &out, Stderr: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("o1\ne1\no2\ne2\no3\ne3\n", out.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "echo hello >&3"}, Files: []*os.File{w}}); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	buf := make([]byte, 16)
+	n, err := r.Read(buf)
+	if err != nil || string(buf[:n]) != "hello\n" {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+}
+
+func TestCancelKillsChildren(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	dir := t.TempDir()
+	alive := filepath.Join(dir, "alive")
+	go func() {
+		for {
+			if _, err := os.Stat(alive); err == nil {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		cancel(errors.New("the user asked"))
+	}()
+	start := time.Now()
+	err := Run(ctx, Cmd{Name: "sh", Args: []string{"-c", fmt.Sprintf("sleep 100 & echo $! > %s.tmp; mv %s.tmp %s; wait", alive, alive, alive)}})
+	if err == nil || !strings.Contains(err.Error(), "the user asked") {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v to stop", took)
+	}
+	pid, err := os.ReadFile(alive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := filepath.Join("/proc", strings.TrimSpace(string(pid)), "stat")
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		data, err := os.ReadFile(status)
+		if err != nil || strings.Contains(string(data), ") Z ") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the child still lives: %s", data)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	err := Run(t.Context(), Cmd{Name: "no-such-program-here"})
+	var missing *MissingError
+	if !errors.As(err, &missing) || missing.Program != "no-such-program-here" {
+		t.Errorf("error %v", err)
+	}
+	for _, test := range []struct {
+		osRelease, program, want string
+	}{
+		{"ID=debian\n", "mke2fs", "apt-get install e2fsprogs"},
+		{"NAME=x\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "newuidmap", "apt-get install uidmap"},
+		{"ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "qemu-img", "dnf install qemu-img"},
+		{"ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n", "mkfs.btrfs", "zypper install btrfsprogs"},
+		{"ID=fedora\n", "linux.uml", ""},
+		{"ID=debian\n", "unheard-of", ""},
+	} {
+		file := filepath.Join(t.TempDir(), "os-release")
+		if err := os.WriteFile(file, []byte(test.osRelease), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, installCommand(test.program, osFamily(file))); diff != "" {
+			t.Errorf("%s on %q: %s", test.program, test.osRelease, diff)
+		}
+		text := missingText(test.program, osFamily(file))
+		if !strings.HasPrefix(text, "running "+test.program+": it is not installed") || !strings.HasSuffix(text, test.want) {
+			t.Errorf("text %q", text)
+		}
+	}
+}
+
+func TestTail(t *testing.T) {
+	out := &tail{}
+	for i := range 10000 {
+		fmt.Fprintf(out, "line %d\n", i)
+	}
+	text := out.String()
+	if len(text) > keptOutput || !strings.HasSuffix(text, "\nline 9999") || !strings.HasPrefix(text, "line ") {
+		t.Errorf("%d bytes: %.30q ... %q", len(text), text, text[len(text)-30:])
+	}
+}
+
+func TestLine(t *testing.T) {
+	c := Cmd{Name: "grub-mkimage", Args: []string{"-O", "x86_64-efi", "it's", "", "a b", "pass"}, Redact: []string{"pass", ""}}
+	if diff := cmp.Diff(`grub-mkimage -O x86_64-efi 'it'\''s' '' 'a b' ***`, c.Line()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCanceledBefore(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Run(ctx, Cmd{Name: "true"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
