@@ -155,16 +155,16 @@ type Repository struct {
 	Password   string // never to be logged
 	Components []string
 	// Distribution is the suite of an apt repository; empty for a flat one.
-	Distribution     string
-	SourceType       string // baseurl, metalink, mirrorlist; empty: baseurl
-	Customize        string // script, relative to the description
-	Architectures    []string
-	ImageInclude     bool
-	ImageOnly        bool
-	PackageGPGCheck  Tristate
-	RepoGPGCheck     Tristate
-	UseForBootstrap  bool
-	SigningKeys      []SigningKey
+	Distribution    string
+	SourceType      string // baseurl, metalink, mirrorlist; empty: baseurl
+	Customize       string // script, relative to the description
+	Architectures   []string
+	ImageInclude    bool
+	ImageOnly       bool
+	PackageGPGCheck Tristate
+	RepoGPGCheck    Tristate
+	UseForBootstrap bool
+	SigningKeys     []SigningKey
 }
 
 // SigningKey is a public key that packages of a repository are signed with.
