@@ -78,6 +78,7 @@ type Node struct {
 	Xattrs       []Xattr  // sorted by name, each name once
 	Data         []Extent // where a sparse file holds data, ascending; nil if the whole file is data
 	Content      Content  // nil where DataSize is 0
+	Host         *HostID  // which state of which file of this machine it was read from; nil if it does not come from a directory
 
 	children map[string]*Node // of a directory; nil or empty if it has none
 }

@@ -1,0 +1,60 @@
+package layers
+
+import (
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Blob is the bytes of a layer as they lie in a store, compressed or not. It must allow reads at the same time.
+type Blob interface {
+	io.ReaderAt
+	// Size returns the length in bytes.
+	Size() int64
+}
+
+// Algorithm is how a blob is compressed.
+type Algorithm uint8
+
+const (
+	// None is a plain tar.
+	None Algorithm = iota
+	// Gzip is RFC 1952, one member or several.
+	Gzip
+	// Zstd is RFC 8878, one frame or several.
+	Zstd
+)
+
+// String returns the name as in media types.
+func (a Algorithm) String() string {
+	return [...]string{"none", "gzip", "zstd"}[a]
+}
+
+// Frame is a part of a compressed blob that decompresses on its own: a zstd frame or a gzip member.
+type Frame struct {
+	Offset, Size       int64 // where it lies in the blob, in bytes
+	TarOffset, TarSize int64 // which bytes of the uncompressed tar it holds
+}
+
+// BlobSource reads the uncompressed bytes of one blob. Contents of a layer share it.
+type BlobSource struct {
+	Blob      Blob
+	Algorithm Algorithm
+	Frames    []Frame       // in order and without gaps; nil if parts of the blob can't be decompressed on their own
+	Digest    digest.Digest // of the blob, for errors; "" if not known
+
+	// SpoolDir is where the uncompressed bytes are kept, in a file without a name, when a blob that can only be read from its beginning is
+	// read at random. Empty for os.TempDir.
+	SpoolDir string
+
+	mu    sync.Mutex
+	spool io.ReaderAt
+}
+
+// BlobContent is content that lies in a layer's tar.
+type BlobContent struct {
+	Source *BlobSource
+	Offset int64 // of the first data byte in the uncompressed tar
+	Length int64 // in bytes, equal to [Node.DataSize]
+}
