@@ -1,0 +1,134 @@
+// Package image is the one interface between the commands and the builders of image types: what a builder gets, what
+// it can do and what it leaves behind.
+//
+// A builder turns a finished root tree into the files of one image type. It knows nothing of package managers, registries or
+// containers of the store, and writes nothing but files in [Request.Dir].
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// Request is everything a builder needs. A builder changes none of it.
+type Request struct {
+	// Tree is the finished root tree: packages, users and files are in place, kernels have their initrd. The description's own
+	// directory (/image) may still be in it; builders leave out what [WithoutBuildFiles] leaves out.
+	Tree *layers.Tree
+	// Description is the resolved description; Description.Type is what is to be built.
+	Description *description.Image
+	// BaseName is what every result's name begins with: <name>.<arch>-<version>.
+	BaseName string
+	// Dir is the directory, which exists, in which results are written under their final names. It is a staging directory: nobody
+	// looks at it before the whole build is done.
+	Dir string
+	// Workdir is an existing directory for files that are not results. Empty means a new directory below Dir.
+	Workdir string
+	// Repro gives ids and times.
+	Repro repro.Source
+	// Progress shows long work; nil shows nothing.
+	Progress progress.Reporter
+	// Log gets what a user may want to know afterwards; nil drops it.
+	Log *slog.Logger
+}
+
+// Artifact is one file that a builder left in Request.Dir.
+type Artifact struct {
+	// Key is the name of this kind of result in KIWI's kiwi.result.json, one of the Key constants.
+	Key string
+	// File is the file's name in Request.Dir, without a directory.
+	File string
+	// Compress says that a bundle should compress the file.
+	Compress bool
+	// UseForBundle says that the file belongs in a bundle. What it is false for is an intermediate result.
+	UseForBundle bool
+}
+
+// The keys of results, as in KIWI's kiwi.result.json.
+const (
+	KeyRootArchive     = "root_archive"
+	KeyFilesystemImage = "filesystem_image"
+	KeyDiskImage       = "disk_image"
+	KeyDiskFormatImage = "disk_format_image"
+	KeyMachineSettings = "disk_format_machine_settings"
+	KeyLiveImage       = "live_image"
+	KeyInstallImage    = "installation_image"
+	KeyInstallPXE      = "installation_pxe_archive"
+	KeyContainer       = "container"
+	KeyKISArchive      = "kis_archive"
+	KeyXenHypervisor   = "xen_hypervisor"
+	KeyPackages        = "image_packages"
+	KeyChanges         = "image_changes"
+	KeyVerified        = "image_verified"
+	KeyBundleFormat    = "bundle_format"
+)
+
+// Builder makes one family of image types. A Builder has no state: one value serves any number of requests, also at once.
+type Builder interface {
+	// Check refuses a request that Build can't fulfil, before any work is done: settings that contradict each other, a root tree
+	// without kernel, a program that is missing on this machine. Errors of the root tree are *[TreeError], those of the description
+	// name the place in it.
+	Check(ctx context.Context, r *Request) error
+	// Plan says in a few lines of text what Build would make, with sizes. It writes nothing.
+	Plan(ctx context.Context, r *Request) (string, error)
+	// Build makes the image and returns the files it left in r.Dir, most important first. If it fails, what it left there is
+	// of no use.
+	Build(ctx context.Context, r *Request) ([]Artifact, error)
+}
+
+// TreeError says that the root tree lacks something that the image type needs.
+type TreeError struct {
+	Missing string // what is missing, such as "a kernel (/boot/vmlinuz-*)"
+	Need    string // who needs it, such as "image type oem"
+	Hint    string // the way out, such as "add the package linux-image-amd64 to the description"
+}
+
+// Error implements error.
+func (e *TreeError) Error() string {
+	s := fmt.Sprintf("the root tree has no %s, which %s needs", e.Missing, e.Need)
+	if e.Hint != "" {
+		s += ": " + e.Hint
+	}
+	return s
+}
+
+// Filled checks that the request is whole and returns a copy in which Log and Progress are set: to ones that do nothing if they were nil.
+func (r *Request) Filled() (*Request, error) {
+	switch {
+	case r.Tree == nil:
+		return nil, errors.New("building an image: no root tree given")
+	case r.Description == nil:
+		return nil, errors.New("building an image: no description given")
+	case r.BaseName == "":
+		return nil, errors.New("building an image: no name for the results given")
+	}
+	filled := *r
+	if filled.Log == nil {
+		filled.Log = slog.New(slog.DiscardHandler)
+	}
+	if filled.Progress == nil {
+		filled.Progress = progress.Discard
+	}
+	return &filled, nil
+}
+
+// Scratch makes a new directory for one step's files that are not results. The caller calls remove when done.
+func (r *Request) Scratch(step string) (dir string, remove func(), err error) {
+	parent := r.Workdir
+	if parent == "" {
+		parent = r.Dir
+	}
+	dir, err = os.MkdirTemp(parent, "."+step+"-")
+	if err != nil {
+		return "", nil, fmt.Errorf("making a directory for temporary files: %w", err)
+	}
+	return dir, func() { _ = os.RemoveAll(dir) }, nil
+}
