@@ -1,0 +1,96 @@
+# imgbuild: containers become machines. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED := 0
+PREFIX ?= /usr/local
+BUILD := build
+VERSION ?=
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
+
+# What runs imgbuild, what the demonstration and the tests need besides, and the tools that `make bench` compares with.
+RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux xfsprogs \
+	btrfs-progs squashfs-tools-ng uidmap xz-utils tar
+DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
+TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg dpkg-dev libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
+	squashfs-tools umoci zstd jq util-linux python3
+BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build ./imgbuild, one static binary
+	go build -trimpath -ldflags '$(LDFLAGS)' -o imgbuild ./cmd/imgbuild
+
+.PHONY: install
+install: build ## install imgbuild, its manual pages and shell completion below PREFIX (/usr/local)
+	install -D -m 0755 imgbuild $(DESTDIR)$(PREFIX)/bin/imgbuild
+	./imgbuild reference --output $(DESTDIR)$(PREFIX)/share/man/man1
+	mkdir -p $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	./imgbuild completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/imgbuild
+	./imgbuild completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_imgbuild
+	./imgbuild completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/imgbuild.fish
+
+# Installs those of the given packages that are missing, as root or with sudo.
+define install_packages
+missing=()
+for package in $(1); do
+	dpkg-query -W -f '$${Status}\n' "$$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$$package")
+done
+if [ "$${#missing[@]}" -gt 0 ]; then
+	echo "installing: $${missing[*]}"
+	as_root=(); [ "$$(id -u)" = 0 ] || as_root=(sudo)
+	"$${as_root[@]}" apt-get -q update
+	"$${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$${missing[@]}"
+fi
+endef
+
+.PHONY: deps
+deps: ## install what the tests need and is missing (Debian)
+	@$(call install_packages,$(TEST_PACKAGES))
+
+.PHONY: demo-deps
+demo-deps:
+	@$(call install_packages,$(DEMO_PACKAGES))
+
+.PHONY: bench-deps
+bench-deps:
+	@$(call install_packages,$(BENCH_PACKAGES))
+
+.PHONY: demo
+demo: demo-deps build ## make a Debian container, serve it from a registry, turn it into a disk, boot it
+	examples/container-to-vm/demo.sh
+
+.PHONY: test
+test: deps build $(BUILD)/debian-vm.tar ## install what is missing and run every test, as root also as an ordinary user
+	.ci/test
+
+# A Debian system with kernel and boot loader: what the tests boot.
+$(BUILD)/debian-vm.tar:
+	mkdir -p $(BUILD)
+	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,linux-image-cloud-amd64,initramfs-tools,grub-pc-bin,grub-efi-amd64-bin,grub-common,grub2-common,zstd \
+		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
+	mv $@.tmp $@
+
+.PHONY: lint
+lint: ## check format, vet, and the rules of the house
+	@test -z "$$(gofmt -l .)" || { gofmt -d . | head -50; exit 1; }
+	go vet ./...
+	.ci/house
+
+.PHONY: bench
+bench: bench-deps build ## measure against the tools one would use instead, side by side
+	go run ./internal/bench
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (1m)
+	.ci/fuzz $${FUZZTIME:-1m}
+
+.PHONY: clean
+clean: ## remove what make made
+	rm -rf $(BUILD) imgbuild
