@@ -297,6 +297,10 @@ func (r Reference) In(registry string) (Reference, error) {
 	}
 	full := strings.TrimSuffix(strings.TrimPrefix(registry, "docker://"), "/")
 	domain, namespace, _ := strings.Cut(full, "/")
+	if domain != "" && domain != "localhost" && !strings.ContainsAny(domain, ".:[") {
+		return Reference{}, &Error{Input: registry, Part: "registry", Offset: -1, Suggestion: domain + ":443" + full[len(domain):],
+			Reason: "a host without a dot needs its port, and a name of Docker Hub is docker.io/NAME"}
+	}
 	if err := checkDomain(registry, domain, strings.Index(registry, full)); err != nil {
 		return Reference{}, err
 	}

@@ -131,7 +131,7 @@ func TestIn(t *testing.T) {
 		}
 	}
 	r, _ := reference.Parse("leap")
-	for _, bad := range []string{"", "reg istry", "h.example/UP", "h.example:0", "h.example//x"} {
+	for _, bad := range []string{"", "reg istry", "h.example/UP", "h.example:0", "h.example//x", "opensuse", "opensuse/x"} {
 		if got, err := r.In(bad); err == nil {
 			t.Errorf("leap in %q = %s, want an error", bad, got)
 		}
