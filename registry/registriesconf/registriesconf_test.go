@@ -255,8 +255,8 @@ func TestFilesInOrder(t *testing.T) {
 
 func TestErrorsHaveFileAndLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"a = [\n":                                                                  ":2: ",
-		"x=1\n[[registry]\n":                                                       ":2: ",
+		"a = [\n":                                                                  ":1: ",
+		"x=1\n[[registry]\n":                                                       ":3: ",
 		"unqualified-search-registries = 3\n":                                      ":1: ",
 		"\nunqualified-search-registries=['UP/x y']":                               ":2: ",
 		"short-name-mode='maybe'":                                                  ":1: short-name-mode \"maybe\" isn't known",
