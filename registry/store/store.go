@@ -45,8 +45,14 @@ import (
 	"github.com/opencontainers/umoci/oci/casext"
 )
 
-// ErrNotFound is in the error of every method that is asked for a name or blob which the store does not have.
-var ErrNotFound = errors.New("not in the store")
+// ErrNotFound is in the error of every method that is asked for a name, blob or index which the store does not have. It is
+// [fs.ErrNotExist] too.
+var ErrNotFound error = notFoundError{}
+
+type notFoundError struct{}
+
+func (notFoundError) Error() string        { return "not in the store" }
+func (notFoundError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // ErrNotStore is in the error when the directory holds something else than an OCI image layout.
 var ErrNotStore = errors.New("not a store")
