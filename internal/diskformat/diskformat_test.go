@@ -183,7 +183,7 @@ func TestQcow2SaysHowItIsCompressed(t *testing.T) {
 // TestManyTinyClusters packs so many compressed clusters into one of the host that its count of references would overflow.
 func TestManyTinyClusters(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-img")
-	const size = 64 << 20
+	const size = 8 << 20
 	raw, err := os.Create(filepath.Join(t.TempDir(), "disk.raw"))
 	if err != nil {
 		t.Fatal(err)
