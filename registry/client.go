@@ -1,0 +1,160 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/registry/reference"
+	"github.com/imgbuild/imgbuild/registry/store"
+)
+
+// PodmanStore is the name that means podman's storage instead of a directory.
+const PodmanStore = "containers-storage"
+
+// Options says which store and which registries a client uses.
+type Options struct {
+	Store    string            // a directory, or [PodmanStore]; empty for [store.DefaultDir]
+	Progress progress.Reporter // nil shows nothing
+	Log      *slog.Logger      // nil for nowhere
+}
+
+// Client fetches containers from wherever they are, and sends them. Its methods may be called by several goroutines at once.
+type Client struct {
+	opts  Options
+	store Store
+
+	mu      sync.Mutex
+	closers []func() error
+}
+
+// NewClient opens the store. The caller closes the client when no image of it is used any longer.
+func NewClient(opts Options) (*Client, error) {
+	if opts.Progress == nil {
+		opts.Progress = progress.Discard
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{opts: opts}
+	if err := c.openStore(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) openStore() error {
+	dir := c.opts.Store
+	if dir == "" {
+		var err error
+		if dir, err = store.DefaultDir(); err != nil {
+			return err
+		}
+	}
+	s, err := store.Open(dir, store.Options{Log: c.opts.Log})
+	if err != nil {
+		return err
+	}
+	c.store = layoutStore{s}
+	c.onClose(s.Close)
+	return nil
+}
+
+func (c *Client) onClose(fn func() error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closers = append(c.closers, fn)
+}
+
+// Store returns the store that the client keeps containers in.
+func (c *Client) Store() Store { return c.store }
+
+// Close ends the use of all images that the client gave.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		errs = append(errs, c.closers[i]())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+// storeName returns the name under which stores keep what a reference names: without a transport, with the tag "latest" if it has no tag and
+// no digest, and with the digest alone if it has both.
+func storeName(ref reference.Reference) string {
+	if ref.Digest != "" {
+		return ref.Name() + "@" + ref.Digest.String()
+	}
+	return ref.Name() + ":" + ref.WithDefaultTag().Tag
+}
+
+// findLocal looks for a container in one store. The candidates are names as stores keep them, the best first; if loose is set, a name of
+// the store that ends in "/" and the first candidate is taken too, as podman does with short names.
+func findLocal(ctx context.Context, s Store, ref reference.Reference, candidates []string, loose bool) (string, v1.Image, error) {
+	for _, name := range candidates {
+		img, err := s.Image(ctx, name)
+		if err == nil {
+			return name, img, nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return "", nil, err
+		}
+	}
+	if !loose && ref.Digest == "" {
+		return "", nil, ErrNotFound
+	}
+	entries, err := s.List(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	var found []Entry
+	for _, e := range entries {
+		if matches(e, ref, loose) {
+			found = append(found, e)
+		}
+	}
+	if len(found) == 0 {
+		return "", nil, ErrNotFound
+	}
+	for _, e := range found[1:] {
+		if e.Digest != found[0].Digest {
+			var names []string
+			for _, e := range found {
+				names = append(names, e.FullName())
+			}
+			return "", nil, &AmbiguousError{Name: ref.String(), Names: names}
+		}
+	}
+	name := found[0].FullName()
+	img, err := s.Image(ctx, name)
+	return name, img, err
+}
+
+// matches reports whether an entry of a store may be what a reference means.
+func matches(e Entry, ref reference.Reference, loose bool) bool {
+	if e.Name != ref.Name() && !(loose && strings.HasSuffix(e.Name, "/"+ref.Name())) {
+		return false
+	}
+	if ref.Digest != "" {
+		return e.Digest == ref.Digest || e.Source == ref.Digest
+	}
+	return e.Tag == ref.WithDefaultTag().Tag
+}
+
+// AmbiguousError says that several different containers have a name that ends in a short name.
+type AmbiguousError struct {
+	Name  string
+	Names []string
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%s may be any of %s; give one of these names", e.Name, strings.Join(e.Names, ", "))
+}

@@ -1,0 +1,163 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/imgbuild/imgbuild/registry/manifest"
+	"github.com/imgbuild/imgbuild/registry/reference"
+)
+
+// Policy says when a registry is asked.
+type Policy string
+
+// The policies, as in podman's --pull.
+const (
+	PullMissing Policy = "missing" // if the container is not on this machine
+	PullAlways  Policy = "always"  // in any case
+	PullNever   Policy = "never"   // not at all
+)
+
+// FetchOptions says where a container may come from.
+type FetchOptions struct {
+	From     []string // registries, HOST[:PORT][/NAMESPACE], that are put before short names, tried in order; empty for registries.conf
+	Pull     Policy   // empty for PullMissing
+	Platform string   // OS/ARCH[/VARIANT]; empty for this machine's in a registry, and for whatever is there in a store
+}
+
+// Image is a container that has been found. It can be read until the client is closed.
+type Image struct {
+	v1.Image
+	Name   string        // under which the store has it, or the reference of an archive
+	Digest digest.Digest // of its manifest
+	From   string        // where it was: "store", "podman", a registry, or an archive's transport
+
+	store Store // that has its blobs and indexes; nil for an archive
+}
+
+// Blob opens a layer's blob by its digest. The error is [ErrNoBlob] if it does not lie anywhere as such.
+func (i *Image) Blob(d digest.Digest) (Blob, error) {
+	if i.store != nil {
+		return i.store.Blob(d)
+	}
+	sum, err := v1.NewHash(d.String())
+	if err != nil {
+		return nil, err
+	}
+	layer, err := i.LayerByDigest(sum)
+	if err != nil {
+		return nil, err
+	}
+	if direct, ok := layer.(manifest.BlobLayer); ok {
+		return direct.OpenBlob()
+	}
+	return nil, ErrNoBlob
+}
+
+// Index opens what is stored beside a layer; [ErrNotFound] if nothing is.
+func (i *Image) Index(d digest.Digest) (io.ReadCloser, error) {
+	if i.store == nil {
+		return nil, ErrNotFound
+	}
+	return i.store.Index(d)
+}
+
+// PutIndex stores something beside a layer. An archive keeps nothing; that is no error.
+func (i *Image) PutIndex(ctx context.Context, d digest.Digest, write func(io.Writer) error) error {
+	if i.store == nil {
+		return nil
+	}
+	return i.store.PutIndex(ctx, d, write)
+}
+
+// Fetch finds a container: in the store, in podman's storage, then in the registries, from where it is pulled into the store. A reference with a
+// transport says where it is, and nowhere else is looked.
+func (c *Client) Fetch(ctx context.Context, name string, opts FetchOptions) (*Image, error) {
+	ref, err := reference.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	if img, err := c.local(ctx, ref, opts); err == nil || !errors.Is(err, ErrNotFound) {
+		return img, err
+	}
+	if opts.Pull == PullNever {
+		return nil, fmt.Errorf("looking for %s: %w, and nothing may be pulled", name, ErrNotFound)
+	}
+	return c.pull(ctx, ref, opts)
+}
+
+// local finds a container on this machine. The error is [ErrNotFound] if a registry has to be asked.
+func (c *Client) local(ctx context.Context, ref reference.Reference, opts FetchOptions) (*Image, error) {
+	if ref.Transport == reference.Docker || opts.Pull == PullAlways {
+		return nil, ErrNotFound
+	}
+	candidates := []string{storeName(ref)}
+	loose := false
+	if ref.IsShort() {
+		for _, from := range opts.From {
+			full, err := ref.In(from)
+			if err != nil {
+				return nil, err
+			}
+			candidates = append(candidates, storeName(full))
+		}
+		candidates = append(candidates, "localhost/"+storeName(ref))
+		loose = len(opts.From) == 0
+	}
+	for _, place := range c.places(ctx) {
+		name, img, err := findLocal(ctx, place.store, ref, candidates, loose)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ok, err := satisfies(img, opts.Platform); err != nil {
+			return nil, err
+		} else if !ok {
+			c.opts.Log.Info("a container on this machine is for another platform", "name", name, "platform", opts.Platform)
+			continue
+		}
+		return newImage(img, name, place.name, place.store)
+	}
+	return nil, ErrNotFound
+}
+
+type place struct {
+	name  string
+	store Store
+}
+
+// places returns the stores of this machine in the order in which they are searched.
+func (c *Client) places(context.Context) []place {
+	return []place{{"store", c.store}}
+}
+
+func newImage(img v1.Image, name, from string, s Store) (*Image, error) {
+	sum, err := img.Digest()
+	if err != nil {
+		return nil, err
+	}
+	return &Image{Image: img, Name: name, Digest: digest.Digest(sum.String()), From: from, store: s}, nil
+}
+
+// satisfies reports whether an image is for a platform; empty means any.
+func satisfies(img v1.Image, platform string) (bool, error) {
+	if platform == "" {
+		return true, nil
+	}
+	want, err := v1.ParsePlatform(platform)
+	if err != nil {
+		return false, fmt.Errorf("reading the platform %q: %w; write OS/ARCH, as linux/arm64", platform, err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return false, err
+	}
+	return config.Platform().Satisfies(*want), nil
+}
