@@ -1,0 +1,56 @@
+package ext4
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// writeContents writes what is in the regular files, in the order in which it is cheapest to read.
+func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree, progress func(n int64)) error {
+	var nodes []*layers.Node
+	for _, in := range p.inodes {
+		if in.node.IsRegular() && in.node.DataSize() > 0 {
+			nodes = append(nodes, in.node)
+		}
+	}
+	byNode := make(map[*layers.Node]*inode, len(nodes))
+	for _, in := range p.inodes {
+		byNode[in.node] = in
+	}
+	return layers.EachContent(ctx, nodes, func(n *layers.Node, data io.Reader) error {
+		if err := p.writeContent(out, byNode[n], data); err != nil {
+			return fmt.Errorf("writing %s: %w", pathOf(tree, n), err)
+		}
+		if progress != nil {
+			progress(n.DataSize())
+		}
+		return nil
+	})
+}
+
+// writeContent writes one file's data to its blocks.
+func (p *plan) writeContent(out *output, in *inode, data io.Reader) error {
+	whole := [1]layers.Extent{{Offset: 0, Length: in.node.Size}}
+	extents := in.node.Data
+	if extents == nil {
+		extents = whole[:]
+	}
+	runs, blockSize := in.runs, p.v.sb.blockSize
+	for _, e := range extents {
+		for at, end := e.Offset, e.Offset+e.Length; at < end; {
+			for int64(runs[0].logical+runs[0].count)*blockSize <= at {
+				runs = runs[1:]
+			}
+			start := int64(runs[0].logical) * blockSize
+			n := min(end, start+int64(runs[0].count)*blockSize) - at
+			if err := out.copyFrom(p.v.at(runs[0].start)+at-start, data, n); err != nil {
+				return err
+			}
+			at += n
+		}
+	}
+	return nil
+}

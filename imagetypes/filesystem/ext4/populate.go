@@ -1,0 +1,186 @@
+// Package ext4 fills an empty ext2, ext3 or ext4 file system with a root tree.
+//
+// mke2fs, the format's own tool, makes the file system with whatever options the user wants; this package then reads what it made and
+// writes the tree into it: inodes, directories, maps and contents, the bitmaps, counters and checksums. Nothing is mounted and no directory is
+// unpacked, so an ordinary user gets every owner and every device right. The bytes depend on nothing but the tree and what mke2fs made.
+//
+// The format is described in the Linux kernel's documentation, filesystems/ext4, whose chapters the files here name.
+package ext4
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// Note says what of a tree the file system could not hold.
+type Note struct {
+	Path string // with a leading slash
+	Text string
+}
+
+// Report is what [Populate] did.
+type Report struct {
+	Notes      []Note
+	FreeBlocks uint64 // left, of BlockSize bytes each
+	FreeInodes uint32
+	BlockSize  int64
+	// Quota is set if the file system has quota files, whose counts are to be brought up to date by e2fsck.
+	Quota bool
+}
+
+// Populate writes a tree into the empty file system that mke2fs has made in f, beginning at offset (bytes). What mke2fs has not written there
+// must read as zeros. progress, which may be nil, is told of every further bytes of content that are written.
+//
+// If the tree does not fit, the error is a [*NoSpaceError] and nothing is written.
+func Populate(ctx context.Context, f interface {
+	io.ReaderAt
+	io.WriterAt
+}, offset int64, tree *layers.Tree, progress func(n int64),
+) (*Report, error) {
+	v, err := openVolume(f, offset)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(ctx, v, tree)
+	if err != nil {
+		return nil, err
+	}
+	out := newOutput(f, v.sb.blockSize)
+	err = p.write(ctx, out, tree, progress)
+	if closing := out.close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.report(), nil
+}
+
+// Fits plans a tree for the empty file system in f at offset and writes nothing. If the tree does not fit, the error is a
+// [*NoSpaceError].
+func Fits(ctx context.Context, f io.ReaderAt, offset int64, tree *layers.Tree) (*Report, error) {
+	v, err := openVolume(readOnly{f}, offset)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(ctx, v, tree)
+	if err != nil {
+		return nil, err
+	}
+	p.updateSuper()
+	return p.report(), nil
+}
+
+// readOnly is a file that can't be written.
+type readOnly struct{ io.ReaderAt }
+
+func (readOnly) WriteAt([]byte, int64) (int, error) {
+	return 0, fmt.Errorf("writing to a file system that is only looked at")
+}
+
+func (p *plan) report() *Report {
+	sb := p.v.sb
+	return &Report{
+		Notes: p.notes, FreeBlocks: sb.freeBlocks(), FreeInodes: sb.u32(sbFreeInodes), BlockSize: sb.blockSize,
+		Quota: sb.roCompat&(roCompatQuota|roCompatProject) != 0,
+	}
+}
+
+// updateSuper brings the superblock's counters and features up to date.
+func (p *plan) updateSuper() {
+	sb := p.v.sb
+	sb.setFreeBlocks(sb.freeBlocks() - p.alloc.usedBlocks)
+	sb.put32(sbFreeInodes, sb.u32(sbFreeInodes)-uint32(p.alloc.usedInodes))
+	if p.largeFile {
+		sb.roCompat |= roCompatLargeFile
+		sb.put32(sbROCompat, sb.roCompat)
+	}
+	if p.xattrs {
+		sb.compat |= compatExtAttr
+		sb.put32(sbCompat, sb.compat)
+	}
+}
+
+// write writes everything that the plan has placed. The superblock comes last.
+func (p *plan) write(ctx context.Context, out *output, tree *layers.Tree, progress func(n int64)) error {
+	for _, in := range p.inodes {
+		if in.dir != nil {
+			if err := p.v.writeDir(out, in); err != nil {
+				return err
+			}
+		}
+	}
+	for _, b := range p.blocks {
+		if err := p.v.writeXattrBlock(out, b); err != nil {
+			return err
+		}
+	}
+	for _, in := range p.inodes {
+		if in.node.IsSymlink() && len(in.runs) > 0 {
+			if err := out.write(p.v.at(in.runs[0].start), []byte(in.node.Target)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.writeContents(ctx, out, tree, progress); err != nil {
+		return err
+	}
+	if err := p.writeInodes(out); err != nil {
+		return err
+	}
+	p.updateSuper()
+	return p.v.flushGroups(out)
+}
+
+// writeInodes writes the inode tables, block by block.
+func (p *plan) writeInodes(out *output) error {
+	blockSize := p.v.sb.blockSize
+	block := make([]byte, blockSize)
+	at := int64(-1)
+	for _, in := range p.inodes {
+		place := p.v.inodeAt(in.number)
+		inBlockAt := (place - p.v.base) % blockSize
+		if start := place - inBlockAt; start != at {
+			if at >= 0 {
+				if err := out.write(at, block); err != nil {
+					return err
+				}
+			}
+			at = start
+			if _, err := p.v.file.ReadAt(block, at); err != nil {
+				return fmt.Errorf("reading an inode table: %w", err)
+			}
+		}
+		raw := block[inBlockAt : inBlockAt+int64(p.v.sb.inodeSize)]
+		clear(raw)
+		if err := p.writeMap(out, raw[inBlock:inBlock+inodeBlockSize], in); err != nil {
+			return err
+		}
+		p.v.putInode(raw, in)
+	}
+	return out.write(at, block)
+}
+
+// writeMap fills an inode's block field with what leads to its content, or is it.
+func (p *plan) writeMap(out *output, field []byte, in *inode) error {
+	switch {
+	case in.node.IsDevice():
+		putDevice(field, in.node)
+	case in.node.IsSymlink() && len(in.runs) == 0:
+		copy(field, in.node.Target)
+	case in.node.Type() == layers.TypeFIFO:
+	case p.v.sb.extents():
+		return p.v.writeExtents(out, field, in)
+	case len(in.runs) == 1 && len(in.mapBlocks) == 0:
+		for i := range in.runs[0].count {
+			binary.LittleEndian.PutUint32(field[4*(in.runs[0].logical+i):], uint32(in.runs[0].start+i))
+		}
+	default:
+		return p.v.writeBlockMap(out, field, in)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package ext4
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+const testUUID = "12345678-1234-4234-8234-123456789abc"
+
+// format makes an empty file system at an offset of a new file.
+func format(t testing.TB, offset, size int64, options ...string) *os.File {
+	t.Helper()
+	mke2fs := testenv.NeedProgram(t, "mke2fs")
+	name := filepath.Join(t.TempDir(), "disk")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := f.Truncate(offset + size); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-q", "-F", "-U", testUUID, "-E", fmt.Sprintf("hash_seed=%s,root_owner=0:0,lazy_itable_init=1,offset=%d", testUUID, offset)}, options...)
+	args = append(args, name, fmt.Sprintf("%dk", size/1024))
+	cmd := exec.Command(mke2fs, args...)
+	cmd.Env = append(os.Environ(), "E2FSPROGS_FAKE_TIME=1700000000", "MKE2FS_SKIP_CHECK_MSG=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs %v: %v\n%s", args, err, out)
+	}
+	return f
+}
+
+func fsck(t testing.TB, f *os.File, offset int64) {
+	t.Helper()
+	e2fsck := testenv.NeedProgram(t, "e2fsck")
+	out, err := exec.Command(e2fsck, "-fn", fmt.Sprintf("%s?offset=%d", f.Name(), offset)).CombinedOutput()
+	if err != nil {
+		if len(out) > 4000 {
+			out = out[:4000]
+		}
+		t.Fatalf("e2fsck: %v\n%s", err, out)
+	}
+}
+
+func populate(t testing.TB, f *os.File, offset int64, tree *layers.Tree) *Report {
+	t.Helper()
+	report, err := Populate(t.Context(), f, offset, tree, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// variants are options of mke2fs that change the layout.
+func variants() map[string][]string {
+	return map[string][]string{
+		"ext2":               {"-t", "ext2", "-b", "4096"},
+		"ext3":               {"-t", "ext3", "-b", "4096"},
+		"ext4":               {"-t", "ext4", "-b", "4096"},
+		"ext4-no-csum":       {"-t", "ext4", "-b", "4096", "-O", "^metadata_csum"},
+		"ext4-uninit_bg":     {"-t", "ext4", "-b", "4096", "-O", "^metadata_csum,uninit_bg"},
+		"ext4-no-64bit":      {"-t", "ext4", "-b", "4096", "-O", "^64bit"},
+		"ext4-no-journal":    {"-t", "ext4", "-b", "4096", "-O", "^has_journal"},
+		"ext4-no-flex_bg":    {"-t", "ext4", "-b", "4096", "-O", "^flex_bg"},
+		"ext4-no-resize":     {"-t", "ext4", "-b", "4096", "-O", "^resize_inode"},
+		"ext4-no-dir_index":  {"-t", "ext4", "-b", "4096", "-O", "^dir_index"},
+		"ext4-no-filetype":   {"-t", "ext4", "-b", "4096", "-O", "^filetype"},
+		"ext4-csum_seed":     {"-t", "ext4", "-b", "4096", "-O", "metadata_csum_seed"},
+		"ext4-orphan_file":   {"-t", "ext4", "-b", "4096", "-O", "orphan_file"},
+		"ext4-sparse_super2": {"-t", "ext4", "-b", "4096", "-O", "sparse_super2"},
+		"ext4-inline_data":   {"-t", "ext4", "-b", "4096", "-O", "inline_data"},
+		"ext4-inode128":      {"-t", "ext4", "-b", "4096", "-I", "128"},
+		"ext4-inode512":      {"-t", "ext4", "-b", "4096", "-I", "512"},
+		"ext4-1k":            {"-t", "ext4", "-b", "1024"},
+		"ext4-2k-groups":     {"-t", "ext4", "-b", "2048", "-g", "4096"},
+		"ext3-1k":            {"-t", "ext3", "-b", "1024"},
+		"ext2-1k-inode128":   {"-t", "ext2", "-b", "1024", "-I", "128"},
+		"ext2-no-extras":     {"-t", "ext2", "-b", "4096", "-O", "none"},
+		"ext4-small-groups":  {"-t", "ext4", "-b", "1024", "-g", "1024", "-O", "^resize_inode"},
+	}
+}
+
+func TestPopulateVariants(t *testing.T) {
+	m := newTreeMaker(t, 1)
+	m.variety("one")
+	m.dir("many")
+	for i := range 1200 {
+		m.put(fmt.Sprintf("many/entry number %d", i), layers.NewFile(nil, 0o644, m.time()))
+	}
+	deep := "deep"
+	for range 60 {
+		m.dir(deep)
+		deep += "/deeper"
+	}
+	tree := m.edit.Tree()
+	for name, options := range variants() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const offset = 1 << 20
+			f := format(t, offset, 96<<20, options...)
+			report := populate(t, f, offset, tree)
+			fsck(t, f, offset)
+			for _, note := range report.Notes {
+				if !strings.Contains(name, "inode128") {
+					t.Errorf("%s: %s", note.Path, note.Text)
+				}
+			}
+		})
+	}
+}
