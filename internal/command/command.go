@@ -46,13 +46,21 @@ type Cmd struct {
 	Files []*os.File
 	// Redact are secrets that must not appear in an error: each is shown as "***".
 	Redact []string
+	// Title is what errors show in the place of the command line; "" is the command line itself.
+	Title string
+	// Attr has further settings for the new process, such as namespaces. It dies with this process in any case, and leads a process group of its
+	// own unless Attr asks for a session. nil is no further settings.
+	Attr *syscall.SysProcAttr
 }
 
 // Line returns the command line as a user could type it into a shell, with secrets hidden.
 func (c Cmd) Line() string {
+	if c.Title != "" {
+		return c.hide(c.Title)
+	}
 	words := make([]string, 0, 1+len(c.Args))
 	for _, word := range append([]string{c.Name}, c.Args...) {
-		words = append(words, quote(word))
+		words = append(words, Quote(word))
 	}
 	return c.hide(strings.Join(words, " "))
 }
@@ -66,8 +74,20 @@ func (c Cmd) hide(text string) string {
 	return text
 }
 
-// quote puts a word into single quotes where a shell would not take it as it is.
-func quote(word string) string {
+// attributes returns the settings of the new process. A process group of its own lets a cancel reach the program's children too; the
+// parent-death signal does the rest when this process is killed.
+func (c Cmd) attributes() *syscall.SysProcAttr {
+	attr := syscall.SysProcAttr{}
+	if c.Attr != nil {
+		attr = *c.Attr
+	}
+	attr.Pdeathsig = syscall.SIGKILL
+	attr.Setpgid = !attr.Setsid // a session leader leads a group already
+	return &attr
+}
+
+// Quote puts a word into single quotes where a shell would not take it as it is.
+func Quote(word string) string {
 	plain := func(r rune) bool {
 		return r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./=:,@%+^", r))
 	}
@@ -112,11 +132,10 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd.Stdin, cmd.Dir, cmd.ExtraFiles = c.Stdin, c.Dir, c.Files
 	cmd.Env = slices.Concat(os.Environ(), []string{"LC_ALL=C.UTF-8"}, c.Env)
 	cmd.Stdout, cmd.Stderr = outputs(c, kept)
-	// A process group of its own lets a cancel reach the program's children too; the parent-death signal does the rest when this process
-	// is killed. That signal follows the thread that started the program, so the thread has to live as long as the program.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = c.attributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = waitForPipes
+	// The parent-death signal follows the thread that started the program, so the thread has to live as long as the program.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err = cmd.Run()

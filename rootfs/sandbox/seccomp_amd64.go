@@ -1,0 +1,14 @@
+package sandbox
+
+import "golang.org/x/sys/unix"
+
+// syscallTables covers 64-bit programs and the 32-bit ones that the same kernel runs (arch/x86/entry/syscalls).
+func syscallTables() []syscallTable {
+	return []syscallTable{
+		{
+			arch: unix.AUDIT_ARCH_X86_64, fsync: unix.SYS_FSYNC, fdatasync: unix.SYS_FDATASYNC, sync: unix.SYS_SYNC, syncfs: unix.SYS_SYNCFS,
+			syncRange: unix.SYS_SYNC_FILE_RANGE, msync: unix.SYS_MSYNC,
+		},
+		{arch: unix.AUDIT_ARCH_I386, fsync: 118, fdatasync: 148, sync: 36, syncfs: 344, syncRange: 314, msync: 144},
+	}
+}
