@@ -1,0 +1,245 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// firstOutput calls stop at the first byte it gets.
+type firstOutput struct {
+	seen atomic.Bool
+	stop func()
+}
+
+func (f *firstOutput) Write(p []byte) (int, error) {
+	if len(p) > 0 {
+		f.seen.Store(true)
+		f.stop()
+	}
+	return len(p), nil
+}
+
+// console keeps what the machine prints.
+type console struct {
+	copy io.Writer
+
+	mu      sync.Mutex
+	text    []byte
+	read    int // what Expect has gone past
+	changed chan struct{}
+	ended   bool
+}
+
+func newConsole(w io.Writer) *console {
+	if w == nil {
+		w = io.Discard
+	}
+	return &console{copy: w, changed: make(chan struct{})}
+}
+
+// Write implements io.Writer for QEMU's output.
+func (c *console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.text = append(c.text, p...)
+	c.wake()
+	c.mu.Unlock()
+	_, _ = c.copy.Write(p) // a reader who went away must not stop the machine
+	return len(p), nil
+}
+
+func (c *console) wake() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *console) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.wake()
+}
+
+// ErrEnded says that the machine was switched off, or died.
+var ErrEnded = errors.New("the virtual machine has ended")
+
+// TimeoutError says that the machine did not print what was waited for.
+type TimeoutError struct {
+	Pattern string
+	After   time.Duration
+	Console string // the end of what it printed
+}
+
+// Error implements error.
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("waiting for %q on the console: nothing like it came in %v; the last lines were:\n%s", e.Pattern, e.After, e.Console)
+}
+
+// Expect waits until pattern matches what the machine has printed since the last match, and returns the match and its groups.
+func (m *Machine) Expect(ctx context.Context, pattern *regexp.Regexp, timeout time.Duration) ([]string, error) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	c := m.console
+	for {
+		c.mu.Lock()
+		found := pattern.FindSubmatchIndex(c.text[c.read:])
+		if found != nil {
+			groups := make([]string, len(found)/2)
+			for i := range groups {
+				if found[2*i] >= 0 {
+					groups[i] = string(c.text[c.read+found[2*i] : c.read+found[2*i+1]])
+				}
+			}
+			c.read += found[1]
+			c.mu.Unlock()
+			return groups, nil
+		}
+		changed, ended := c.changed, c.ended
+		c.mu.Unlock()
+		if ended {
+			return nil, fmt.Errorf("waiting for %q on the console: %w; the last lines were:\n%s", pattern, m.endError(), m.lastLines())
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil, &TimeoutError{pattern.String(), timeout, m.lastLines()}
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (m *Machine) endError() error {
+	<-m.finished
+	if m.err != nil {
+		return fmt.Errorf("%w: %w", ErrEnded, m.err)
+	}
+	return ErrEnded
+}
+
+// ExpectText waits for exactly this text.
+func (m *Machine) ExpectText(ctx context.Context, text string, timeout time.Duration) error {
+	_, err := m.Expect(ctx, regexp.MustCompile(regexp.QuoteMeta(text)), timeout)
+	return err
+}
+
+// Console returns everything the machine has printed so far.
+func (m *Machine) Console() string {
+	m.console.mu.Lock()
+	defer m.console.mu.Unlock()
+	return string(m.console.text)
+}
+
+func (m *Machine) lastLines() string {
+	lines := strings.Split(strings.TrimSpace(strings.ReplaceAll(m.Console(), "\r", "")), "\n")
+	return strings.Join(lines[max(len(lines)-25, 0):], "\n")
+}
+
+// Send types text into the machine.
+func (m *Machine) Send(text string) error {
+	if _, err := m.input.WriteString(text); err != nil {
+		return fmt.Errorf("typing into the virtual machine: %w", err)
+	}
+	return nil
+}
+
+// Login waits up to timeout for the login prompt, logs in and makes the shell quiet, so that [Machine.Run] works.
+func (m *Machine) Login(ctx context.Context, user, password string, timeout time.Duration) error {
+	const step = 90 * time.Second
+	if _, err := m.Expect(ctx, regexp.MustCompile(`login: ?$`), timeout); err != nil {
+		return fmt.Errorf("logging in as %s: %w", user, err)
+	}
+	if err := m.Send(user + "\n"); err != nil {
+		return err
+	}
+	prompt := `[#$%>] (\x1b\[[0-9;?]*[a-zA-Z])*$`
+	answer, err := m.Expect(ctx, regexp.MustCompile(`(Password: ?$)|`+prompt), step)
+	if err != nil {
+		return fmt.Errorf("logging in as %s: %w", user, err)
+	}
+	if answer[1] != "" {
+		if err := m.Send(password + "\n"); err != nil {
+			return err
+		}
+		if answer, err = m.Expect(ctx, regexp.MustCompile(`([Ll]ogin incorrect)|`+prompt), step); err != nil {
+			return fmt.Errorf("logging in as %s: %w", user, err)
+		}
+		if answer[1] != "" {
+			return fmt.Errorf("logging in as %s: the machine says %q", user, answer[1])
+		}
+	}
+	m.loggedIn = true
+	if err := m.Send("stty -echo; bind 'set enable-bracketed-paste off' 2>/dev/null; PS1=; PS2=\n"); err != nil {
+		return err
+	}
+	_, _, err = m.Run(ctx, "true", step)
+	return err
+}
+
+// Run runs a shell command in the machine and returns what it printed, both outputs together, and its exit code. Login comes first.
+func (m *Machine) Run(ctx context.Context, cmd string, timeout time.Duration) (output string, code int, err error) {
+	if !m.loggedIn {
+		return "", 0, fmt.Errorf("running %q in the virtual machine: nobody is logged in", cmd)
+	}
+	m.commands++
+	// The quotes keep the words apart where the terminal shows what was typed.
+	mark := "imgbuild-" + strconv.Itoa(m.commands)
+	if err := m.Send(fmt.Sprintf("echo %s''-begin; %s\necho %s''-end $?\n", mark, cmd, mark)); err != nil {
+		return "", 0, err
+	}
+	pattern := regexp.MustCompile(`(?s)` + mark + `-begin\r?\n(.*?)` + mark + `-end (\d+)`)
+	answer, err := m.Expect(ctx, pattern, timeout)
+	if err != nil {
+		return "", 0, fmt.Errorf("running %q in the virtual machine: %w", cmd, err)
+	}
+	code, err = strconv.Atoi(answer[2])
+	return strings.ReplaceAll(answer[1], "\r", ""), code, err
+}
+
+// Shutdown asks the system in the machine to switch it off and waits until it has. Login comes first.
+func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
+	if !m.loggedIn {
+		return errors.New("shutting the virtual machine down: nobody is logged in")
+	}
+	if err := m.Send("poweroff\n"); err != nil {
+		return err
+	}
+	if err := m.Wait(ctx, timeout); err != nil {
+		return fmt.Errorf("shutting the virtual machine down: %w", err)
+	}
+	return nil
+}
+
+// Wait waits until the machine has ended, and returns QEMU's error if it failed.
+func (m *Machine) Wait(ctx context.Context, timeout time.Duration) error {
+	select {
+	case <-m.finished:
+		return m.err
+	case <-time.After(timeout):
+		return &TimeoutError{"the end", timeout, m.lastLines()}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// errClosed is why QEMU is killed by Close.
+var errClosed = errors.New("closed")
+
+// Close switches the machine off at once and removes its files.
+func (m *Machine) Close() error {
+	m.cancel(errClosed)
+	<-m.finished
+	m.input.Close()
+	if err := os.RemoveAll(m.workdir); err != nil {
+		return fmt.Errorf("removing the virtual machine's files: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/internal/testenv"
+)
+
+// bootSector is a BIOS boot sector that echoes what it reads from the serial port: mov dx,0x3fd; wait for input (bit 0); read 0x3f8; write it
+// back; repeat. It starts by sending '>'.
+func bootSector() []byte {
+	code := []byte{
+		0xfa,             // cli
+		0xba, 0xf8, 0x03, // mov dx, 0x3f8
+		0xb0, '>', // mov al, '>'
+		0xee,             // out dx, al
+		0xba, 0xfd, 0x03, // wait: mov dx, 0x3fd
+		0xec,       // in al, dx
+		0xa8, 0x01, // test al, 1
+		0x74, 0xf8, // jz wait
+		0xba, 0xf8, 0x03, // mov dx, 0x3f8
+		0xec,       // in al, dx
+		0xee,       // out dx, al
+		0xeb, 0xf1, // jmp wait
+	}
+	sector := make([]byte, 1<<20)
+	copy(sector, code)
+	sector[510], sector[511] = 0x55, 0xaa
+	return sector
+}
+
+func start(t *testing.T, spec Spec) *Machine {
+	t.Helper()
+	testenv.NeedPrograms(t, "qemu-system-x86_64")
+	disk := filepath.Join(t.TempDir(), "disk, with a comma.raw")
+	if err := os.WriteFile(disk, bootSector(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec.Disks = []Disk{{File: disk, Format: "raw"}}
+	spec.Memory, spec.CPUs = 64, 1
+	m, err := Start(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+func TestExpectAndSend(t *testing.T) {
+	var copied bytes.Buffer
+	m := start(t, Spec{Console: &copied, Accelerator: acceleratorTCG})
+	if err := m.ExpectText(t.Context(), ">", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Send("abc17def"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.Expect(t.Context(), regexp.MustCompile(`([0-9]+)d`), time.Minute)
+	if err != nil || len(got) != 2 || got[1] != "17" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	_, err = m.Expect(t.Context(), regexp.MustCompile(`17`), 100*time.Millisecond)
+	var timeout *TimeoutError
+	if !errors.As(err, &timeout) || !strings.Contains(err.Error(), "abc17d") {
+		t.Errorf("what was matched once matched again, or the error is bad: %v", err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(copied.String(), ">abc17") {
+		t.Errorf("the copy of the console is %q", copied.String())
+	}
+}
+
+func TestCancelEndsTheMachine(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64")
+	ctx, cancel := context.WithCancel(t.Context())
+	m, err := Start(ctx, Spec{Memory: 64, CPUs: 1, Accelerator: acceleratorTCG})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	cancel()
+	if _, err := m.Expect(t.Context(), regexp.MustCompile(`never`), time.Minute); !errors.Is(err, ErrEnded) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestAMachineThatCannotStartSaysWhy(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64")
+	m, err := Start(t.Context(), Spec{Disks: []Disk{{File: "/no/such/disk", Format: "raw"}}, Accelerator: acceleratorTCG})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, err := m.Expect(t.Context(), regexp.MustCompile(`x`), time.Minute); err == nil || !strings.Contains(err.Error(), "/no/such/disk") {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := Start(t.Context(), Spec{Arch: "vax"}); err == nil {
+		t.Error("there is a virtual machine for a VAX")
+	}
+}
+
+func TestAcceleratorAnswersSoon(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64")
+	begin := time.Now()
+	got := Accelerator(t.Context(), "x86_64")
+	if took := time.Since(begin); took > probeLimit+5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if got != acceleratorKVM && got != acceleratorTCG {
+		t.Errorf("got %q", got)
+	}
+	if got := Accelerator(t.Context(), "s390x"); got != acceleratorTCG {
+		t.Errorf("a foreign architecture runs by %q", got)
+	}
+}
+
+func TestRunNeedsLogin(t *testing.T) {
+	m := &Machine{}
+	if _, _, err := m.Run(t.Context(), "true", time.Second); err == nil {
+		t.Error("a command ran with nobody logged in")
+	}
+	if err := m.Shutdown(t.Context(), time.Second); err == nil {
+		t.Error("a shutdown without a login")
+	}
+}
