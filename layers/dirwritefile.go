@@ -1,0 +1,172 @@
+package layers
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// writeFile makes a regular file with its content and metadata. data may be nil if the file holds none.
+func (w *dirWriter) writeFile(parent int, base, name string, n *Node, data io.Reader) error {
+	fd, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "create", Path: "/" + name, Err: err}
+	}
+	err = w.fill(fd, n, data)
+	if err == nil {
+		err = w.setMetadata(fd, name, n)
+	}
+	if closeErr := unix.Close(fd); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return &os.PathError{Op: "write", Path: "/" + name, Err: err}
+	}
+	return nil
+}
+
+// fill writes the data of n to where it belongs. What is not written stays a hole.
+func (w *dirWriter) fill(fd int, n *Node, data io.Reader) error {
+	if n.Data == nil {
+		if n.Size == 0 {
+			return nil
+		}
+		return w.copyAt(fd, 0, n.Size, data)
+	}
+	for _, e := range n.Data {
+		if err := w.copyAt(fd, e.Offset, e.Length, data); err != nil {
+			return err
+		}
+	}
+	_, err := ignoringEINTR(func() (int, error) { return 0, unix.Ftruncate(fd, n.Size) })
+	return err
+}
+
+// copyAt copies length bytes of data to an offset of the file.
+func (w *dirWriter) copyAt(fd int, offset, length int64, data io.Reader) error {
+	for length > 0 {
+		n, err := io.ReadAtLeast(data, w.buf[:min(length, int64(len(w.buf)))], 1)
+		if err != nil {
+			return fmt.Errorf("its content ends %d bytes early: %w", length, err)
+		}
+		if err := writeAllAt(fd, w.buf[:n], offset); err != nil {
+			return err
+		}
+		offset += int64(n)
+		length -= int64(n)
+		w.progress(int64(n))
+	}
+	return nil
+}
+
+func writeAllAt(fd int, p []byte, offset int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pwrite(fd, p, offset)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrShortWrite
+		}
+		p = p[n:]
+		offset += int64(n)
+	}
+	return nil
+}
+
+// makeSpecial makes a symbolic link, a device or a fifo. One that the caller may not make goes into the report.
+func (w *dirWriter) makeSpecial(parent int, base, name string, n *Node) error {
+	var err error
+	switch n.Type() {
+	case TypeSymlink:
+		err = unix.Symlinkat(n.Target, parent, base)
+	case TypeFIFO:
+		err = unix.Mknodat(parent, base, TypeFIFO|0o600, 0)
+	case TypeChar, TypeBlock:
+		err = unix.Mknodat(parent, base, n.Type()|0o600, int(unix.Mkdev(n.Major, n.Minor)))
+		if err == unix.EPERM || err == unix.EACCES {
+			w.lost[n] = err
+			w.report.Unheld = append(w.report.Unheld, Unheld{Path: name, Entry: true, Err: err})
+			return nil
+		}
+	default:
+		return fmt.Errorf("writing /%s: a %s can't be in a tree", name, TypeName(n.Mode))
+	}
+	if err == nil {
+		err = w.setMetadataAt(parent, base, name, n)
+	}
+	if err != nil {
+		return &os.PathError{Op: "make " + TypeName(n.Mode), Path: "/" + name, Err: err}
+	}
+	return nil
+}
+
+// setMetadata gives an open file or directory its owner, attributes, mode and time: in this order, since a change of owner takes
+// capabilities and setuid away, an ACL changes the mode, and all of them but the last would need the time to be set again.
+func (w *dirWriter) setMetadata(fd int, name string, n *Node) error {
+	mode, err := w.checkOwner(unix.Fchown(fd, int(n.UID), int(n.GID)), name, n)
+	if err != nil {
+		return err
+	}
+	for _, x := range n.Xattrs {
+		if err := w.checkXattr(unix.Fsetxattr(fd, x.Name, []byte(x.Value), 0), name, x.Name); err != nil {
+			return err
+		}
+	}
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return err
+	}
+	return setTimes(fd, n.MTime)
+}
+
+// setMetadataAt is setMetadata for an entry that can't be opened.
+func (w *dirWriter) setMetadataAt(parent int, base, name string, n *Node) error {
+	mode, err := w.checkOwner(unix.Fchownat(parent, base, int(n.UID), int(n.GID), unix.AT_SYMLINK_NOFOLLOW), name, n)
+	if err != nil {
+		return err
+	}
+	for _, x := range n.Xattrs {
+		if err := w.checkXattr(unix.Lsetxattr(procPath(parent, base), x.Name, []byte(x.Value), 0), name, x.Name); err != nil {
+			return err
+		}
+	}
+	if !n.IsSymlink() {
+		if err := unix.Fchmodat(parent, base, mode, 0); err != nil {
+			return err
+		}
+	}
+	return setTimesAt(parent, base, n.MTime)
+}
+
+// checkOwner judges the result of a chown and returns the mode that is safe then.
+func (w *dirWriter) checkOwner(err error, name string, n *Node) (uint32, error) {
+	switch err {
+	case nil:
+		return n.Perm(), nil
+	case unix.EPERM, unix.EINVAL, unix.EOVERFLOW:
+		// EINVAL: the user namespace has no such id. A setuid file must not become one of the caller.
+		w.report.Unheld = append(w.report.Unheld, Unheld{Path: name, Owner: true, Err: err})
+		return n.Perm() &^ 0o6000, nil
+	}
+	return 0, fmt.Errorf("setting the owner %d:%d: %w", n.UID, n.GID, err)
+}
+
+// checkXattr judges the result of setting an attribute.
+func (w *dirWriter) checkXattr(err error, name, attr string) error {
+	switch err {
+	case nil:
+		return nil
+	case unix.EPERM, unix.EACCES, unix.ENOTSUP, unix.EINVAL, unix.E2BIG, unix.ERANGE:
+	case unix.ENOSPC:
+		// An ext file system says so of a value too large for it, with gigabytes to spare. On a full disk, writing files fails too.
+	default:
+		return fmt.Errorf("setting the attribute %s: %w", attr, err)
+	}
+	w.report.Unheld = append(w.report.Unheld, Unheld{Path: name, Xattr: attr, Err: err})
+	return nil
+}
