@@ -29,7 +29,7 @@ func entryText(name, kind string, perm, uid, gid, major, minor uint32, at Timesp
 }
 
 // treeText describes every entry of a tree as a tar holds it.
-func treeText(t *testing.T, tree *Tree) []string {
+func treeText(t testing.TB, tree *Tree) []string {
 	t.Helper()
 	var lines []string
 	first := map[*Node]string{}
@@ -64,7 +64,7 @@ func treeText(t *testing.T, tree *Tree) []string {
 }
 
 // goTarText describes a tar as Go's archive/tar reads it.
-func goTarText(t *testing.T, r io.Reader) []string {
+func goTarText(t testing.TB, r io.Reader) []string {
 	t.Helper()
 	kinds := map[byte]string{tar.TypeReg: "file", tar.TypeLink: "link", tar.TypeSymlink: TypeName(TypeSymlink), tar.TypeChar: TypeName(TypeChar),
 		tar.TypeBlock: TypeName(TypeBlock), tar.TypeDir: TypeName(TypeDir), tar.TypeFifo: TypeName(TypeFIFO), tar.TypeGNUSparse: "file"}
