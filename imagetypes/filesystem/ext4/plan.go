@@ -24,7 +24,7 @@ type span struct{ start, end uint64 }
 type plan struct {
 	v     *volume
 	alloc *allocator
-	notes []Note
+	notes []layers.Note
 
 	inodes []*inode // in the order of their numbers once made
 	byNode map[*layers.Node]*inode
@@ -105,7 +105,7 @@ func withLostFound(tree *layers.Tree, v *volume) *layers.Node {
 // here is the path of the entry that is being added, for notes and errors.
 func (p *plan) here() string { return "/" + strings.Join(p.path, "/") }
 
-func (p *plan) note(text string) { p.notes = append(p.notes, Note{p.here(), text}) }
+func (p *plan) note(text string) { p.notes = append(p.notes, layers.Note{Path: p.here(), Text: text}) }
 
 // addDir adds a directory with all below it.
 func (p *plan) addDir(ctx context.Context, n *layers.Node, number, parent uint32) (*inode, error) {
@@ -212,8 +212,8 @@ func (p *plan) addInode(n *layers.Node, number uint32) *inode {
 // coarseTimes notes once that times lose their nanoseconds.
 func (p *plan) coarseTimes() {
 	text := "times are kept in whole seconds: inodes of 128 bytes hold no more"
-	if !slices.Contains(p.notes, Note{"/", text}) {
-		p.notes = append(p.notes, Note{"/", text})
+	if !slices.Contains(p.notes, layers.Note{Path: "/", Text: text}) {
+		p.notes = append(p.notes, layers.Note{Path: "/", Text: text})
 	}
 }
 

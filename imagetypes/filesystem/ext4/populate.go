@@ -16,16 +16,10 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 )
 
-// Note says what of a tree the file system could not hold.
-type Note struct {
-	Path string // with a leading slash
-	Text string
-}
-
 // Report is what [Populate] did.
 type Report struct {
-	Notes      []Note
-	FreeBlocks uint64 // left, of BlockSize bytes each
+	Notes      []layers.Note // what the file system could not hold
+	FreeBlocks uint64        // left, of BlockSize bytes each
 	FreeInodes uint32
 	BlockSize  int64
 	// Quota is set if the file system has quota files, whose counts are to be brought up to date by e2fsck.
@@ -183,4 +177,13 @@ func (p *plan) writeMap(out *output, field []byte, in *inode) error {
 		return p.v.writeBlockMap(out, field, in)
 	}
 	return nil
+}
+
+// Inodes returns how many inodes the file system in f at offset has, used ones included.
+func Inodes(f io.ReaderAt, offset int64) (uint32, error) {
+	sb, err := readSuperblock(f, offset)
+	if err != nil {
+		return 0, err
+	}
+	return sb.inodes, nil
 }

@@ -1,0 +1,215 @@
+// Package filesystem writes a root tree as a file system into a file, at any offset, and finds out how large it must be.
+//
+// Nothing is mounted on this machine and the tree is never unpacked, so that the result is the same for root and for an ordinary user. ext2, ext3 and
+// ext4 are made empty by mke2fs and filled by package ext4; squashfs is made from a tar stream by the format's own tool; xfs and
+// btrfs, which only a kernel writes faithfully, are filled from a tar stream by a helper kernel.
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// Spec says which file system to make.
+type Spec struct {
+	// Type is ext2, ext3, ext4, xfs, btrfs or squashfs.
+	Type string
+	// Label is the volume label; empty for none. squashfs has no label.
+	Label string
+	// UUID identifies the file system, in the usual form with hyphens. Empty for one that derives from Env.Repro.
+	UUID string
+	// MkfsOptions are further arguments for mke2fs, mkfs.xfs, mkfs.btrfs or mksquashfs, one word each.
+	MkfsOptions []string
+	// Free is how many bytes [Size] leaves free for what is written later.
+	Free int64
+	// Size is the least size in bytes that [Size] returns; 0 for as large as needed.
+	Size int64
+
+	// Compression is the method of squashfs: gzip, lz4, lzma, lzo, xz or zstd, or uncompressed. Empty for zstd.
+	Compression string
+	// Subvolume is the btrfs subvolume that the tree goes into and that is mounted by default, such as "@"; empty for the top level.
+	Subvolume string
+}
+
+// Env is what the writing of a file system needs from its surroundings.
+type Env struct {
+	Repro    repro.Source
+	Log      *slog.Logger      // nil drops what is logged
+	Progress progress.Reporter // nil shows nothing
+	Workdir  string            // for temporary files; empty for the system's place
+}
+
+// filled returns env with what may be nil set.
+func (e Env) filled() Env {
+	if e.Log == nil {
+		e.Log = slog.New(slog.DiscardHandler)
+	}
+	if e.Progress == nil {
+		e.Progress = progress.Discard
+	}
+	return e
+}
+
+// uuid returns the identifier that the file system gets.
+func (e Env) uuid(spec Spec) string {
+	if spec.UUID != "" {
+		return strings.ToLower(spec.UUID)
+	}
+	return e.Repro.UUID("file system " + spec.Type + " " + spec.Label)
+}
+
+// Align is what sizes are a multiple of, in bytes.
+const Align = 1 << 20
+
+func alignUp(n int64) int64 { return (n + Align - 1) / Align * Align }
+
+// format is one family of file systems.
+type format struct {
+	types []string
+	// tools are the programs that are needed on this machine.
+	tools []string
+	check func(Spec) error
+	size  func(context.Context, Env, *layers.Tree, Spec) (int64, error)
+	write func(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error
+}
+
+func formats() []format {
+	return []format{
+		{types: []string{"ext2", "ext3", "ext4"}, tools: []string{"mke2fs"}, check: checkExt, size: sizeExt, write: writeExt},
+	}
+}
+
+func formatOf(spec Spec) (format, error) {
+	for _, f := range formats() {
+		if slices.Contains(f.types, spec.Type) {
+			return f, nil
+		}
+	}
+	return format{}, fmt.Errorf("making a file system: %q is none of %s", spec.Type, strings.Join(Types(), ", "))
+}
+
+// Types returns the file systems that can be made.
+func Types() []string {
+	var all []string
+	for _, f := range formats() {
+		all = append(all, f.types...)
+	}
+	return all
+}
+
+// Check refuses a spec that can't be fulfilled, before any work is done.
+func Check(spec Spec) error {
+	f, err := formatOf(spec)
+	if err != nil {
+		return err
+	}
+	if spec.UUID != "" && !isUUID(spec.UUID) {
+		return fmt.Errorf("making a file system: %q is no UUID; it looks like 01234567-89ab-cdef-0123-456789abcdef", spec.UUID)
+	}
+	if err := f.check(spec); err != nil {
+		return err
+	}
+	return needTools(f.tools)
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range s {
+		hyphen := i == 8 || i == 13 || i == 18 || i == 23
+		if hyphen != (c == '-') || !hyphen && !strings.ContainsRune("0123456789abcdefABCDEF", c) {
+			return false
+		}
+	}
+	return true
+}
+
+// Size returns how many bytes a file system needs to hold the tree and spec.Free more, but at least spec.Size. It is a multiple of [Align].
+func Size(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64, error) {
+	if err := Check(spec); err != nil {
+		return 0, err
+	}
+	f, err := formatOf(spec)
+	if err != nil {
+		return 0, err
+	}
+	size, err := f.size(ctx, env.filled(), tree, spec)
+	if err != nil {
+		return 0, fmt.Errorf("finding the size of the %s file system: %w", spec.Type, err)
+	}
+	return alignUp(max(size, spec.Size)), nil
+}
+
+// Write makes a file system of the given size in f, beginning at offset, both in bytes, and writes the tree into it. What the file holds there
+// before is dropped. f must be open for reading and writing; it grows as needed. It is not synced.
+func Write(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
+	if err := Check(spec); err != nil {
+		return err
+	}
+	format, err := formatOf(spec)
+	if err != nil {
+		return err
+	}
+	if offset < 0 || size <= 0 {
+		return fmt.Errorf("writing the %s file system: no place of %d bytes at offset %d", spec.Type, size, offset)
+	}
+	if err := makeRoom(f, offset, size); err != nil {
+		return fmt.Errorf("writing the %s file system: %w", spec.Type, err)
+	}
+	if err := format.write(ctx, env.filled(), f, offset, size, tree, spec); err != nil {
+		return fmt.Errorf("writing the %s file system: %w", spec.Type, err)
+	}
+	return nil
+}
+
+// makeRoom makes the file long enough, and a hole of the place where the file system goes.
+func makeRoom(f *os.File, offset, size int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < offset+size {
+		if err := f.Truncate(offset + size); err != nil {
+			return err
+		}
+	}
+	if info.Size() <= offset {
+		return nil
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, size)
+	if err == nil || !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	// The host's file system can't make holes. If it can't tell them either, it says that everything is data.
+	data, err := unix.Seek(int(f.Fd()), offset, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) || err == nil && data >= offset+size {
+		return nil
+	}
+	return fmt.Errorf("%s holds data already and its file system can't make holes; start with a new file", f.Name())
+}
+
+// report tells the user what a file system could not hold.
+func (e Env) report(kind string, notes []layers.Note) {
+	const shown = 20
+	for i, n := range notes {
+		if i == shown {
+			e.Progress.Note(fmt.Sprintf("%s: %d further notes are in the log", kind, len(notes)-shown))
+		}
+		if i < shown {
+			e.Progress.Note(fmt.Sprintf("%s: %s: %s", kind, n.Path, n.Text))
+		}
+		e.Log.Warn("the file system can't hold all of it", "type", kind, "path", n.Path, "what", n.Text)
+	}
+}
