@@ -1,0 +1,30 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/userns"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/registry"
+	"github.com/imgbuild/imgbuild/registry/reference"
+	"github.com/imgbuild/imgbuild/stack"
+)
+
+// isInvalid reports whether the description or a container is at fault.
+func isInvalid(err error) bool {
+	return is[*description.Error](err) || is[description.Errors](err) || is[*layers.HostileError](err) || is[*layers.FormatError](err) ||
+		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || errors.Is(err, registry.ErrInvalid)
+}
+
+// isMissing reports whether this machine lacks something.
+func isMissing(err error) bool {
+	return is[*command.MissingError](err) || is[*userns.Error](err)
+}
+
+func is[E error](err error) bool {
+	var target E
+	return errors.As(err, &target)
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imgbuild/imgbuild/internal/atomicfile"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/registry"
+	"github.com/imgbuild/imgbuild/stack"
+)
+
+// stackFlags say which containers are stacked and how.
+type stackFlags struct {
+	fetchFlags
+	rule  string
+	force bool
+}
+
+func (f *stackFlags) options(s *session, names []string) (stack.Options, error) {
+	fetch, err := f.fetchFlags.options()
+	if err != nil {
+		return stack.Options{}, err
+	}
+	rule, err := layers.ParseMergeRule(f.rule)
+	if err != nil {
+		return stack.Options{}, &usageError{err: fmt.Errorf("--stack-rule: %w", err)}
+	}
+	return stack.Options{Containers: names, Fetch: fetch, Rule: rule, Force: f.force, Progress: s.display, Log: s.log}, nil
+}
+
+func (f *stackFlags) registerStack(cmd *cobra.Command) {
+	f.register(cmd.Flags())
+	cmd.Flags().StringVar(&f.rule, "stack-rule", layers.RuleFollow.String(),
+		"how a directory meets a symbolic link to a directory: follow keeps the link, rsync replaces it as rsync would")
+}
+
+func newExport(s *session) *cobra.Command {
+	var flags stackFlags
+	var output string
+	cmd := &cobra.Command{
+		Use:   "export NAME[:TAG]... --output DIR|FILE.tar|-",
+		Short: "Write the root tree of containers as a directory or tar stream",
+		Long: `Write the root tree of one container, or of several stacked in order, as a directory, as a tar archive
+or, with -, as a tar stream to standard output.`,
+		Example:     "  imgbuild export debian:12 --output rootfs\n  imgbuild export debian:12 tools:latest --output - | tar -t",
+		GroupID:     groupContainers,
+		Args:        cobra.MinimumNArgs(1),
+		Annotations: map[string]string{needsOwners: "yes"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts, err := flags.options(s, args)
+			if err != nil {
+				return err
+			}
+			return s.withClient(cmd, &flags.storeFlags, func(client *registry.Client) error {
+				stacked, err := stack.Make(cmd.Context(), client, opts)
+				if err != nil {
+					return err
+				}
+				defer stacked.Close()
+				return s.export(cmd.Context(), stacked.Tree, output, flags.force)
+			})
+		},
+	}
+	flags.registerStack(cmd)
+	cmd.Flags().StringVar(&output, "output", "", "a `directory`, a file that ends in .tar, or - for standard output")
+	cmd.Flags().BoolVar(&flags.force, "force", false, "write into a directory that is not empty, and stack different architectures")
+	_ = cmd.MarkFlagRequired("output") // the flag is defined above
+	return cmd
+}
+
+func (s *session) export(ctx context.Context, tree *layers.Tree, output string, force bool) error {
+	task := s.display.Start("exporting to "+output, tree.Stats().Data, progress.Bytes)
+	err := s.exportTo(ctx, tree, output, force, task)
+	task.Done(err)
+	return err
+}
+
+func (s *session) exportTo(ctx context.Context, tree *layers.Tree, output string, force bool, task progress.Task) error {
+	opts := layers.TarOptions{Sparse: true, Progress: task.Add}
+	switch {
+	case output == "-":
+		return layers.WriteTar(ctx, s.stdout, tree, opts)
+	case strings.HasSuffix(output, ".tar"):
+		return atomicfile.Write(output, 0o644, func(f *os.File) error {
+			return layers.WriteTar(ctx, io.Writer(f), tree, opts)
+		})
+	}
+	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
+		return err
+	}
+	report, err := layers.WriteDir(ctx, output, tree, layers.DirOptions{Overwrite: force, Progress: task.Add})
+	if err != nil {
+		return err
+	}
+	for _, note := range report.Notes {
+		s.log.Warn(note.Text, "path", note.Path)
+	}
+	return nil
+}

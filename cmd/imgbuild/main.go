@@ -1,0 +1,19 @@
+// Command imgbuild turns containers into machines.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+)
+
+func main() {
+	sandbox.Init()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imgbuild/imgbuild/internal/userns"
+)
+
+// The groups that --help sorts the commands into.
+const (
+	groupMachines   = "machines"
+	groupContainers = "containers"
+	groupOther      = "other"
+)
+
+// needsOwners marks commands that read or make files of any owner: for an ordinary user they run in a user namespace.
+const needsOwners = "needs-owners"
+
+// run is the whole program: it carries out args, writes results to stdout and everything else to stderr, and returns the
+// exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	s := &session{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := newRoot(s)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	s.close()
+	if ctx.Err() != nil && err != nil {
+		err = errors.Join(errInterrupted, err)
+	}
+	if err != nil {
+		report(stderr, s.flags.logFormat, err)
+	}
+	return exitCode(err)
+}
+
+func newRoot(s *session) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "imgbuild",
+		Short: "Turn containers into machines",
+		Long: `imgbuild turns containers into machines: it stacks containers into one root tree, adds what a
+description asks for, and writes disks, file systems and archives from it, without root, loop
+devices or a daemon.
+
+Exit codes:
+  0    done
+  1    failed
+  2    wrong usage
+  3    the description or a container is invalid
+  4    something needed is missing on this machine
+  130  interrupted`,
+		Example: `  # store a root tree as a container, and again after a change: one more layer
+  imgbuild stash --root /srv/trees/web --container-name web
+
+  # turn a container into a virtual machine
+  imgbuild stackbuild --stash debian:12 --from-registry registry.example.org \
+      --description ./container-to-vm --target-dir ./out`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.flags.validate(); err != nil {
+				return err
+			}
+			if cmd.Annotations[needsOwners] != "" {
+				if err := userns.Enter(); err != nil {
+					return err
+				}
+			}
+			return s.open()
+		},
+	}
+	root.AddGroup(
+		&cobra.Group{ID: groupMachines, Title: "Machines:"},
+		&cobra.Group{ID: groupContainers, Title: "Containers:"},
+		&cobra.Group{ID: groupOther, Title: "Other:"})
+	root.SetHelpCommandGroupID(groupOther)
+	root.SetCompletionCommandGroupID(groupOther)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err: err, command: cmd.CommandPath()}
+	})
+	s.flags.register(root.PersistentFlags())
+	root.AddCommand(newStash(s), newStackbuild(s),
+		newImages(s), newPull(s), newPush(s), newTag(s), newRemove(s), newInspect(s), newLs(s), newDiff(s), newExport(s), newPrune(s),
+		newVersion(s), newReference(s))
+	for _, cmd := range root.Commands() {
+		checkArguments(cmd)
+	}
+	return root
+}
+
+// checkArguments makes a wrong number of arguments an error of usage.
+func checkArguments(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		check = cobra.NoArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &usageError{err: err, command: cmd.CommandPath()}
+		}
+		return nil
+	}
+}
+
+// oneOf is an error of usage if value is none of the allowed ones.
+func oneOf(flag, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return &usageError{err: fmt.Errorf("--%s %q is not known; it is one of %s", flag, value, strings.Join(allowed, ", "))}
+}

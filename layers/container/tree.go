@@ -1,0 +1,176 @@
+// Package container turns a container's image into a tree: it reads each layer once, keeps what it learnt as the index beside the layer, and
+// applies the layers in order.
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/registry/manifest"
+)
+
+// Indexes keeps the index beside each layer. The stores do.
+type Indexes interface {
+	// Index opens the index of a layer; any error means that there is none of use.
+	Index(d digest.Digest) (io.ReadCloser, error)
+	// PutIndex keeps the index of a layer.
+	PutIndex(ctx context.Context, d digest.Digest, write func(io.Writer) error) error
+}
+
+// Options says how layers are read. The zero value is fine.
+type Options struct {
+	Read layers.ReadOptions // bounds; digests are filled in
+	Log  *slog.Logger       // told of indexes that could not be kept; nil for nowhere
+}
+
+// Tree is an image's root tree, with the blobs that its contents lie in.
+type Tree struct {
+	*layers.Tree
+	blobs []io.Closer
+}
+
+// Close closes the blobs. The tree's contents can't be opened any longer.
+func (t *Tree) Close() error {
+	var errs []error
+	for _, b := range t.blobs {
+		errs = append(errs, b.Close())
+	}
+	t.blobs = nil
+	return errors.Join(errs...)
+}
+
+// Open returns the root tree of an image. Indexes may be nil: then every layer is read. The caller closes the tree.
+func Open(ctx context.Context, img v1.Image, indexes Indexes, opts Options) (*Tree, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	all, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	if len(config.RootFS.DiffIDs) != len(all) {
+		return nil, fmt.Errorf("reading the container: its config names %d layers and its manifest %d", len(config.RootFS.DiffIDs), len(all))
+	}
+	tree := &Tree{}
+	changes := make([]*layers.Layer, 0, len(all))
+	for i, layer := range all {
+		change, err := tree.readLayer(ctx, layer, digest.Digest(config.RootFS.DiffIDs[i].String()), indexes, opts)
+		if err != nil {
+			return nil, errors.Join(err, tree.Close())
+		}
+		changes = append(changes, change)
+	}
+	if tree.Tree, err = layers.Apply(layers.NewTree(), changes...); err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	return tree, nil
+}
+
+// readLayer returns one layer by its index, or by reading it.
+func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Digest, indexes Indexes, opts Options) (*layers.Layer, error) {
+	hash, err := layer.Digest()
+	if err != nil {
+		return nil, err
+	}
+	sum := digest.Digest(hash.String())
+	var blob manifest.Blob
+	if stored, ok := layer.(manifest.BlobLayer); ok {
+		blob, err = stored.OpenBlob()
+	} else { // its bytes as they are stored can't be had: the tar has no index
+		indexes, sum = nil, ""
+		blob, err = spool(ctx, layer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading layer %s: %w", hash, err)
+	}
+	t.blobs = append(t.blobs, blob)
+	if indexes != nil {
+		if change := fromIndex(sum, blob, indexes, opts.Log); change != nil {
+			return change, nil
+		}
+	}
+	read := opts.Read
+	read.Digest, read.DiffID, read.Spool = sum, diffID, true
+	change, err := layers.ReadLayer(ctx, blob, read)
+	if err != nil {
+		return nil, err
+	}
+	if indexes != nil {
+		err := indexes.PutIndex(ctx, sum, func(w io.Writer) error { return layers.EncodeIndex(w, change) })
+		if err != nil && ctx.Err() == nil {
+			opts.Log.Warn("the index of a layer could not be kept; the layer will be read again next time", "layer", sum, "error", err)
+		}
+	}
+	return change, nil
+}
+
+// fromIndex returns a layer by its index, or nil if there is none of use.
+func fromIndex(sum digest.Digest, blob manifest.Blob, indexes Indexes, log *slog.Logger) *layers.Layer {
+	index, err := indexes.Index(sum)
+	if err != nil {
+		return nil
+	}
+	defer index.Close()
+	change, err := layers.DecodeIndex(index, blob)
+	if err != nil || change.Digest != sum {
+		log.Info("the index of a layer is of no use; reading the layer again", "layer", sum, "error", err)
+		return nil
+	}
+	return change
+}
+
+// spool writes a layer's tar into a file without a name and returns it.
+func spool(ctx context.Context, layer v1.Layer) (manifest.Blob, error) {
+	r, err := layer.Uncompressed()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	f, err := os.CreateTemp("", "imgbuild-layer-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	size, err := io.Copy(f, contextReader{ctx, r})
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &spooled{f, size}, nil
+}
+
+// spooled is a blob in a file without a name.
+type spooled struct {
+	*os.File
+	size int64
+}
+
+func (s *spooled) Size() int64 { return s.size }
+
+// contextReader stops reading when the context ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
