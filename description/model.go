@@ -126,14 +126,14 @@ type RPMSettings struct {
 // User is an account to create, or to change when it exists.
 type User struct {
 	Origin
-	Name     string
-	Password string // never to be logged
+	Name     string `kiwi:"name"`
+	Password string `kiwi:"password"` // never to be logged
 	// Plain says that Password is in clear text and has to be hashed.
 	Plain    bool
-	UID      int // -1: the system chooses
-	RealName string
-	Home     string
-	Shell    string
+	UID      int     // -1: the system chooses
+	RealName string  `kiwi:"realname"`
+	Home     string  `kiwi:"home"`
+	Shell    string  `kiwi:"shell"`
 	Groups   []Group // the first is the login group
 }
 
@@ -146,31 +146,31 @@ type Group struct {
 // Repository is a source of packages.
 type Repository struct {
 	Origin
-	Source     string   // URI as written, with $arch style macros expanded
+	Source     string   // URI as written, with %arch expanded
 	SourcePos  Position // of the path attribute
-	Type       string   // apt-deb, rpm-md, … ; empty: by the package manager
-	Alias      string   // empty: the reader makes one up from Source
-	Priority   int      // 0: none given
-	Username   string
-	Password   string // never to be logged
-	Components []string
+	Type       string   `kiwi:"type"`     // apt-deb, rpm-md, … ; empty: by the package manager
+	Alias      string   `kiwi:"alias"`    // empty: the reader makes one up from Source
+	Priority   int      `kiwi:"priority"` // 0: none given
+	Username   string   `kiwi:"username"`
+	Password   string   `kiwi:"password"` // never to be logged
+	Components []string `kiwi:"components,words"`
 	// Distribution is the suite of an apt repository; empty for a flat one.
-	Distribution    string
-	SourceType      string // baseurl, metalink, mirrorlist; empty: baseurl
-	Customize       string // script, relative to the description
-	Architectures   []string
-	ImageInclude    bool
-	ImageOnly       bool
-	PackageGPGCheck Tristate
-	RepoGPGCheck    Tristate
-	UseForBootstrap bool
+	Distribution    string   `kiwi:"distribution"`
+	SourceType      string   `kiwi:"sourcetype"` // baseurl, metalink, mirrorlist; empty: baseurl
+	Customize       string   `kiwi:"customize"`  // script, relative to the description
+	Architectures   []string `kiwi:"architectures,commas"`
+	ImageInclude    bool     `kiwi:"imageinclude"`
+	ImageOnly       bool     `kiwi:"imageonly"`
+	PackageGPGCheck Tristate `kiwi:"package_gpgcheck"`
+	RepoGPGCheck    Tristate `kiwi:"repository_gpgcheck"`
+	UseForBootstrap bool     `kiwi:"use_for_bootstrap"`
 	SigningKeys     []SigningKey
 }
 
 // SigningKey is a public key that packages of a repository are signed with.
 type SigningKey struct {
 	Origin
-	URI string // file, http, https or ftp; a plain path is a file
+	URI string `kiwi:"key"` // file, http, https or ftp; a plain path is a file
 }
 
 // Packages is the software of an image.
@@ -202,25 +202,25 @@ type PackageSet struct {
 // Package is the name of a package, collection or product.
 type Package struct {
 	Origin
-	Name        string
-	BootInclude bool // also into a custom initrd of kiwi's own kind
-	BootDelete  bool
+	Name        string `kiwi:"name"`
+	BootInclude bool   `kiwi:"bootinclude"` // also into a custom initrd of kiwi's own kind
+	BootDelete  bool   `kiwi:"bootdelete"`
 }
 
 // Archive is a tar archive to unpack after the packages.
 type Archive struct {
 	Origin
-	Name        string // absolute or relative to the description
-	TargetDir   string // in the root tree; empty: /
-	BootInclude bool
+	Name        string `kiwi:"name"`       // absolute or relative to the description
+	TargetDir   string `kiwi:"target_dir"` // in the root tree; empty: /
+	BootInclude bool   `kiwi:"bootinclude"`
 }
 
 // CollectionModule switches a dnf module on or off.
 type CollectionModule struct {
 	Origin
-	Name   string
-	Stream string
-	Enable bool
+	Name   string `kiwi:"name"`
+	Stream string `kiwi:"stream"`
+	Enable bool   `kiwi:"enable"`
 }
 
 // Strip lists what is removed from, or kept in, an initrd of kiwi's own kind.

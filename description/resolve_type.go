@@ -1,0 +1,317 @@
+package description
+
+import (
+	"strings"
+)
+
+// imageType reads the chosen <type> and fills in what KIWI takes by default.
+func (r *resolver) imageType(img *Image) (*Type, error) {
+	t := &Type{}
+	if err := decode(r.typ, typeRule, t); err != nil {
+		return nil, err
+	}
+	if v, ok := r.typ.attr("btrfs_root_is_snapshot"); ok {
+		t.BtrfsRootIsSnapshot, _ = parseBool(collapse(v))
+	}
+	if v, ok := r.typ.attr("btrfs_root_is_snapper_snapshot"); ok {
+		t.BtrfsRootIsSnapshot, _ = parseBool(collapse(v))
+	}
+	options, _ := r.typ.attr("formatoptions")
+	for _, option := range splitCommas(options) {
+		name, value, has := strings.Cut(option, "=")
+		t.FormatOptions = append(t.FormatOptions, NameValue{Origin: Origin{Pos: t.At("formatoptions")}, Name: name, Value: value, HasValue: has})
+	}
+	if isFilesystem(t.Image) && t.Filesystem == "" {
+		t.Filesystem = t.Image
+	}
+	if t.Firmware == "" {
+		t.Firmware = defaultFirmware(r.arch)
+	}
+	if t.InitrdSystem == "" {
+		t.InitrdSystem = defaultInitrd(t)
+	}
+	for _, read := range []func(*Type) error{r.bootloader, r.oem, r.size, r.disk, r.volumes, r.machine, r.media} {
+		if err := read(t); err != nil {
+			return nil, err
+		}
+	}
+	return t, r.container(t, img)
+}
+
+func isFilesystem(image string) bool {
+	switch image {
+	case "btrfs", "ext2", "ext3", "ext4", "squashfs", "erofs", "xfs":
+		return true
+	}
+	return false
+}
+
+// defaultFirmware returns what starts machines of an architecture.
+func defaultFirmware(arch string) string {
+	switch {
+	case arch == "x86_64", arch == "ix86", arch == "i586", arch == "i686":
+		return "bios"
+	case strings.HasPrefix(arch, "ppc"):
+		return "ofw"
+	case strings.HasPrefix(arch, "arm"), arch == "aarch64", arch == "riscv64":
+		return "efi"
+	}
+	return ""
+}
+
+// defaultInitrd returns what makes the initrd of a type that does not say.
+func defaultInitrd(t *Type) string {
+	switch t.Image {
+	case "oem", "iso", "kis", "pxe":
+		return "dracut"
+	}
+	return "none"
+}
+
+func (r *resolver) bootloader(t *Type) error {
+	e := r.typ.child("bootloader")
+	if e == nil {
+		e = &element{name: "bootloader", pos: r.typ.pos}
+	}
+	b := &t.Bootloader
+	if err := decode(e, bootloaderRule, b); err != nil {
+		return err
+	}
+	b.Timeout = 10
+	if timeout, ok := e.attr("timeout"); ok {
+		n, err := parseMiB(collapse(timeout))
+		if err != nil {
+			return err
+		}
+		b.Timeout, b.HasTimeout = n, true
+	}
+	var words []string
+	for _, name := range []string{"console", "output_console", "input_console"} {
+		if v, ok := e.attr(name); ok {
+			words = append(words, strings.Fields(v)...)
+		}
+	}
+	b.Console = strings.Join(words, " ")
+	settings := e.child("bootloadersettings")
+	if settings == nil {
+		return nil
+	}
+	b.ShimOptions = pairs(settings.elements("shimoption"))
+	b.InstallOptions = pairs(settings.elements("installoption"))
+	b.ConfigOptions = pairs(settings.elements("configoption"))
+	return nil
+}
+
+// pairs reads elements with a name and a value.
+func pairs(elements []*element) []NameValue {
+	var list []NameValue
+	for _, e := range elements {
+		name, _ := e.attr("name")
+		value, has := e.attr("value")
+		list = append(list, NameValue{Origin: origin(e), Name: name, Value: value, HasValue: has})
+	}
+	return list
+}
+
+func (r *resolver) oem(t *Type) error {
+	e := r.typ.child("oemconfig")
+	if e == nil {
+		e = &element{name: "oemconfig", pos: r.typ.pos}
+	}
+	if err := decode(e, oemConfigRule, &t.OEM); err != nil {
+		return err
+	}
+	if t.OEM.Swap && t.OEM.SwapSize == 0 {
+		t.OEM.SwapSize = 128
+	}
+	if t.OEM.SwapName == "" {
+		t.OEM.SwapName = "LVSwap"
+	}
+	return nil
+}
+
+func (r *resolver) size(t *Type) error {
+	e := r.typ.child("size")
+	if e == nil {
+		return nil
+	}
+	n, err := parseMiB(collapse(e.text()))
+	if err != nil {
+		return err
+	}
+	unit := int64(1)
+	if u, _ := e.attr("unit"); collapse(u) == "G" {
+		unit = 1024
+	}
+	s := &Size{Origin: origin(e), MB: int64(n) * unit}
+	additive, _ := e.attr("additive")
+	s.Additive, _ = parseBool(collapse(additive))
+	if u, ok := e.attr("unpartitioned"); ok {
+		n, err := parseMiB(collapse(u))
+		if err != nil {
+			return err
+		}
+		s.Unpartitioned = int64(n) * unit << 20
+	}
+	t.Size = s
+	return nil
+}
+
+// disk reads partitions, the system disk and the encryption's options.
+func (r *resolver) disk(t *Type) error {
+	if e := r.typ.child("partitions"); e != nil {
+		list, err := decodeAll[Partition](e.elements("partition"), ruleOf(partitionsRule, "partition"))
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			if list[i].Label == "" {
+				list[i].Label = "p.lx" + list[i].Name
+			}
+		}
+		t.Partitions = list
+	}
+	if e := r.typ.child("systemdisk"); e != nil {
+		t.SystemDisk = &SystemDisk{}
+		if err := decode(e, systemDiskRule, t.SystemDisk); err != nil {
+			return err
+		}
+	}
+	if e := r.typ.child("luksformat"); e != nil {
+		t.LUKSFormatOptions = pairs(e.elements("option"))
+	}
+	return nil
+}
+
+func (r *resolver) machine(t *Type) error {
+	boxes, err := decodeAll[VagrantConfig](r.typ.elements("vagrantconfig"), vagrantConfigRule)
+	if err != nil {
+		return err
+	}
+	t.Vagrant = boxes
+	e := r.typ.child("machine")
+	if e == nil {
+		return nil
+	}
+	m := &Machine{}
+	if err := decode(e, machineRule, m); err != nil {
+		return err
+	}
+	for _, entry := range e.elements("vmconfig-entry") {
+		m.ConfigEntries = append(m.ConfigEntries, strings.TrimSpace(entry.text()))
+	}
+	if d := e.child("vmdisk"); d != nil {
+		m.Disk = &VMDisk{}
+		if err := decode(d, ruleOf(machineRule, "vmdisk"), m.Disk); err != nil {
+			return err
+		}
+	}
+	if d := e.child("vmdvd"); d != nil {
+		m.DVD = &VMDVD{}
+		if err := decode(d, ruleOf(machineRule, "vmdvd"), m.DVD); err != nil {
+			return err
+		}
+	}
+	m.NICs, err = decodeAll[VMNIC](e.elements("vmnic"), ruleOf(machineRule, "vmnic"))
+	t.Machine = m
+	return err
+}
+
+// media reads the initrd modules of installation media.
+func (r *resolver) media(t *Type) error {
+	e := r.typ.child("installmedia")
+	if e == nil {
+		return nil
+	}
+	t.InstallMedia.Origin = origin(e)
+	for _, initrd := range e.elements("initrd") {
+		action, _ := initrd.attr("action")
+		into := map[string]*[]string{
+			"add": &t.InstallMedia.Add, "omit": &t.InstallMedia.Omit, "set": &t.InstallMedia.Set,
+		}[collapse(action)]
+		if into == nil {
+			continue
+		}
+		for _, module := range initrd.elements("dracut") {
+			name, _ := module.attr("module")
+			*into = append(*into, name)
+		}
+	}
+	return nil
+}
+
+// container reads the configuration of a container. It is there for every
+// type, with the description's author as its maintainer.
+func (r *resolver) container(t *Type, img *Image) error {
+	c := &ContainerConfig{Origin: Origin{Pos: r.typ.pos}}
+	t.Container = c
+	e := r.typ.child("containerconfig")
+	if e != nil {
+		if err := decode(e, containerConfigRule, c); err != nil {
+			return err
+		}
+		r.containerParts(e, c)
+		if h := e.child("history"); h != nil {
+			if err := decode(h, ruleOf(containerConfigRule, "history"), &c.History); err != nil {
+				return err
+			}
+			c.History.Comment = strings.TrimSpace(h.text())
+		}
+	}
+	author := img.Author
+	if img.Contact != "" {
+		author += " <" + img.Contact + ">"
+	}
+	if c.Maintainer == "" {
+		c.Maintainer = author
+	}
+	if c.History.Author == "" {
+		c.History.Author = author
+	}
+	return nil
+}
+
+func (r *resolver) containerParts(e *element, c *ContainerConfig) {
+	c.Entrypoint = command(e.child("entrypoint"))
+	c.Command = command(e.child("subcommand"))
+	if list := e.child("expose"); list != nil {
+		for _, port := range list.elements("port") {
+			n, _ := port.attr("number")
+			c.Expose = append(c.Expose, collapse(n))
+		}
+	}
+	if list := e.child("volumes"); list != nil {
+		for _, v := range list.elements("volume") {
+			name, _ := v.attr("name")
+			c.Volumes = append(c.Volumes, name)
+		}
+	}
+	if list := e.child("environment"); list != nil {
+		c.Env = pairs(list.elements("env"))
+	}
+	if list := e.child("labels"); list != nil {
+		c.Labels = pairs(list.elements("label"))
+	}
+}
+
+// command returns a program with its arguments; nil when there is none, and an
+// empty list when the description clears it.
+func command(e *element) []string {
+	if e == nil {
+		return nil
+	}
+	args := []string{}
+	if execute, ok := e.attr("execute"); ok {
+		args = append(args, execute)
+	}
+	for _, a := range e.elements("argument") {
+		name, _ := a.attr("name")
+		args = append(args, name)
+	}
+	return args
+}
+
+// XenGuest reports whether the image is made to run as a guest of Xen.
+func (t *Type) XenGuest() bool {
+	return t.Firmware == "ec2" || t.Machine != nil && t.Machine.XenLoader != ""
+}

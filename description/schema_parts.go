@@ -1,0 +1,300 @@
+package description
+
+// The elements inside <type>.
+
+var optionAttrs = []attrRule{
+	{Name: "name", Value: text, Required: true, Doc: "The option."},
+	{Name: "value", Value: text, Doc: "Its value."},
+}
+
+var bootloaderRule = &elementRule{
+	Name:  "bootloader",
+	Doc:   "The boot loader and its settings.",
+	Types: onBootloader,
+	Attrs: []attrRule{
+		{Name: "name", Value: oneOf("grub2", "isolinux", "grub2_s390x_emu", "systemd_boot", "custom", "zipl"), Required: true, Default: "grub2", Doc: "The boot loader; custom leaves it to the scripts editbootconfig and editbootinstall."},
+		{Name: "console", Value: oldConsole, Until: v8_3, Doc: "GRUB's terminals: the first word for output, further ones for input."},
+		{Name: "output_console", Value: oneOf("none", "console", "gfxterm", "serial", "vga_text", "mda_text", "morse", "spkmodem"), Since: v8_4, Doc: "GRUB's output terminal."},
+		{Name: "input_console", Value: oneOf("none", "console", "serial", "at_keyboard", "usb_keyboard"), Since: v8_4, Doc: "GRUB's input terminal."},
+		{Name: "serial_line", Value: text, Doc: "GRUB's serial command."},
+		{Name: "timeout", Value: number, Doc: "Seconds that the menu is shown; 10 by default."},
+		{Name: "timeout_style", Value: oneOf("countdown", "hidden", "menu"), Doc: "What is shown before the menu (grub2)."},
+		{Name: "targettype", Value: oneOf("FBA", "SCSI", "CDL"), Doc: "The kind of disk on s390."},
+		{Name: "grub_template", Value: text, Doc: "A template for the GRUB configuration of ISOs."},
+		{Name: "use_disk_password", Value: boolean, Default: "false", Doc: "Store the disk's passphrase in the boot loader's configuration, in clear text."},
+		{Name: "bls", Value: boolean, Since: v8_0, Doc: "Use boot loader specification entries."},
+	},
+	Children: []childRule{
+		{optional, &elementRule{
+			Name: "bootloadersettings",
+			Doc:  "Arguments for the boot loader's own programs.",
+			Children: []childRule{
+				{any0, &elementRule{Name: "shimoption", Doc: "An argument for shim-install.", Attrs: optionAttrs}},
+				{any0, &elementRule{Name: "installoption", Doc: "An argument for grub-install.", Attrs: optionAttrs}},
+				{any0, &elementRule{Name: "configoption", Doc: "An argument for grub-mkconfig.", Attrs: optionAttrs}},
+			},
+		}},
+		{any0, &elementRule{
+			Name:  "securelinux",
+			Doc:   "Secure execution on s390.",
+			Since: v8_0,
+			Attrs: []attrRule{
+				{Name: "hkd_ca_cert", Value: text, Required: true, Doc: "The certificate of the authority."},
+				{Name: "hkd_sign_cert", Value: text, Required: true, Doc: "The certificate of the signing key."},
+			},
+			Children: []childRule{
+				{some, &elementRule{Name: "hkd_cert", Doc: "A host key document.", Attrs: []attrRule{nameAttr}}},
+				{any0, &elementRule{Name: "hkd_revocation_list", Doc: "A revocation list.", Attrs: []attrRule{nameAttr}}},
+			},
+		}},
+	},
+}
+
+var containerConfigRule = &elementRule{
+	Name:  "containerconfig",
+	Doc:   "The configuration of a container.",
+	Types: "docker oci appx wsl",
+	Attrs: []attrRule{
+		{Name: "name", Value: text, Required: true, Doc: "The name of the container."},
+		{Name: "tag", Value: text, Doc: "Its tag; latest by default."},
+		{Name: "additionalnames", Value: text, Doc: "Further names, with commas between: name:tag, name or :tag."},
+		{Name: "maintainer", Value: text, Doc: "The author; by default that of the description."},
+		{Name: "user", Value: text, Doc: "The user that its program runs as."},
+		{Name: "workingdir", Value: text, Doc: "The directory that its program starts in."},
+	},
+	Children: []childRule{
+		{optional, commandRule("entrypoint", "The program of the container.")},
+		{optional, commandRule("subcommand", "The program or arguments after the entry point; a user of the container can replace them.")},
+		{optional, &elementRule{Name: "expose", Doc: "Ports that the container listens at.", Children: []childRule{
+			{some, &elementRule{Name: "port", Doc: "One port.", Attrs: []attrRule{
+				{Name: "number", Value: portNumber, Required: true, Doc: "Its number, with /tcp or /udp if wanted."}}}}}}},
+		{optional, &elementRule{Name: "volumes", Doc: "Directories that are volumes.", Children: []childRule{
+			{some, &elementRule{Name: "volume", Doc: "One directory.", Attrs: []attrRule{nameAttr}}}}}},
+		{optional, textElement("stopsignal", text, "The signal that stops the container.")},
+		{optional, &elementRule{Name: "environment", Doc: "Environment variables.", Children: []childRule{
+			{some, pairRule("env", "One variable.")}}}},
+		{optional, &elementRule{Name: "labels", Doc: "Labels.", Children: []childRule{
+			{some, pairRule("label", "One label.")}}}},
+		{optional, &elementRule{
+			Name: "history",
+			Doc:  "The history entry; the text is its comment.",
+			Text: text,
+			Attrs: []attrRule{
+				{Name: "author", Value: text, Doc: "The author."},
+				{Name: "created_by", Value: text, Doc: "What made it."},
+				{Name: "application_id", Value: text, Doc: "The application of a WSL package."},
+				{Name: "launcher", Value: text, Doc: "The launcher of a WSL package."},
+				{Name: "package_version", Value: packageVer, Doc: "The version of a WSL package."},
+			},
+		}},
+	},
+}
+
+func commandRule(name, doc string) *elementRule {
+	return &elementRule{
+		Name: name,
+		Doc:  doc,
+		Attrs: []attrRule{
+			{Name: "execute", Value: text, Excludes: "clear", Doc: "The program."},
+			{Name: "clear", Value: boolean, Doc: "Have none, whatever the base container says."},
+		},
+		Children: []childRule{{any0, &elementRule{Name: "argument", Doc: "One argument.", Attrs: []attrRule{nameAttr}}}},
+	}
+}
+
+func pairRule(name, doc string) *elementRule {
+	return &elementRule{Name: name, Doc: doc, Attrs: []attrRule{
+		{Name: "name", Value: text, Required: true, Doc: "Its name."},
+		{Name: "value", Value: text, Required: true, Doc: "Its value."},
+	}}
+}
+
+var machineRule = &elementRule{
+	Name: "machine",
+	Doc:  "The virtual machine that a disk is for.",
+	Attrs: []attrRule{
+		{Name: "memory", Value: number, Doc: "Its memory in MiB."},
+		{Name: "ncpus", Value: number, Doc: "The number of its processors."},
+		{Name: "HWversion", Value: integer, Doc: "The version of its virtual hardware (vmdk, ova)."},
+		{Name: "guestOS", Value: text, Doc: "The guest system, as the format names it (vmdk, ova)."},
+		{Name: "arch", Value: oneOf("ix86", "x86_64"), Doc: "Its architecture (vmdk)."},
+		{Name: "ovftype", Value: oneOf("zvm", "powervm", "xen", "vmware"), Doc: "The kind of ova."},
+		{Name: "xen_loader", Value: oneOf("hvmloader", "pygrub", "pvgrub"), Doc: "What loads a Xen guest."},
+		{Name: "min_memory", Value: number, Doc: "The least memory in MiB (ova)."},
+		{Name: "max_memory", Value: number, Doc: "The most memory in MiB (ova)."},
+		{Name: "min_cpu", Value: number, Doc: "The least number of processors (ova)."},
+		{Name: "max_cpu", Value: number, Doc: "The largest number of processors (ova)."},
+	},
+	Children: []childRule{
+		{any0, textElement("vmconfig-entry", text, "A line for the machine's configuration file.")},
+		{optional, &elementRule{
+			Name: "vmdisk",
+			Doc:  "Its disk.",
+			Attrs: []attrRule{
+				{Name: "disktype", Value: text, Doc: "The type of the disk (ova)."},
+				{Name: "controller", Value: oneOf("ide", "buslogic", "lsilogic", "lsisas1068", "legacyESX", "pvscsi"), Doc: "The controller (vmdk)."},
+				{Name: "id", Value: number, Doc: "The number of the disk at it (vmdk)."},
+				{Name: "device", Value: text, Doc: "The device in the guest (xen)."},
+				{Name: "diskmode", Value: oneOf("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized"), Doc: "The kind of vmdk."},
+			},
+		}},
+		{optional, &elementRule{
+			Name: "vmdvd",
+			Doc:  "Its DVD drive.",
+			Attrs: []attrRule{
+				{Name: "controller", Value: oneOf("ide", "scsi"), Required: true, Doc: "The controller."},
+				{Name: "id", Value: number, Required: true, Doc: "The number of the drive at it."},
+			},
+		}},
+		{any0, &elementRule{
+			Name: "vmnic",
+			Doc:  "A network card.",
+			Attrs: []attrRule{
+				{Name: "interface", Value: text, Required: true, Doc: "The number of the card."},
+				{Name: "driver", Value: text, Doc: "The model."},
+				{Name: "mac", Value: macAddress, Doc: "Its address."},
+				{Name: "mode", Value: text, Doc: "How it is connected."},
+			},
+		}},
+	},
+}
+
+var oemConfigRule = &elementRule{
+	Name: "oemconfig",
+	Doc:  "How a disk behaves at its first boot, and how it is installed.",
+	Children: []childRule{
+		{optional, textElement("oem-boot-title", text, "The title of the boot menu.")},
+		{optional, textElement("oem-bootwait", boolean, "Halt after the installation.")},
+		{optional, textElement("oem-resize", boolean, "Grow the root to the size of the disk at boot; true by default.")},
+		{optional, textElement("oem-resize-once", boolean, "Grow it at the first boot only.")},
+		{optional, textElement("oem-device-filter", text, "A regular expression of devices that are not installed to.")},
+		{optional, textElement("oem-nic-filter", text, "A regular expression of network cards that are not used.")},
+		{optional, textElement("oem-inplace-recovery", boolean, "The recovery archive is part of the image.")},
+		{optional, textElement("oem-kiwi-initrd", boolean, "Keep the initrd of kiwi's own kind.")},
+		{optional, textElement("oem-multipath-scan", boolean, "Have multipath in the initrd.")},
+		{optional, textElement("oem-vmcp-parmfile", text, "The parameter file on s390.")},
+		{optional, textElement("oem-partition-install", boolean, "Install into a partition.")},
+		{optional, textElement("oem-reboot", boolean, "Reboot after the installation.")},
+		{optional, textElement("oem-reboot-interactive", boolean, "Ask before that reboot.")},
+		{optional, textElement("oem-recovery", boolean, "Make a recovery archive.")},
+		{optional, textElement("oem-recoveryID", number, "The type of the recovery partition.")},
+		{optional, textElement("oem-recovery-part-size", number, "The size of the recovery partition in MiB.")},
+		{optional, textElement("oem-shutdown", boolean, "Switch off after the installation.")},
+		{optional, textElement("oem-shutdown-interactive", boolean, "Ask before switching off.")},
+		{optional, textElement("oem-silent-boot", boolean, "Boot without messages the first time.")},
+		{optional, textElement("oem-silent-install", boolean, "Show no progress of the installation.")},
+		{optional, textElement("oem-silent-verify", boolean, "Show no progress of the verification.")},
+		{optional, textElement("oem-skip-verify", boolean, "Verify nothing.")},
+		{optional, textElement("oem-swap", boolean, "Have a swap partition or volume.")},
+		{optional, textElement("oem-swapsize", number, "Its size in MiB; 128 by default.")},
+		{optional, textElement("oem-swapname", text, "The name of a swap volume; LVSwap by default.")},
+		{optional, textElement("oem-systemsize", number, "The size of the root in MiB, where it does not grow.")},
+		{optional, textElement("oem-unattended", boolean, "Ask nothing during the installation.")},
+		{optional, textElement("oem-unattended-id", text, "The device to install to.")},
+	},
+}
+
+var sizeRule = &elementRule{
+	Name: "size",
+	Doc:  "The size of the disk. Without it the disk is as large as its content needs.",
+	Text: number,
+	Attrs: []attrRule{
+		{Name: "unit", Value: oneOf("M", "G"), Default: "M", Doc: "MiB or GiB."},
+		{Name: "additive", Value: boolean, Default: "false", Doc: "The size comes on top of what the content needs."},
+		{Name: "unpartitioned", Value: number, Doc: "So much of the end of the disk belongs to no partition; in the same unit."},
+	},
+}
+
+var systemDiskRule = &elementRule{
+	Name: "systemdisk",
+	Doc:  "Logical volumes, or subvolumes of a btrfs root.",
+	Attrs: []attrRule{
+		{Name: "name", Value: text, Doc: "The volume group; systemVG by default."},
+		{Name: "preferlvm", Value: boolean, Default: "false", Doc: "Use LVM even where the file system has volumes of its own."},
+	},
+	Children: []childRule{{any0, &elementRule{
+		Name: "volume",
+		Doc:  "One volume.",
+		Attrs: []attrRule{
+			{Name: "name", Value: text, Required: true, Doc: "The directory it holds; NAME with a mountpoint. @root, or @root=NAME, is the root."},
+			{Name: "mountpoint", Value: text, Doc: "The directory it holds, where the name is only a name."},
+			{Name: "size", Value: volumeSize, Doc: "Its size; all takes the rest."},
+			{Name: "freespace", Value: volumeSize, Doc: "Its size beyond its content; all takes the rest."},
+			{Name: "label", Value: text, Doc: "The label of its file system."},
+			{Name: "parent", Value: text, Doc: "The volume that a subvolume lies in."},
+			{Name: "copy_on_write", Value: boolean, Doc: "false switches copy on write off."},
+			{Name: "filesystem_check", Value: boolean, Default: "false", Doc: "Check the file system at boot."},
+			{Name: "quota", Value: partSize, Since: v8_0, Doc: "The most it may hold (btrfs)."},
+			{Name: "arch", Value: archList, Since: v8_0, Doc: archAttr.Doc},
+		},
+	}}},
+}
+
+var partitionsRule = &elementRule{
+	Name: "partitions",
+	Doc:  "Further partitions of the disk.",
+	Children: []childRule{{some, &elementRule{
+		Name: "partition",
+		Doc:  "One partition.",
+		Attrs: []attrRule{
+			{Name: "name", Value: text, Required: true, Doc: "Its name; in capitals also the label of its file system."},
+			{Name: "size", Value: partSize, Required: true, Doc: "Its size."},
+			{Name: "filesystem", Value: partitionFilesystems, Doc: "Its file system."},
+			{Name: "mountpoint", Value: text, Doc: "Where it is mounted."},
+			{Name: "partition_name", Value: shortName, Doc: "Its name in the partition table; p.lxNAME by default."},
+			{Name: "partition_type", Value: oneOf("t.linux", "t.raid"), Default: "t.linux", Doc: "Its type in the partition table."},
+			{Name: "clone", Value: cloneCount, Doc: "How many copies stand before it."},
+			{Name: "part_uuid", Value: uuidOrShort, Since: v8_2, Doc: "Its unique identifier in the partition table."},
+		},
+	}}},
+}
+
+var vagrantConfigRule = &elementRule{
+	Name: "vagrantconfig",
+	Doc:  "A vagrant box.",
+	Attrs: []attrRule{
+		{Name: "provider", Value: oneOf("libvirt", "virtualbox"), Required: true, Doc: "What runs the box."},
+		{Name: "virtualsize", Value: number, Required: true, Doc: "The size of the disk in GB."},
+		{Name: "boxname", Value: text, Doc: "Its name; that of the image by default."},
+		{Name: "embedded_vagrantfile", Value: text, Doc: "A Vagrantfile to put into the box."},
+		{Name: "virtualbox_guest_additions_present", Value: boolean, Default: "false", Doc: "The guest additions are in the image (virtualbox)."},
+	},
+}
+
+var dracutModuleRule = &elementRule{
+	Name: "dracut",
+	Doc:  "A dracut module.",
+	Attrs: []attrRule{
+		{Name: "module", Value: text, Doc: "Its name."},
+		{Name: "driver", Value: text, Since: v8_3, Doc: "A kernel driver instead."},
+		{Name: "uefi", Value: boolean, Since: v8_3, Doc: "Make a unified kernel image."},
+	},
+}
+
+var initrdActions = attrRule{Name: "action", Value: oneOf("omit", "add", "set"), Required: true, Doc: "Leave the modules out, add them, or use these alone."}
+
+var installMediaRule = &elementRule{
+	Name: "installmedia",
+	Doc:  "The initrd of an installation medium.",
+	Children: []childRule{{any0, &elementRule{
+		Name:     "initrd",
+		Doc:      "A change of its modules.",
+		Attrs:    []attrRule{initrdActions},
+		Children: []childRule{{any0, dracutModuleRule}},
+	}}},
+}
+
+var initrdRule = &elementRule{
+	Name:     "initrd",
+	Doc:      "The initrd of the image.",
+	Since:    v8_2,
+	Attrs:    []attrRule{initrdActions},
+	Children: []childRule{{any0, dracutModuleRule}},
+}
+
+var luksFormatRule = &elementRule{
+	Name:     "luksformat",
+	Doc:      "Arguments for cryptsetup luksFormat; needs the attribute luks.",
+	Types:    onEncrypted,
+	Children: []childRule{{some, &elementRule{Name: "option", Doc: "One argument.", Attrs: optionAttrs}}},
+}

@@ -1,0 +1,187 @@
+package description
+
+import (
+	"fmt"
+	"strings"
+)
+
+// validator checks a tree against the table and collects all that is wrong.
+type validator struct {
+	errors  Errors
+	version version
+	image   string // the image type that the walk is inside of
+}
+
+// validate returns everything in the tree that the table does not allow.
+func validate(root *element, v version) Errors {
+	c := &validator{version: v}
+	if root.name != imageRule.Name {
+		c.errors.add(root.pos, "a description starts with <image>", "the top element is <%s>", root.name)
+		return c.errors
+	}
+	c.element(root, imageRule)
+	return c.errors
+}
+
+func (c *validator) element(e *element, rule *elementRule) {
+	if rule.Foreign {
+		return
+	}
+	if rule == typeRule {
+		c.image, _ = e.attr("image")
+		c.image = collapse(c.image)
+		defer func() { c.image = "" }()
+	}
+	c.attrs(e, rule)
+	c.text(e, rule)
+	c.children(e, rule)
+	c.rules(e, rule)
+}
+
+func (c *validator) attrs(e *element, rule *elementRule) {
+	for _, a := range e.attrs {
+		r := rule.attr(a.name)
+		switch {
+		case r == nil || !inVersion(c.version, r.Since, r.Until):
+			if strings.HasPrefix(a.name, "xmlns") && rule == imageRule {
+				continue
+			}
+			c.unknownAttr(a, r, rule)
+		default:
+			if problem, hint := r.Value.check(a.value); problem != "" {
+				c.errors.add(a.pos, hint, "attribute %s of <%s>: %s", a.name, e.name, problem)
+				continue
+			}
+			if c.image != "" && rule == typeRule && !forTypes(r.Types, c.image) {
+				c.errors.add(a.pos, "it is for "+listTypes(r.Types),
+					"attribute %s has no meaning for the image type %s", a.name, c.image)
+			}
+			if r.Excludes != "" {
+				if _, both := e.attr(r.Excludes); both {
+					c.errors.add(a.pos, "remove one of them", "attributes %s and %s of <%s> exclude each other", a.name, r.Excludes, e.name)
+				}
+			}
+		}
+	}
+	for i := range rule.Attrs {
+		r := &rule.Attrs[i]
+		if !r.Required || !inVersion(c.version, r.Since, r.Until) {
+			continue
+		}
+		if _, ok := e.attr(r.Name); !ok {
+			c.errors.add(e.pos, fmt.Sprintf("add %s=\"...\" (%s)", r.Name, r.Value.Want), "<%s> needs the attribute %s", e.name, r.Name)
+		}
+	}
+}
+
+func (c *validator) unknownAttr(a attribute, r *attrRule, rule *elementRule) {
+	if r != nil {
+		c.errors.add(a.pos, versionHint(r.Since, r.Until), "attribute %s of <%s> does not exist in schema %s", a.name, rule.Name, c.version)
+		return
+	}
+	var known []string
+	for i := range rule.Attrs {
+		if inVersion(c.version, rule.Attrs[i].Since, rule.Attrs[i].Until) {
+			known = append(known, rule.Attrs[i].Name)
+		}
+	}
+	fallback := "known are " + strings.Join(known, ", ")
+	switch {
+	case len(known) == 0:
+		fallback = "it has no attributes"
+	case len(known) > 16:
+		fallback = "docs/description.md lists the attributes of <" + rule.Name + ">"
+	}
+	c.errors.add(a.pos, didYouMean(a.name, known, fallback), "<%s> has no attribute %s", rule.Name, a.name)
+}
+
+func versionHint(since, until version) string {
+	if until != 0 {
+		return "it was dropped after " + until.String()
+	}
+	return "it came with " + since.String() + ": raise schemaversion"
+}
+
+func listTypes(types string) string {
+	return strings.Join(strings.Fields(types), ", ")
+}
+
+func (c *validator) text(e *element, rule *elementRule) {
+	if rule.Text == nil {
+		if t := collapse(e.text()); t != "" {
+			c.errors.add(e.pos, "", "<%s> holds the text %q and can hold none", e.name, shorten(t))
+		}
+		return
+	}
+	if problem, hint := rule.Text.check(e.text()); problem != "" {
+		c.errors.add(e.pos, hint, "<%s>: %s", e.name, problem)
+	}
+}
+
+func shorten(s string) string {
+	if r := []rune(s); len(r) > 40 {
+		return string(r[:37]) + "..."
+	}
+	return s
+}
+
+func (c *validator) children(e *element, rule *elementRule) {
+	counts := map[string]int{}
+	for _, child := range e.elements("") {
+		r := rule.child(child.name)
+		switch {
+		case r == nil:
+			c.unknownChild(child, rule)
+			continue
+		case !inVersion(c.version, r.Rule.Since, r.Rule.Until):
+			c.errors.add(child.pos, versionHint(r.Rule.Since, r.Rule.Until), "<%s> does not exist in schema %s", child.name, c.version)
+			continue
+		}
+		counts[child.name]++
+		if counts[child.name] == 2 && (r.Card == one || r.Card == optional) {
+			c.errors.add(child.pos, "", "<%s> can hold only one <%s>", e.name, child.name)
+		}
+		if rule == typeRule && c.image != "" && !forTypes(r.Rule.Types, c.image) {
+			c.errors.add(child.pos, "it is for "+listTypes(r.Rule.Types), "<%s> has no meaning for the image type %s", child.name, c.image)
+		}
+		c.element(child, r.Rule)
+	}
+	for _, r := range rule.Children {
+		if (r.Card == one || r.Card == some) && counts[r.Rule.Name] == 0 {
+			c.errors.add(e.pos, r.Rule.Doc, "<%s> needs a <%s> inside", e.name, r.Rule.Name)
+		}
+	}
+}
+
+func (c *validator) unknownChild(child *element, rule *elementRule) {
+	var known []string
+	for _, r := range rule.Children {
+		if inVersion(c.version, r.Rule.Since, r.Rule.Until) {
+			known = append(known, r.Rule.Name)
+		}
+	}
+	fallback := "known are " + strings.Join(known, ", ")
+	if len(known) == 0 {
+		fallback = "it holds no elements"
+	} else if place := whereElement(child.name); place != "" {
+		fallback = "it belongs into <" + place + ">"
+	}
+	c.errors.add(child.pos, didYouMean(child.name, known, fallback), "<%s> can't hold <%s>", rule.Name, child.name)
+}
+
+// whereElement returns the element that may hold one of this name.
+func whereElement(name string) string {
+	var search func(rule *elementRule) string
+	search = func(rule *elementRule) string {
+		if rule.child(name) != nil {
+			return rule.Name
+		}
+		for _, c := range rule.Children {
+			if found := search(c.Rule); found != "" {
+				return found
+			}
+		}
+		return ""
+	}
+	return search(imageRule)
+}

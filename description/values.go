@@ -1,0 +1,171 @@
+package description
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// valueRule says which values an attribute or a text may have. A value is
+// compared after white space has been collapsed, except for free text.
+type valueRule struct {
+	Kind valueKind
+	Enum []string       // for kindEnum
+	Re   *regexp.Regexp // for kindPattern
+	Want string         // what is expected, in words, for errors and the reference
+	Min  int64          // for kindInteger
+}
+
+type valueKind uint8
+
+const (
+	kindText valueKind = iota
+	kindBool
+	kindInteger
+	kindEnum
+	kindPattern
+)
+
+// The kinds of value of the language.
+var (
+	text     = &valueRule{Kind: kindText, Want: "text"}
+	boolean  = &valueRule{Kind: kindBool, Want: "true or false"}
+	number   = &valueRule{Kind: kindInteger, Want: "a number from 0"}
+	integer  = &valueRule{Kind: kindInteger, Want: "a whole number", Min: -1 << 62}
+	sector   = &valueRule{Kind: kindInteger, Want: "a number from 2048", Min: 2048}
+	safeName = pattern(`[a-zA-Z0-9_\-.]+`, "a name of letters, digits, '_', '-' and '.'")
+	// shortName is for labels that a partition table or an ISO header holds.
+	shortName   = pattern(`[a-zA-Z0-9_\-.]{1,32}`, "a name of at most 32 letters, digits, '_', '-' and '.'")
+	isoText     = pattern(`[a-zA-Z0-9!-/:-?_ ]{1,128}`, "at most 128 letters, digits, spaces and !\"%&'()*+,-./:;<=>?_")
+	localeList  = pattern(`(POSIX|[a-z]{2,3}_[A-Z]{2})(,[a-z]{2,3}_[A-Z]{2})*`, "xx_YY or POSIX without an encoding, several with commas between")
+	macAddress  = pattern(`([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}`, "six pairs of hexadecimal digits with colons between")
+	cloneCount  = pattern(`\d+`, "a number")
+	blockCount  = pattern(`(\d*|all)`, "a number of blocks, or all")
+	volumeSize  = pattern(`(\d+|\d+M|\d+G|all)`, "a number of MiB, or a number with M or G, or all")
+	partSize    = pattern(`(\d+|\d+M|\d+G)`, "a number of MiB, or a number with M or G")
+	vhdTag      = pattern(`[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}`, "a UUID in small letters")
+	groupList   = pattern(`[a-zA-Z0-9_\-.:]+(,[a-zA-Z0-9_\-.:]+)*`, "group names with commas between, each with :GID if wanted")
+	archList    = pattern(archName+`(,`+archName+`)*`, "architectures as uname -m gives them, with commas between")
+	portNumber  = pattern(`\d+(/(udp|tcp))?`, "a port number, with /tcp or /udp if wanted")
+	oldConsole  = pattern(`(none|console|gfxterm|serial|vga_text|mda_text|morse|spkmodem)( (none|console|gfxterm|serial|at_keyboard|usb_keyboard))*`, "names of GRUB terminals with blanks between, such as: serial console")
+	fsAttrs     = pattern(`(no-copy-on-write|synchronous-updates)(,(no-copy-on-write|synchronous-updates))*`, "no-copy-on-write, synchronous-updates, or both with a comma between")
+	packageVer  = pattern(`\d{1,5}(\.\d{1,5}){3}`, "four numbers up to 65535 with dots between")
+	keyURI      = pattern(`(file:|https:|http:|ftp:|/).*`, "a file:, http:, https: or ftp: URI or an absolute path")
+	octal       = pattern(`[0-7]{3,4}`, "an octal mode such as 0644")
+	ownerName   = pattern(`[a-zA-Z0-9_\-.]+(:[a-zA-Z0-9_\-.]+)?`, "a user name, with :group if wanted")
+	uuidOrShort = pattern(`[0-9a-fA-F-]{1,36}`, "a UUID")
+)
+
+const archName = `(x86_64|i586|i686|ix86|aarch64|arm64|amd64|armv5el|armv5tel|armv6hl|armv6l|armv7hl|armv7l|ppc|ppc64|ppc64le|riscv64|s390|s390x)`
+
+func pattern(re, want string) *valueRule {
+	return &valueRule{Kind: kindPattern, Re: regexp.MustCompile(`^(?:` + re + `)$`), Want: want}
+}
+
+func oneOf(values ...string) *valueRule {
+	return &valueRule{Kind: kindEnum, Enum: values, Want: "one of " + strings.Join(values, ", ")}
+}
+
+// collapse removes white space as XML Schema's token type does.
+func collapse(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// check returns "" for a good value and else what is wrong with it, and a
+// remedy.
+func (v *valueRule) check(value string) (problem, hint string) {
+	if v.Kind == kindText {
+		return "", ""
+	}
+	token := collapse(value)
+	expected := "expected is " + v.Want
+	switch v.Kind {
+	case kindBool:
+		if _, ok := parseBool(token); !ok {
+			return fmt.Sprintf("value %q is neither true nor false", value), expected
+		}
+	case kindInteger:
+		n, err := strconv.ParseInt(token, 10, 64)
+		if err != nil || n < v.Min {
+			return fmt.Sprintf("value %q is not allowed", value), expected
+		}
+	case kindEnum:
+		if !contains(v.Enum, token) {
+			return fmt.Sprintf("value %q is not known", value), didYouMean(token, v.Enum, expected)
+		}
+	case kindPattern:
+		if !v.Re.MatchString(token) {
+			return fmt.Sprintf("value %q is not allowed", value), expected
+		}
+	}
+	return "", ""
+}
+
+// parseBool reads XML Schema's boolean.
+func parseBool(s string) (value, ok bool) {
+	switch s {
+	case "true", "1":
+		return true, true
+	case "false", "0":
+		return false, true
+	}
+	return false, false
+}
+
+// parseMiB reads a size: a number of MiB, or a number with M or G.
+func parseMiB(s string) (int, error) {
+	unit := 1
+	digits := s
+	switch {
+	case strings.HasSuffix(s, "G"):
+		unit, digits = 1024, strings.TrimSuffix(s, "G")
+	case strings.HasSuffix(s, "M"):
+		digits = strings.TrimSuffix(s, "M")
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil || n < 0 || n > 1<<40/unit {
+		return 0, fmt.Errorf("size %q is not a number of MiB, or a number with M or G", s)
+	}
+	return n * unit, nil
+}
+
+// didYouMean suggests the nearest of the known names, or says fallback.
+func didYouMean(name string, known []string, fallback string) string {
+	best, bestDistance := "", 1+len(name)/3
+	for _, k := range known {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d <= bestDistance && (best == "" || d < bestDistance) {
+			best, bestDistance = k, d
+		}
+	}
+	if best == "" {
+		return fallback
+	}
+	return fmt.Sprintf("did you mean %q?", best)
+}
+
+// editDistance counts the insertions, deletions, changes and swaps of
+// neighbours that turn a into b.
+func editDistance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
