@@ -112,6 +112,9 @@ type dirWriter struct {
 	files []*Node          // files with content, in the order of their names
 	links []namedNode
 	dirs  []namedNode // parents first
+
+	aside   map[*Node]string // contents that lie in the directory stageFD already, under these names
+	stageFD int
 }
 
 type namedNode struct {
@@ -211,7 +214,11 @@ func (w *dirWriter) makeDir(parent int, base, name string, n *Node) error {
 	}
 	defer unix.Close(fd)
 	if kept {
-		if err := openUp(fd); err != nil {
+		err := openUp(fd)
+		if err == nil {
+			err = dropXattrs(fd, n)
+		}
+		if err != nil {
 			return &os.PathError{Op: "prepare", Path: "/" + name, Err: err}
 		}
 	}
@@ -231,6 +238,12 @@ func (w *dirWriter) makeEntry(parent int, base, name string, n *Node) error {
 	}
 	w.names[n] = name
 	if n.IsRegular() {
+		if staged, ok := w.aside[n]; ok {
+			if err := unix.Renameat(w.stageFD, staged, parent, base); err != nil {
+				return &os.PathError{Op: "rename a new file to", Path: "/" + name, Err: err}
+			}
+			return nil
+		}
 		if n.DataSize() > 0 {
 			w.files = append(w.files, n)
 			return nil
