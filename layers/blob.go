@@ -1,10 +1,14 @@
 package layers
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Blob is the bytes of a layer as they lie in a store, compressed or not. It must allow reads at the same time.
@@ -57,4 +61,64 @@ type BlobContent struct {
 	Source *BlobSource
 	Offset int64 // of the first data byte in the uncompressed tar
 	Length int64 // in bytes, equal to [Node.DataSize]
+
+	// Runs is where the data lies in the tar if that is not in one place, because the holes of a sparse file are there as zeros. nil for
+	// Length bytes from Offset.
+	Runs []Extent
+}
+
+// runs returns where in the tar the data lies.
+func (c *BlobContent) runs() []Extent {
+	if c.Runs != nil {
+		return c.Runs
+	}
+	return []Extent{{c.Offset, c.Length}}
+}
+
+// spooled returns the uncompressed bytes if they were kept, else nil.
+func (s *BlobSource) spooled() io.ReaderAt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spool
+}
+
+// fillSpool keeps the uncompressed bytes in a file without a name, if they are not kept yet.
+func (s *BlobSource) fillSpool() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spool != nil {
+		return nil
+	}
+	f, err := unnamedFile(s.SpoolDir)
+	if err != nil {
+		return fmt.Errorf("keeping the uncompressed bytes of layer %s: %w", s.Digest, err)
+	}
+	in := s.streamTar(context.Background(), nil, f)
+	defer in.close()
+	if err := in.finish(); err != nil {
+		f.Close()
+		return fmt.Errorf("decompressing layer %s: %w", s.Digest, err)
+	}
+	s.spool = f
+	return nil
+}
+
+// unnamedFile opens a file that has no name and vanishes when it is closed, at the latest when this process ends.
+func unnamedFile(dir string) (*os.File, error) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), dir+"/(unnamed)"), nil
+	}
+	f, err := os.CreateTemp(dir, "imgbuild-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }

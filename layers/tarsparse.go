@@ -1,0 +1,183 @@
+package layers
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// gnuExtents reads pairs of offset and length, 12 bytes each, of the old GNU sparse form (GNU tar manual, D.2.1 "Old GNU Format"). Unused pairs are zero.
+func gnuExtents(p *fieldParser, b []byte) []Extent {
+	var list []Extent
+	for ; len(b) >= 24 && b[0] != 0; b = b[24:] {
+		list = append(list, Extent{p.number(b[:12]), p.number(b[12:24])})
+	}
+	return list
+}
+
+// readSparse reads where a sparse file has data, and puts h.data, h.realSize, h.size and h.offset right.
+func (t *tarReader) readSparse(h *foundEntry, pax *paxSparse) error {
+	var err error
+	switch {
+	case h.typ == 'S':
+		err = t.readGNUSparse(h)
+	case pax.major == "1" && pax.minor == "0":
+		if err = setRealSize(h, pax); err == nil {
+			err = t.readSparseMap(h)
+		}
+	case pax.major == "" || pax.major == "0":
+		if err = setRealSize(h, pax); err == nil {
+			err = parseSparseList(h, pax, t.limits.extents)
+		}
+	default:
+		return errFormat(fmt.Sprintf("it is sparse in the unknown form %.20s.%.20s", pax.major, pax.minor))
+	}
+	if err != nil {
+		return err
+	}
+	return checkExtents(h)
+}
+
+func setRealSize(h *foundEntry, pax *paxSparse) error {
+	if pax.size == "" {
+		return nil
+	}
+	size, err := strconv.ParseInt(pax.size, 10, 64)
+	if err != nil || size < 0 {
+		return errFormat("the length of a sparse file is not a number")
+	}
+	h.realSize = size
+	return nil
+}
+
+// readGNUSparse reads the blocks of the map that follow the header. They are not counted in the entry's size.
+func (t *tarReader) readGNUSparse(h *foundEntry) error {
+	h.realSize = h.gnuRealSize
+	for h.gnuMore {
+		var b [tarBlock]byte
+		if err := t.in.readFull(b[:]); err != nil {
+			return breaksOff(err, "in the map of a sparse file")
+		}
+		var p fieldParser
+		h.data = append(h.data, gnuExtents(&p, b[:504])...)
+		if p.err != nil {
+			return errFormat("the map of a sparse file has a field that is not a number")
+		}
+		if len(h.data) > t.limits.extents {
+			return errHostile(fmt.Sprintf("it is sparse with more than %d parts", t.limits.extents))
+		}
+		h.gnuMore = b[504] != 0
+	}
+	h.offset = t.in.pos
+	t.next = h.offset + padded(h.size)
+	return nil
+}
+
+// readSparseMap reads the map of form 1.0 (GNU tar manual, D.2.3), decimal numbers with a newline each, that lies before the data and is counted
+// in the entry's size.
+func (t *tarReader) readSparseMap(h *foundEntry) error {
+	var b [tarBlock]byte
+	var text []byte
+	read := int64(0)
+	number := func() (int64, error) {
+		for {
+			if i := bytes.IndexByte(text, '\n'); i >= 0 {
+				n, err := strconv.ParseInt(string(text[:i]), 10, 64)
+				text = text[i+1:]
+				if err != nil || n < 0 {
+					return 0, errFormat("the map of a sparse file has a line that is not a number")
+				}
+				return n, nil
+			}
+			if len(text) > 20 {
+				return 0, errFormat("the map of a sparse file has a line that is not a number")
+			}
+			if read+tarBlock > h.size {
+				return 0, errFormat("the map of a sparse file is longer than its data")
+			}
+			if err := t.in.readFull(b[:]); err != nil {
+				return 0, breaksOff(err, "in the map of a sparse file")
+			}
+			read += tarBlock
+			text = append(text, b[:]...)
+		}
+	}
+	count, err := number()
+	if err != nil {
+		return err
+	}
+	if count > int64(t.limits.extents) {
+		return errHostile(fmt.Sprintf("it is sparse with %d parts", count))
+	}
+	for range count {
+		var e Extent
+		if e.Offset, err = number(); err != nil {
+			return err
+		}
+		if e.Length, err = number(); err != nil {
+			return err
+		}
+		h.data = append(h.data, e)
+	}
+	h.offset += read
+	h.size -= read
+	return nil
+}
+
+// parseSparseList reads the map of forms 0.0 and 0.1, which pax records hold.
+func parseSparseList(h *foundEntry, pax *paxSparse, limit int) error {
+	if pax.list == "" {
+		if pax.count == "0" || pax.count == "" && h.size == 0 {
+			return nil
+		}
+		return errFormat("the map of a sparse file is missing")
+	}
+	parts := strings.Split(pax.list, ",")
+	if len(parts)%2 != 0 || pax.count != "" && pax.count != strconv.Itoa(len(parts)/2) {
+		return errFormat("the map of a sparse file has a wrong length")
+	}
+	if len(parts)/2 > limit {
+		return errHostile(fmt.Sprintf("it is sparse with %d parts", len(parts)/2))
+	}
+	for i := 0; i < len(parts); i += 2 {
+		offset, err1 := strconv.ParseInt(parts[i], 10, 64)
+		length, err2 := strconv.ParseInt(parts[i+1], 10, 64)
+		if err1 != nil || err2 != nil {
+			return errFormat("the map of a sparse file has a part that is not a number")
+		}
+		h.data = append(h.data, Extent{offset, length})
+	}
+	return nil
+}
+
+// checkExtents makes sure that the parts lie in the file one after the other, and that together they are as long as the entry's data. Parts
+// of length zero, which mark the end of a file, are taken out; a file without a hole is not sparse.
+func checkExtents(h *foundEntry) error {
+	var kept []Extent
+	var end, sum int64
+	for _, e := range h.data {
+		if e.Offset < end || e.Length < 0 || e.Length > h.realSize-e.Offset {
+			return errFormat("the parts of a sparse file overlap or lie outside of it")
+		}
+		end = e.Offset + e.Length
+		sum += e.Length
+		switch last := len(kept) - 1; {
+		case e.Length == 0:
+		case last >= 0 && kept[last].Offset+kept[last].Length == e.Offset:
+			kept[last].Length += e.Length
+		default:
+			kept = append(kept, e)
+		}
+	}
+	if sum != h.size {
+		return errFormat(fmt.Sprintf("the parts of a sparse file have %d bytes and its data %d", sum, h.size))
+	}
+	h.data = kept
+	if len(kept) == 1 && kept[0] == (Extent{0, h.realSize}) || h.realSize == 0 {
+		h.data = nil
+	} else if kept == nil {
+		h.data = []Extent{}
+	}
+	return nil
+}
