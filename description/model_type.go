@@ -60,12 +60,12 @@ type Type struct {
 
 	// Encryption. LUKS is nil when the root is not encrypted; an empty
 	// passphrase asks for a key file that opens it without a question.
-	LUKS              *string `kiwi:"luks"` // passphrase or file:///path; never to be logged
-	LUKSVersion       string  `kiwi:"luks_version"`
-	LUKSOS            string  `kiwi:"luksOS"`
-	LUKSPBKDF         string  `kiwi:"luks_pbkdf"`
-	LUKSRandomize     bool    `kiwi:"luks_randomize"` // default true
-	LUKSFormatOptions []NameValue
+	LUKS              *string     `kiwi:"luks"` // passphrase or file:///path; never to be logged
+	LUKSVersion       string      `kiwi:"luks_version"`
+	LUKSOS            string      `kiwi:"luksOS"`
+	LUKSPBKDF         string      `kiwi:"luks_pbkdf"`
+	LUKSRandomize     bool        `kiwi:"luks_randomize"` // default true
+	LUKSFormatOptions []NameValue // for cryptsetup luksFormat, with --type and --pbkdf where given
 
 	// Boot.
 	Firmware        string `kiwi:"firmware"` // bios, efi, uefi, ec2, ofw, opal, custom; default by architecture

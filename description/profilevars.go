@@ -1,6 +1,7 @@
 package description
 
 import (
+	"cmp"
 	"fmt"
 	"sort"
 	"strconv"
@@ -17,7 +18,7 @@ func (img *Image) ProfileVariables() map[string]string {
 	if img.Type.Image == "oem" || img.Type.Image == "iso" {
 		img.mediaVariables(vars)
 	}
-	if img.Type.Image == "oem" {
+	if img.Type.Has("oemconfig") {
 		img.oemVariables(vars)
 	}
 	img.volumeVariables(vars)
@@ -34,7 +35,10 @@ func (img *Image) imageVariables(vars map[string]string) {
 	vars["kiwi_timezone"] = img.Timezone
 	vars["kiwi_splash_theme"] = img.BootsplashTheme
 	vars["kiwi_loader_theme"] = img.BootloaderTheme
-	vars["kiwi_showlicense"] = strings.Join(img.ShowLicense, " ")
+	vars["kiwi_showlicense"] = ""
+	if len(img.ShowLicense) > 0 {
+		vars["kiwi_showlicense"] = img.ShowLicense[0]
+	}
 	vars["kiwi_delete"] = strings.Join(Names(img.Packages.Delete), " ")
 	vars["kiwi_drivers"] = strings.Join(img.Drivers, ",")
 	vars["kiwi_strip_delete"] = strings.Join(img.Strip.Delete, " ")
@@ -54,16 +58,10 @@ func (img *Image) typeVariables(vars map[string]string) {
 	t := &img.Type
 	o := t.Origin
 	vars["kiwi_type"] = t.Image
-	if t.Image == "cpio" {
-		vars["kiwi_cpio_name"] = img.Name
-	}
 	vars["kiwi_bootkernel"] = t.BootKernel
 	vars["kiwi_bootprofile"] = t.BootProfile
-	if t.Boot != "" && t.BootKernel == "" {
-		vars["kiwi_bootkernel"] = "std"
-	}
-	if t.Boot != "" && t.BootProfile == "" {
-		vars["kiwi_bootprofile"] = "default"
+	if t.Image == "cpio" {
+		vars["kiwi_cpio_name"] = img.Name
 	}
 	vars["kiwi_bootloader"] = t.Bootloader.Name
 	vars["kiwi_bootloader_console"] = t.Bootloader.Console
@@ -98,10 +96,7 @@ func (img *Image) typeVariables(vars map[string]string) {
 }
 
 func (img *Image) mediaVariables(vars map[string]string) {
-	vars["kiwi_install_volid"] = img.Type.VolID
-	if img.Type.VolID == "" {
-		vars["kiwi_install_volid"] = "INSTALL"
-	}
+	vars["kiwi_install_volid"] = cmp.Or(img.Type.VolID, "INSTALL")
 }
 
 func (img *Image) oemVariables(vars map[string]string) {
@@ -122,13 +117,14 @@ func (img *Image) oemVariables(vars map[string]string) {
 		vars["kiwi_oem"+name] = value
 	}
 	for name, value := range map[string]int{
-		"recoveryID": o.RecoveryID, "recoveryPartSize": o.RecoveryPartSize, "rootMB": o.SystemSize, "swapMB": o.SwapSize,
+		"recoveryID": o.RecoveryID, "recoveryPartSize": o.RecoveryPartSize, "rootMB": o.SystemSize,
 	} {
 		vars["kiwi_oem"+name] = ""
 		if value > 0 {
 			vars["kiwi_oem"+name] = strconv.Itoa(value)
 		}
 	}
+	vars["kiwi_oemswapMB"] = written(o.Origin, "oem-swapsize", strconv.Itoa(o.SwapSize))
 }
 
 // volumeVariables writes name|size|mountpoint for each volume.
@@ -137,14 +133,16 @@ func (img *Image) volumeVariables(vars map[string]string) {
 		vars["kiwi_lvm"] = "true"
 		vars["kiwi_lvmgroup"] = img.Type.VolumeGroup
 	}
-	for i, v := range img.Type.Volumes {
+	number := 0
+	for _, v := range img.Type.Volumes {
 		size := "size:all"
 		if !v.FullSize {
 			size = fmt.Sprintf("%s:%d", v.SizeType, v.Size)
 		}
-		name := fmt.Sprintf("kiwi_Volume_%d", i+1)
-		if v.Root {
-			name = "kiwi_Volume_Root"
+		name := "kiwi_Volume_Root"
+		if !v.Root {
+			number++
+			name = fmt.Sprintf("kiwi_Volume_%d", number)
 		}
 		vars[name] = fmt.Sprintf("%s|%s|%s", v.Name, size, v.Mountpoint)
 	}

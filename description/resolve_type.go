@@ -62,8 +62,10 @@ func defaultFirmware(arch string) string {
 // defaultInitrd returns what makes the initrd of a type that does not say.
 func defaultInitrd(t *Type) string {
 	switch t.Image {
-	case "oem", "iso", "kis", "pxe":
+	case "oem", "iso", "kis":
 		return "dracut"
+	case "pxe":
+		return "kiwi"
 	}
 	return "none"
 }
@@ -177,10 +179,23 @@ func (r *resolver) disk(t *Type) error {
 			return err
 		}
 	}
+	t.LUKSFormatOptions = luksOptions(t)
 	if e := r.typ.child("luksformat"); e != nil {
-		t.LUKSFormatOptions = pairs(e.elements("option"))
+		t.LUKSFormatOptions = append(t.LUKSFormatOptions, pairs(e.elements("option"))...)
 	}
 	return nil
+}
+
+// luksOptions returns the arguments that attributes of the type stand for.
+func luksOptions(t *Type) []NameValue {
+	var options []NameValue
+	if t.LUKSVersion != "" {
+		options = append(options, NameValue{Origin{Pos: t.At("luks_version")}, "--type", t.LUKSVersion, true})
+	}
+	if t.LUKSPBKDF != "" {
+		options = append(options, NameValue{Origin{Pos: t.At("luks_pbkdf")}, "--pbkdf", t.LUKSPBKDF, true})
+	}
+	return options
 }
 
 func (r *resolver) machine(t *Type) error {

@@ -324,7 +324,6 @@ func (u *upgrader) replaceVMX() {
 		resize.setText("false")
 		config.children = append(config.children, node{elem: resize})
 	})
-	u.changeValues("packages", "type", map[string]string{"vmx": "oem"})
 }
 
 // moveAdditionalTags turns additionaltags "a,b" into additionalnames ":a,:b".
