@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 
@@ -25,6 +26,12 @@ type Blob interface {
 type BlobLayer interface {
 	v1.Layer
 	OpenBlob() (Blob, error)
+}
+
+// Streamer is a [Blob] that is cheaper to read once from its beginning to its end than at any offset.
+type Streamer interface {
+	Blob
+	Stream() (io.ReadCloser, error)
 }
 
 // Opener opens the blob that a descriptor names. The error says where it was looked for.
@@ -151,6 +158,14 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s, ok := blob.(Streamer); ok {
+		stream, err := s.Stream()
+		if err != nil {
+			blob.Close()
+			return nil, err
+		}
+		return readCloser{stream, func() error { return errors.Join(stream.Close(), blob.Close()) }}, nil
+	}
 	return readCloser{io.NewSectionReader(blob, 0, blob.Size()), blob.Close}, nil
 }
 
@@ -164,13 +179,7 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 		compressed.Close()
 		return nil, fmt.Errorf("reading layer %s: %w", l.desc.Digest, err)
 	}
-	return readCloser{r, func() error {
-		err := r.Close()
-		if closeErr := compressed.Close(); err == nil {
-			err = closeErr
-		}
-		return err
-	}}, nil
+	return readCloser{r, func() error { return errors.Join(r.Close(), compressed.Close()) }}, nil
 }
 
 type readCloser struct {
