@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -40,6 +41,8 @@ type Spec struct {
 	Compression string
 	// Subvolume is the btrfs subvolume that the tree goes into and that is mounted by default, such as "@"; empty for the top level.
 	Subvolume string
+	// MountOptions are used when the helper kernel mounts xfs or btrfs to fill it, such as "compress=zstd:1".
+	MountOptions string
 }
 
 // Env is what the writing of a file system needs from its surroundings.
@@ -48,6 +51,9 @@ type Env struct {
 	Log      *slog.Logger      // nil drops what is logged
 	Progress progress.Reporter // nil shows nothing
 	Workdir  string            // for temporary files; empty for the system's place
+
+	// HelperKernel chooses how xfs and btrfs are written; empty for the best way on this machine.
+	HelperKernel helperkernel.Kind
 }
 
 // filled returns env with what may be nil set.
@@ -87,6 +93,8 @@ type format struct {
 func formats() []format {
 	return []format{
 		{types: []string{"ext2", "ext3", "ext4"}, tools: []string{"mke2fs"}, check: checkExt, size: sizeExt, write: writeExt},
+		{types: []string{"xfs"}, tools: []string{"mkfs.xfs", "tar"}, check: checkXFS, size: sizeXFS, write: writeXFS},
+		{types: []string{"btrfs"}, tools: []string{"mkfs.btrfs", "tar"}, check: checkBtrfs, size: sizeBtrfs, write: writeBtrfs},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -45,8 +46,9 @@ const (
 
 // Kernel is a Linux kernel that QEMU can start, with its modules.
 type Kernel struct {
-	Image   string // path of the compressed kernel, such as /boot/vmlinuz-6.1.0-44-amd64
-	Modules string // path of its directory of modules, such as /lib/modules/6.1.0-44-amd64
+	FS      fs.FS  // where both lie, such as os.DirFS("/")
+	Image   string // the compressed kernel, such as boot/vmlinuz-6.1.0-44-amd64
+	Modules string // its directory of modules, such as lib/modules/6.1.0-44-amd64
 }
 
 // Spec says what to run.
@@ -68,7 +70,7 @@ type Spec struct {
 	Timeout time.Duration
 	// Kind chooses a way to run it.
 	Kind Kind
-	// Kernels are kernels for QEMU; without one that exists, those of this machine are looked for.
+	// Kernels are kernels for QEMU; without one, those of this machine are looked for.
 	Kernels []Kernel
 	// Log gets which way was chosen; nil drops it.
 	Log *slog.Logger

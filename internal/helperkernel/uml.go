@@ -55,7 +55,7 @@ chmod +x /tmp/.modprobe
 echo /tmp/.modprobe >/proc/sys/kernel/modprobe
 `, umlModules)
 		for _, name := range s.Modules {
-			fmt.Fprintf(&b, "modprobe -d /tmp/.modules %s\n", name)
+			fmt.Fprintf(&b, "modprobe -q -d /tmp/.modules %s || true\n", name)
 		}
 	}
 	for i, d := range disks {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem/internal/sampletree"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -88,18 +89,18 @@ func variants() map[string][]string {
 }
 
 func TestPopulateVariants(t *testing.T) {
-	m := newTreeMaker(t, 1)
-	m.variety("one")
-	m.dir("many")
+	m := sampletree.New(t, 1)
+	m.Variety("one")
+	m.Dir("many")
 	for i := range 1200 {
-		m.put(fmt.Sprintf("many/entry number %d", i), layers.NewFile(nil, 0o644, m.time()))
+		m.Put(fmt.Sprintf("many/entry number %d", i), layers.NewFile(nil, 0o644, m.Time()))
 	}
 	deep := "deep"
 	for range 60 {
-		m.dir(deep)
+		m.Dir(deep)
 		deep += "/deeper"
 	}
-	tree := m.edit.Tree()
+	tree := m.Edit.Tree()
 	for name, options := range variants() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,220 @@
+package filesystem
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// xfs and btrfs are written by a helper kernel: the tree goes to it as a tar on a second disk, which GNU tar extracts there.
+
+// extract unpacks the tar on the second disk into the directory $root. Access control lists come as plain extended attributes.
+const extract = `tar -x -f $disk2 -b 2048 -C "$root" -p --warning=no-timestamp --numeric-owner --same-owner --xattrs '--xattrs-include=*' --no-acls --no-selinux --delay-directory-restore
+`
+
+// kernelTools are the programs that both scripts use.
+func kernelTools() []string { return []string{"tar", "mkdir", "mount", "umount"} }
+
+const (
+	minXFS = 300 << 20 // mkfs.xfs makes nothing smaller
+	minBtr = 256 << 20
+)
+
+func checkXFS(spec Spec) error {
+	if len(spec.Label) > 12 {
+		return fmt.Errorf("the label %q has %d bytes; xfs file systems allow 12", spec.Label, len(spec.Label))
+	}
+	return checkWords(spec.MkfsOptions)
+}
+
+func checkBtrfs(spec Spec) error {
+	if len(spec.Label) > 255 {
+		return fmt.Errorf("the label %q has %d bytes; btrfs file systems allow 255", spec.Label, len(spec.Label))
+	}
+	if spec.Subvolume != "" && !regexp.MustCompile(`^[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`).MatchString(spec.Subvolume) {
+		return fmt.Errorf("%q is no name for a btrfs subvolume", spec.Subvolume)
+	}
+	return checkWords(spec.MkfsOptions)
+}
+
+// checkWords refuses what is no option or value of one.
+func checkWords(words []string) error {
+	for _, word := range words {
+		if word == "" || strings.ContainsAny(word, "\x00\n") || strings.HasPrefix(word, "/") {
+			return fmt.Errorf("%q is no mkfs option", word)
+		}
+	}
+	return nil
+}
+
+// estimate is what the content of a tree takes, without the cost of the file system itself: data in whole blocks of 4 KiB, and
+// perEntry bytes for every inode and its name.
+func estimate(tree *layers.Tree, perEntry int64) int64 {
+	const block = 4096
+	total := int64(0)
+	seen := map[*layers.Node]struct{}{}
+	// The callback returns no error, and so does Walk.
+	_ = tree.Walk(func(name string, n *layers.Node) error {
+		total += int64(len(name)) / 4 // most of a name's length is that of its directories
+		if _, ok := seen[n]; ok && !n.IsDir() {
+			return nil
+		}
+		seen[n] = struct{}{}
+		total += perEntry + (n.DataSize()+block-1)/block*block + int64(len(n.Target)) + int64(len(n.Data))*block
+		for _, x := range n.Xattrs {
+			total += int64(len(x.Name) + len(x.Value))
+		}
+		return nil
+	})
+	return total
+}
+
+// sizeXFS adds the log, which takes 64 MiB of most file systems, and the tables of the allocation groups to what the tree takes.
+func sizeXFS(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64, error) {
+	need := estimate(tree, 700) + spec.Free
+	return max(need+need/64+80<<20, minXFS), nil
+}
+
+// sizeBtrfs counts the metadata twice, as mkfs.btrfs keeps it, and leaves room for the large chunks that space is given out in.
+func sizeBtrfs(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64, error) {
+	need := estimate(tree, 2*1200) + spec.Free
+	return max(need+need/8+192<<20, minBtr), nil
+}
+
+func writeXFS(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
+	if size < minXFS {
+		return fmt.Errorf("%d MiB are too small: xfs needs %d MiB", size>>20, minXFS>>20)
+	}
+	mkfs := []string{"mkfs.xfs", "-q", "-f", "-m", "uuid=" + env.uuid(spec)}
+	if spec.Label != "" {
+		mkfs = append(mkfs, "-L", spec.Label)
+	}
+	mkfs = append(mkfs, spec.MkfsOptions...)
+	script := shellLine(mkfs) + ` $disk1
+root=/tmp/root
+mkdir $root
+mount -t xfs -o nouuid,` + spec.mountOptions() + ` $disk1 $root
+` + extract + `umount $root
+`
+	return runKernel(ctx, env, f, offset, size, tree, spec, script, []string{"mkfs.xfs"})
+}
+
+func writeBtrfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
+	mkfs := []string{"mkfs.btrfs", "-q", "-f", "-U", env.uuid(spec)}
+	if spec.Label != "" {
+		mkfs = append(mkfs, "-L", spec.Label)
+	}
+	mkfs = append(mkfs, spec.MkfsOptions...)
+	var script strings.Builder
+	script.WriteString(shellLine(mkfs) + ` $disk1
+root=/tmp/root
+mkdir $root
+mount -t btrfs -o ` + spec.mountOptions() + ` $disk1 $root
+`)
+	tools := []string{"mkfs.btrfs"}
+	if spec.Subvolume != "" {
+		tools = append(tools, "btrfs")
+		script.WriteString(makeSubvolume(spec.Subvolume))
+	}
+	script.WriteString(extract + "umount /tmp/root\n")
+	return runKernel(ctx, env, f, offset, size, tree, spec, script.String(), tools)
+}
+
+// makeSubvolume makes the subvolume that the tree goes into, and has it mounted when no other is asked for.
+func makeSubvolume(name string) string {
+	path := shellWord("/tmp/root/" + name)
+	parent := path[:strings.LastIndexByte(path, '/')]
+	if parent[0] == '\'' {
+		parent += "'"
+	}
+	return fmt.Sprintf("mkdir -p %s\nroot=%s\nbtrfs -q subvolume create \"$root\"\nbtrfs subvolume set-default \"$root\"\n", parent, path)
+}
+
+// mountOptions are those that the helper kernel mounts the new file system with.
+func (s Spec) mountOptions() string {
+	if s.MountOptions == "" {
+		return "noatime"
+	}
+	return "noatime," + s.MountOptions
+}
+
+// runKernel writes the tree to a tar and runs the script with the place of the file system as its first disk and the tar as its second.
+func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec, script string, tools []string) (err error) {
+	task := env.Progress.Start("writing "+spec.Type, tree.Stats().Data, progress.Bytes)
+	defer func() { task.Done(err) }()
+	tar, err := tarFile(ctx, env, tree, task)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	kernels, release, err := env.kernels(tree)
+	if err != nil {
+		return err
+	}
+	defer release()
+	_, err = helperkernel.Run(ctx, helperkernel.Spec{
+		Name:     "making the " + spec.Type + " file system",
+		Script:   script,
+		Disks:    []helperkernel.Disk{{File: f, Offset: offset, Size: size}, {File: tar, ReadOnly: true}},
+		Programs: append(kernelTools(), tools...),
+		Modules:  []string{spec.Type},
+		Kind:     env.HelperKernel,
+		Kernels:  kernels,
+		Log:      env.Log,
+	})
+	return err
+}
+
+// tarFile writes the tree as a tar to a file without a name.
+func tarFile(ctx context.Context, env Env, tree *layers.Tree, task progress.Task) (*os.File, error) {
+	f, err := temporaryFile(env.Workdir)
+	if err != nil {
+		return nil, err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = layers.WriteTar(ctx, w, tree, layers.TarOptions{Sparse: true, AnyOrder: true, Progress: task.Add})
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("writing the tree as a tar for the helper kernel: %w", err)
+	}
+	return f, nil
+}
+
+// temporaryFile makes a file that has no name any more.
+func temporaryFile(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".imgbuild-tree-")
+	if err != nil {
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	return f, nil
+}
+
+// shellLine quotes words for a shell.
+func shellLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellWord(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
+func shellWord(word string) string {
+	if regexp.MustCompile(`^[A-Za-z0-9_./=:,@%+^-]+$`).MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
