@@ -265,7 +265,7 @@ func Accelerator(ctx context.Context, arch string) string {
 	defer cancel()
 	out := &firstOutput{stop: cancel}
 	_ = command.Run(ctx, command.Cmd{Name: "qemu-system-x86_64", Stdout: out, Args: []string{
-		"-accel", "kvm", "-machine", "q35", "-m", "64", "-nodefaults", "-display", "none",
+		"-accel", "kvm", "-cpu", "host", "-smp", "2", "-machine", "q35", "-m", "64", "-nodefaults", "-display", "none",
 		"-chardev", "stdio,id=log", "-device", "isa-debugcon,iobase=0x402,chardev=log",
 	}})
 	if out.seen.Load() {

@@ -1,0 +1,187 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/internal/qemu"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// vmTarVariable names a tar archive with a Debian root tree that can boot: systemd, a kernel with initrd, GRUB's modules, and root's
+// password "linux". The project's Makefile makes one.
+const vmTarVariable = "IMGBUILD_TEST_VM_TAR"
+
+// fileBlob is a file as a layer's blob.
+type fileBlob struct {
+	*os.File
+	size int64
+}
+
+func (b fileBlob) Size() int64 { return b.size }
+
+// vmTree returns the tree of the archive.
+func vmTree(t testing.TB) *layers.Tree {
+	t.Helper()
+	name := os.Getenv(vmTarVariable)
+	if name == "" {
+		testenv.Missing(t, "%s names no archive with a root tree", vmTarVariable)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		testenv.Missing(t, "%v", err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers.ReadLayer(t.Context(), fileBlob{f, info.Size()}, layers.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := layers.Apply(nil, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// describe resolves a description with the given attributes and content of its type element.
+func describe(t testing.TB, attributes, content string) *description.Image {
+	t.Helper()
+	text := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
+<image schemaversion="7.5" name="Test-VM" displayname="Test VM">
+  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
+  <preferences>
+    <version>1.2.3</version>
+    <packagemanager>apt</packagemanager>
+    <type image="oem" %s>%s</type>
+  </preferences>
+  <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
+  <packages type="image"><package name="bash"/></packages>
+</image>
+`, attributes, content)
+	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resolved
+}
+
+func request(t testing.TB, tree *layers.Tree, attributes, content string) *image.Request {
+	t.Helper()
+	return &image.Request{
+		Tree: tree, Description: describe(t, attributes, content), BaseName: "Test-VM.x86_64-1.2.3", Dir: t.TempDir(), Workdir: t.TempDir(),
+		Repro: repro.New(time.Unix(1700000000, 0), "test"),
+	}
+}
+
+// build builds and returns the path of the first result.
+func build(t testing.TB, r *image.Request) string {
+	t.Helper()
+	if err := (Builder{}).Check(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	results, err := Builder{}.Build(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(r.Dir, results[0].File)
+}
+
+// bootCase is a disk that is built and booted.
+type bootCase struct {
+	name       string
+	attributes string
+	content    string
+	format     string
+	firmware   []qemu.Firmware
+	checks     map[string]string // command: what its output must contain
+}
+
+func bootCases() []bootCase {
+	const console = `kernelcmdline="console=ttyS0 net.ifnames=0"`
+	const quick = `<bootloader name="grub2" timeout="1" console="serial"/>`
+	return []bootCase{
+		{
+			name: "ext4", attributes: `filesystem="ext4" firmware="uefi" format="qcow2" ` + console, content: quick, format: "qcow2",
+			firmware: []qemu.Firmware{qemu.BIOS, qemu.UEFI},
+			checks: map[string]string{
+				"findmnt -n -o FSTYPE /": "ext4", "findmnt -n -o FSTYPE /boot/efi": "vfat", "cat /proc/cmdline": "console=ttyS0", "cat /boot/mbrid": "0x",
+				"blkid -o value -s LABEL $(findmnt -n -o SOURCE /)": "ROOT", "systemctl is-system-running --wait": "running", "touch /written && echo fine": "fine",
+			},
+		},
+		{
+			name: "xfs", attributes: `filesystem="xfs" firmware="efi" ` + console, content: quick + `<size unit="G">3</size>`, format: "raw",
+			firmware: []qemu.Firmware{qemu.UEFI}, checks: map[string]string{"findmnt -n -o FSTYPE /": "xfs", "df -BM --output=size /": "29"},
+		},
+		{
+			name: "bios", attributes: `filesystem="ext3" firmware="bios" format="vmdk" bootpartition="true" devicepersistency="by-partuuid" ` + console,
+			content: quick + `<oemconfig><oem-resize>false</oem-resize><oem-swap>true</oem-swap></oemconfig>`, format: "vmdk",
+			firmware: []qemu.Firmware{qemu.BIOS},
+			checks: map[string]string{
+				"findmnt -n -o FSTYPE /boot": "ext3", "swapon --show=NAME,SIZE --noheadings": "128M", "cat /proc/cmdline": "root=PARTUUID=",
+			},
+		},
+		{
+			name: "btrfs", attributes: `filesystem="btrfs" firmware="uefi" ` + console, content: quick, format: "raw",
+			firmware: []qemu.Firmware{qemu.BIOS}, checks: map[string]string{"findmnt -n -o FSTYPE,OPTIONS /": "subvol=/@"},
+		},
+	}
+}
+
+func TestBoot(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "mkfs.vfat", "mcopy", "grub-mkimage")
+	tree := vmTree(t)
+	for _, c := range bootCases() {
+		t.Run(c.name, func(t *testing.T) {
+			disk := build(t, request(t, tree, c.attributes, c.content))
+			for _, firmware := range c.firmware {
+				t.Run(string(firmware), func(t *testing.T) { boot(t, disk, c, firmware) })
+			}
+		})
+	}
+}
+
+// boot starts a machine, logs in and runs the checks.
+func boot(t *testing.T, disk string, c bootCase, firmware qemu.Firmware) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	begin := time.Now()
+	m, err := qemu.Start(ctx, qemu.Spec{Firmware: firmware, Disks: []qemu.Disk{{File: disk, Format: c.format}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.Login(ctx, "root", "linux", 5*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("logged in after %v", time.Since(begin).Round(100*time.Millisecond))
+	for command, want := range c.checks {
+		output, code, err := m.Run(ctx, command, 2*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code != 0 || !strings.Contains(output, want) {
+			t.Errorf("%s: exit code %d, output %q lacks %q", command, code, output, want)
+		}
+	}
+	if err := m.Shutdown(ctx, 2*time.Minute); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,264 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
+	"github.com/imgbuild/imgbuild/imagetypes/grub"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/internal/partition"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/initrd"
+)
+
+// design is everything that is decided about a disk before anything is written.
+type design struct {
+	*settings
+	ids       repro.Source
+	signature uint32
+	volumes   []*volume
+	kernels   []initrd.Kernel // newest last
+	grubDir   string          // GRUB's directory in the tree
+	biosGrub  *grub.Modules   // nil: no BIOS boots this disk
+	efiGrub   *grub.Modules   // nil: no core image of our own for UEFI
+	signed    *signedBoot     // nil: no Secure Boot
+	table     *partition.Plan // once sizes are known
+}
+
+// newDesign settles everything but the content and the sizes.
+func newDesign(d *description.Image, ids repro.Source) (*design, error) {
+	s, err := newSettings(d)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := s.volumes(ids)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range volumes {
+		if v.FS == fsNone || v.FS == fsSwap || v.isFAT() {
+			continue
+		}
+		if err := filesystem.Check(v.spec()); err != nil {
+			return nil, err
+		}
+	}
+	return &design{settings: s, ids: ids, signature: ids.Uint32("disk signature"), volumes: volumes}, nil
+}
+
+// spec is what package filesystem is to make of the volume.
+func (v *volume) spec() filesystem.Spec {
+	return filesystem.Spec{
+		Type: v.FS, Label: v.Label, UUID: v.UUID, MkfsOptions: v.MkfsOptions, Compression: v.Compression, Subvolume: v.Subvolume, Size: v.Size, Free: freeSpace(v),
+	}
+}
+
+// freeSpace is how many bytes stay free in a file system that is made as large as needed, so that a machine can start and log.
+func freeSpace(v *volume) int64 {
+	if v.FS == "squashfs" || v.Tree == nil {
+		return 0
+	}
+	const least = 64 << 20
+	return max(least, v.Tree.Stats().Data/10)
+}
+
+// inspect finds kernels and boot loaders in the tree, and refuses one that can't boot.
+func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
+	if !d.bootloader {
+		return nil
+	}
+	d.grubDir = grub.Directory(tree)
+	d.kernels = initrd.FindKernels(tree)
+	const need = "a disk that boots"
+	if len(d.kernels) == 0 {
+		return &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
+			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"}
+	}
+	if newest := d.kernels[len(d.kernels)-1]; newest.Initrd == "" && d.typ.InitrdSystem != "none" {
+		return &image.TreeError{Missing: "initrd for the kernel " + newest.Version, Need: need,
+			Hint: "add the package initramfs-tools or dracut to the description, or set initrd_system=\"none\" if the kernel needs none"}
+	}
+	if err := d.findBIOS(tree, log); err != nil {
+		return err
+	}
+	return d.findEFI(tree, log)
+}
+
+func (d *design) findBIOS(tree *layers.Tree, log *slog.Logger) error {
+	if !d.bios {
+		return nil
+	}
+	modules, err := grub.Find(tree, grub.PlatformBIOS)
+	switch {
+	case err == nil:
+		d.biosGrub = modules
+		log.Debug("GRUB for BIOS", "modules", modules.String())
+	case !d.efi:
+		return fmt.Errorf("firmware=\"bios\": %w", err)
+	default:
+		log.Warn("the disk will boot by UEFI only", "reason", err.Error())
+	}
+	return nil
+}
+
+func (d *design) findEFI(tree *layers.Tree, log *slog.Logger) error {
+	if !d.efi {
+		return nil
+	}
+	platform, _, err := grub.EFIPlatform(d.arch)
+	if err != nil {
+		return err
+	}
+	if d.secure {
+		if d.signed = findSigned(tree, d.arch); d.signed == nil {
+			log.Warn("the disk will not boot with Secure Boot switched on: the root tree has no signed shim and GRUB; " +
+				"add shim-signed and grub-efi-amd64-signed (Debian), shim-x64 and grub2-efi-x64 (Fedora) or shim (openSUSE) to the description")
+		}
+	}
+	modules, err := grub.Find(tree, platform)
+	if err == nil {
+		d.efiGrub = modules
+		log.Debug("GRUB for UEFI", "modules", modules.String())
+		return nil
+	}
+	if d.signed != nil && errors.Is(err, grub.ErrNoModules) {
+		return nil
+	}
+	return fmt.Errorf("firmware=%q: %w", d.typ.Firmware, err)
+}
+
+// modules are GRUB's modules that go into the tree.
+func (d *design) modules() []*grub.Modules {
+	var list []*grub.Modules
+	for _, m := range []*grub.Modules{d.biosGrub, d.efiGrub} {
+		if m != nil {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// distribute gives each volume the part of the tree that is mounted there.
+func (d *design) distribute(tree *layers.Tree) error {
+	rest := tree
+	// Deeper mount points first, so that /var/log leaves /var before /var leaves the root.
+	for _, v := range byDepth(d.volumes) {
+		if v.Mountpoint == "" || v.Mountpoint == "." {
+			continue
+		}
+		var err error
+		if rest, v.Tree, err = carve(rest, v.Mountpoint); err != nil {
+			return fmt.Errorf("giving /%s a partition of its own: %w", v.Mountpoint, err)
+		}
+	}
+	root(d.volumes).Tree = rest
+	for _, v := range d.volumes {
+		if v.Tree == nil && v.FS != fsNone && v.FS != fsSwap {
+			v.Tree = layers.NewTree()
+		}
+	}
+	return nil
+}
+
+// carve takes what lies in the directory name out of the tree, of which the directory stays.
+func carve(tree *layers.Tree, name string) (rest, part *layers.Tree, err error) {
+	resolved, node, err := tree.Resolve(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !node.IsDir() {
+		return nil, nil, fmt.Errorf("it is a %s, not a directory", layers.TypeName(node.Mode))
+	}
+	into := layers.NewTree().Edit(node.MTime)
+	if err := into.Put(".", node); err != nil {
+		return nil, nil, err
+	}
+	edit := tree.Edit(node.MTime)
+	for _, child := range node.Names() {
+		if err := edit.Remove(resolved + "/" + child); err != nil {
+			return nil, nil, err
+		}
+	}
+	return edit.Tree(), into.Tree(), nil
+}
+
+// layOut finds the sizes that depend on content and makes the partition table.
+func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
+	fixed, additional, unpartitioned := d.size()
+	for _, v := range d.volumes {
+		if v.Tree == nil || v.isFAT() {
+			continue
+		}
+		asked := v.Size
+		need, err := filesystem.Size(ctx, env, v.Tree, v.spec())
+		if err != nil {
+			return err
+		}
+		if asked > 0 && need > asked {
+			// Room to spare is no reason to refuse a partition whose size was asked for.
+			bare := v.spec()
+			bare.Free, bare.Size = 0, 0
+			if need, err = filesystem.Size(ctx, env, v.Tree, bare); err != nil {
+				return err
+			}
+			if need > asked {
+				return fmt.Errorf("the partition %s has %d MiB, but its content needs %d MiB: give it that size", v.Name, asked>>20, need>>20)
+			}
+			need = asked
+		}
+		v.Size = need
+		if v.Mountpoint == "." {
+			v.Size += additional
+		}
+	}
+	spec := partition.Spec{
+		Scheme: d.scheme, SectorSize: d.sectorSize, FirstStart: int64(d.typ.DiskStartSector) * d.sectorSize, DiskSize: fixed, Unpartitioned: unpartitioned,
+		Logical: d.typ.DosParttableExtendedLayout, Partitions: wants(d.volumes, d.typ),
+	}
+	table, err := partition.Layout(spec, d.ids)
+	var small *partition.TooSmallError
+	if errors.As(err, &small) {
+		return d.sizeError(small)
+	}
+	if err != nil {
+		return err
+	}
+	d.table = table
+	for i, v := range d.volumes {
+		v.Size = table.Partitions[i].Size
+	}
+	return nil
+}
+
+// String describes the design for people.
+func (d *design) String() string {
+	var b strings.Builder
+	var ways []string
+	if d.biosGrub != nil {
+		ways = append(ways, "BIOS (GRUB from "+d.biosGrub.String()+")")
+	}
+	switch {
+	case d.signed != nil:
+		ways = append(ways, "UEFI with Secure Boot ("+d.signed.shim+")")
+	case d.efiGrub != nil:
+		ways = append(ways, "UEFI (GRUB from "+d.efiGrub.String()+")")
+	}
+	fmt.Fprintf(&b, "boots by: %s\n", strings.Join(ways, ", "))
+	for _, k := range d.kernels {
+		fmt.Fprintf(&b, "kernel: %s\n", k.Version)
+	}
+	fmt.Fprintf(&b, "kernel command line: %s\n", d.kernelCmdline())
+	b.WriteString(d.table.String())
+	for _, v := range d.volumes {
+		if v.FS != fsNone {
+			fmt.Fprintf(&b, "%3d  %s, label %s, %s\n", v.Number, v.FS, v.Label, d.persistent(v))
+		}
+	}
+	return b.String()
+}

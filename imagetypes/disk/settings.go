@@ -1,0 +1,275 @@
+package disk
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/grub"
+	"github.com/imgbuild/imgbuild/internal/diskformat"
+	"github.com/imgbuild/imgbuild/internal/partition"
+)
+
+// settings are what a description asks for, as far as they decide how a disk boots.
+type settings struct {
+	typ        *description.Type
+	title      string
+	arch       string
+	scheme     partition.Scheme
+	sectorSize int64
+	bios       bool // a BIOS can start it
+	efi        bool // UEFI can start it
+	secure     bool // by signed programs, if the root tree has them
+	bootloader bool // false: bootloader="custom", nothing is installed
+	format     diskformat.Format
+}
+
+// newSettings reads a description and refuses what can't be built, with the place in the description.
+func newSettings(d *description.Image) (*settings, error) {
+	t := &d.Type
+	s := &settings{typ: t, title: d.DisplayName, arch: d.Arch, sectorSize: int64(t.TargetBlocksize), bootloader: true}
+	if s.title == "" {
+		s.title = d.Name
+	}
+	if s.sectorSize == 0 {
+		s.sectorSize = 512
+	}
+	if s.sectorSize != 512 && s.sectorSize != 4096 {
+		return nil, t.Errorf("target_blocksize", "use 512 or 4096", "disks with sectors of %d bytes can't be made", t.TargetBlocksize)
+	}
+	if err := refuseUnsupported(t); err != nil {
+		return nil, err
+	}
+	if err := s.firmware(); err != nil {
+		return nil, err
+	}
+	switch t.Bootloader.Name {
+	case "", "grub2":
+	case "custom":
+		s.bootloader = false
+	default:
+		return nil, t.Bootloader.Errorf("name", "use grub2, or custom and install it in a script", "the boot loader %s is not supported for disks yet", t.Bootloader.Name)
+	}
+	name := t.Format
+	if name == "" {
+		name = "raw"
+	}
+	format, err := diskformat.Lookup(name)
+	if err != nil {
+		return nil, t.Errorf("format", "", "%v", err)
+	}
+	s.format = format
+	return s, nil
+}
+
+// firmware decides on table and boot ways.
+func (s *settings) firmware() error {
+	t := s.typ
+	switch t.Firmware {
+	case "bios", "ec2":
+		s.bios, s.scheme = true, partition.MBR
+	case "efi", "uefi":
+		s.efi, s.secure = true, t.Firmware == "uefi"
+		s.bios = s.arch == "x86_64"
+	case "custom":
+		s.bootloader = false
+	case "":
+		s.bios, s.efi = s.arch == "x86_64", s.arch != "x86_64"
+		if s.bios {
+			s.scheme = partition.MBR
+		}
+	default:
+		return t.Errorf("firmware", "use bios, efi or uefi", "the firmware %s is not supported yet", t.Firmware)
+	}
+	if s.bios && s.arch != "x86_64" {
+		return t.Errorf("firmware", "use efi or uefi", "there is no BIOS for %s", s.arch)
+	}
+	if s.efi {
+		if _, _, err := grub.EFIPlatform(s.arch); err != nil {
+			return t.Errorf("firmware", "", "%v", err)
+		}
+	}
+	switch t.EFIPartTable {
+	case "msdos":
+		s.scheme = partition.MBR
+	case "gpt":
+		s.scheme = partition.GPT
+	}
+	if t.ForceMBR {
+		s.scheme = partition.MBR
+	}
+	if s.sectorSize != 512 && s.bios {
+		if !s.efi {
+			return t.Errorf("target_blocksize", "use firmware=\"efi\"", "a BIOS can't boot a disk with sectors of %d bytes", s.sectorSize)
+		}
+		s.bios = false
+	}
+	if s.scheme == partition.MBR && t.DevicePersistency == "by-partuuid" && s.sectorSize != 512 {
+		return t.Errorf("devicepersistency", "use by-uuid", "by-partuuid is not possible on this disk")
+	}
+	return nil
+}
+
+// refuseUnsupported names the first setting that this builder does not obey yet, so that no image silently lacks it.
+func refuseUnsupported(t *description.Type) error {
+	for _, c := range []struct {
+		asked bool
+		attr  string
+		what  string
+	}{
+		{t.LUKS != nil, "luks", "encryption"},
+		{t.MDRaid != "", "mdraid", "software RAID"},
+		{t.VolumeManagement == "lvm", "", "LVM"},
+		{t.OverlayRoot, "overlayroot", "an overlay root"},
+		{t.VerityBlocks != "", "verity_blocks", "dm-verity"},
+		{t.StandaloneIntegrity, "standalone_integrity", "dm-integrity"},
+		{t.RootClone > 0, "root_clone", "a clone of the root partition"},
+		{t.BootClone > 0, "boot_clone", "a clone of the boot partition"},
+		{t.BtrfsRootIsSnapshot, "btrfs_root_is_snapshot", "a btrfs root in a snapshot"},
+		{t.InstallISO || t.InstallStick, "installiso", "an installation ISO"},
+		{t.InstallPXE, "installpxe", "an installation archive for PXE"},
+	} {
+		if c.asked {
+			return t.Errorf(c.attr, "leave it out", "%s is not supported for disks yet", c.what)
+		}
+	}
+	if t.VolumeManagement == "btrfs" {
+		for i := range t.Volumes {
+			if v := &t.Volumes[i]; !v.Root {
+				return v.Errorf("name", "leave it out", "btrfs subvolumes beside the root's are not supported yet")
+			}
+		}
+	}
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if p.Clone > 0 {
+			return p.Errorf("clone", "leave it out", "clones of partitions are not supported yet")
+		}
+	}
+	return nil
+}
+
+// formatOptions returns the options for the disk format.
+func (s *settings) formatOptions() []diskformat.Option {
+	var options []diskformat.Option
+	for _, o := range s.typ.FormatOptions {
+		value := o.Value
+		if !o.HasValue {
+			value = "on"
+		}
+		options = append(options, diskformat.Option{Name: o.Name, Value: value})
+	}
+	if s.format.Name == "vmdk" && s.typ.Machine != nil && s.typ.Machine.Disk != nil {
+		options = append(s.vmdkDefaults(), options...)
+	}
+	return options
+}
+
+// vmdkDefaults are options that the description's machine implies.
+func (s *settings) vmdkDefaults() []diskformat.Option {
+	var options []diskformat.Option
+	disk := s.typ.Machine.Disk
+	if disk.Mode != "" {
+		options = append(options, diskformat.Option{Name: "subformat", Value: disk.Mode})
+	}
+	// qemu-img knows these; the others are SCSI as well.
+	adapter := disk.Controller
+	if adapter != "" && !slices.Contains([]string{"ide", "buslogic", "lsilogic", "legacyESX"}, adapter) {
+		adapter = "lsilogic"
+	}
+	if adapter != "" {
+		options = append(options, diskformat.Option{Name: "adapter_type", Value: adapter})
+	}
+	return options
+}
+
+// cmdline returns the kernel's command line for a root device such as UUID=….
+func (s *settings) cmdline(root string, readOnly bool) string {
+	words := strings.Fields(s.typ.KernelCmdline)
+	has := func(prefix string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return w == prefix || strings.HasPrefix(w, prefix+"=") })
+	}
+	var front []string
+	if !has("root") {
+		front = append(front, "root="+root)
+	}
+	if !has("ro") && !has("rw") || readOnly && !has("ro") {
+		front = append(front, "ro")
+	}
+	return strings.Join(append(front, words...), " ")
+}
+
+// grubConfig returns the settings of grub.cfg that come from the description.
+func (s *settings) grubConfig() grub.Config {
+	b := &s.typ.Bootloader
+	c := grub.Config{Title: s.title, Timeout: 10, Style: b.TimeoutStyle, Serial: b.SerialLine}
+	if b.HasTimeout {
+		c.Timeout = b.Timeout
+	}
+	if c.Serial == "" {
+		c.Serial = defaultSerial
+	}
+	// KIWI takes the first word for output and the others for input; all for both shows the menu wherever somebody may look for it.
+	c.Output = terminals(b.Console)
+	if len(c.Output) == 0 {
+		c.Output = []string{"gfxterm"}
+	}
+	for _, word := range c.Output {
+		if word == "gfxterm" {
+			word = "console"
+		}
+		if !slices.Contains(c.Input, word) {
+			c.Input = append(c.Input, word)
+		}
+	}
+	return c
+}
+
+// defaultSerial is GRUB's command for the first serial port.
+const defaultSerial = "serial --unit=0 --speed=115200 --word=8 --parity=no --stop=1"
+
+// terminals returns GRUB's output terminals for a description's console attribute.
+func terminals(console string) []string {
+	var list []string
+	for _, word := range strings.Fields(console) {
+		if word == "none" {
+			word = "console"
+		}
+		if !slices.Contains(list, word) {
+			list = append(list, word)
+		}
+	}
+	return list
+}
+
+// persistent names a file system as fstab and the kernel's root= do.
+func (s *settings) persistent(v *volume) string {
+	switch {
+	case v.FS == "squashfs" || s.typ.DevicePersistency == "by-partuuid":
+		return "PARTUUID=" + v.PartUUID
+	case s.typ.DevicePersistency == "by-label" && v.Label != "":
+		return "LABEL=" + v.Label
+	}
+	return "UUID=" + v.UUID
+}
+
+// size returns the disk size that the description fixes, or 0, and the bytes on top of what is needed.
+func (s *settings) size() (fixed, additional, unpartitioned int64) {
+	size := s.typ.Size
+	if size == nil {
+		return 0, 0, 0
+	}
+	if size.Additive {
+		return 0, max(size.MB<<20-size.Unpartitioned, 0), size.Unpartitioned
+	}
+	return size.MB << 20, 0, size.Unpartitioned
+}
+
+// sizeError puts a disk that is too small into words of the description.
+func (s *settings) sizeError(small *partition.TooSmallError) error {
+	if s.typ.Size == nil {
+		return small
+	}
+	return s.typ.Size.Errorf("", fmt.Sprintf("make it at least %d, or leave it out to get as much as is needed", (small.Need+1<<20-1)>>20), "%v", small)
+}

@@ -1,0 +1,126 @@
+package grub
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Device says how GRUB finds the file system that holds its files.
+type Device struct {
+	UUID string // of the file system; empty: it has none
+	File string // a path that only this file system has; used where UUID is empty
+}
+
+// search returns the command that sets root to the device.
+func (d Device) search() string {
+	if d.UUID != "" {
+		return "search --no-floppy --fs-uuid --set=root " + d.UUID
+	}
+	return "search --no-floppy --file --set=root " + d.File
+}
+
+// Early returns the commands that a core image runs: find the device, then read grub.cfg from prefix on it.
+func Early(d Device, prefix string) string {
+	return fmt.Sprintf("%s\nset prefix=($root)%s\n", d.search(), prefix)
+}
+
+// Stub returns a grub.cfg that does the same for a core image that is signed and so can't have commands built in.
+func Stub(d Device, prefix string) string {
+	return Early(d, prefix) + "configfile $prefix/grub.cfg\n"
+}
+
+// Kernel is a kernel to boot. Paths are as GRUB sees them on the device.
+type Kernel struct {
+	Version string
+	Image   string
+	Initrd  string // empty: none
+}
+
+// Config is what a grub.cfg says.
+type Config struct {
+	Title   string
+	Kernels []Kernel // newest first
+	Device  Device
+	Prefix  string // GRUB's directory as seen on the device
+	Cmdline string // kernel command line, root= included
+
+	Timeout int    // seconds; negative: wait for ever
+	Style   string // menu, countdown or hidden; empty: menu
+	// Terminals are GRUB's terminals, such as gfxterm, console and serial. Empty leaves the firmware's.
+	Output, Input []string
+	Serial        string // GRUB's serial command, for the terminal serial
+	GfxMode       string // for gfxterm; empty: auto
+}
+
+// recovery is what a recovery entry adds to the kernel command line.
+const recovery = "single"
+
+// String returns the text of grub.cfg.
+func (c Config) String() string {
+	var b strings.Builder
+	b.WriteString("# GRUB's menu, written when the image was built. The distribution's update-grub or grub2-mkconfig writes it anew.\n")
+	b.WriteString("if [ -s $prefix/grubenv ]; then\n  load_env\nfi\n")
+	b.WriteString("if [ \"${next_entry}\" ]; then\n  set default=\"${next_entry}\"\n  set next_entry=\n  save_env next_entry\nelse\n  set default=\"${saved_entry}\"\nfi\n")
+	b.WriteString("if [ -z \"${default}\" ]; then\n  set default=0\nfi\n")
+	c.terminals(&b)
+	style := c.Style
+	if style == "" {
+		style = "menu"
+	}
+	fmt.Fprintf(&b, "set timeout_style=%s\nset timeout=%d\n\n", style, c.Timeout)
+	if len(c.Kernels) == 0 {
+		return b.String()
+	}
+	c.entry(&b, "", c.Title, "imgbuild-default", c.Kernels[0], c.Cmdline)
+	fmt.Fprintf(&b, "submenu %s --id imgbuild-advanced {\n", quote("Advanced options for "+c.Title))
+	for _, k := range c.Kernels {
+		title := c.Title + ", with Linux " + k.Version
+		c.entry(&b, "  ", title, "imgbuild-"+k.Version, k, c.Cmdline)
+		c.entry(&b, "  ", title+" (recovery mode)", "imgbuild-"+k.Version+"-recovery", k, strings.TrimSpace(c.Cmdline+" "+recovery))
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+func (c Config) terminals(b *strings.Builder) {
+	for _, t := range append(append([]string{}, c.Output...), c.Input...) {
+		if t == "serial" {
+			fmt.Fprintf(b, "%s\n", c.Serial)
+			break
+		}
+	}
+	for _, t := range c.Output {
+		if t != "gfxterm" {
+			continue
+		}
+		mode := c.GfxMode
+		if mode == "" {
+			mode = "auto"
+		}
+		fmt.Fprintf(b, "if loadfont $prefix/fonts/unicode.pf2; then\n  set gfxmode=%s\n  insmod all_video\n  insmod gfxterm\nfi\n", mode)
+	}
+	if len(c.Input) > 0 {
+		fmt.Fprintf(b, "terminal_input %s\n", strings.Join(c.Input, " "))
+	}
+	if len(c.Output) > 0 {
+		fmt.Fprintf(b, "terminal_output %s\n", strings.Join(c.Output, " "))
+	}
+}
+
+func (c Config) entry(b *strings.Builder, indent, title, id string, k Kernel, cmdline string) {
+	fmt.Fprintf(b, "%smenuentry %s --class gnu-linux --class os --unrestricted --id %s {\n", indent, quote(title), quote(id))
+	for _, line := range []string{
+		"insmod part_gpt", "insmod part_msdos", c.Device.search(),
+		"echo " + quote("Loading Linux "+k.Version+" ..."),
+		strings.TrimSpace("linux " + k.Image + " " + cmdline),
+	} {
+		fmt.Fprintf(b, "%s  %s\n", indent, line)
+	}
+	if k.Initrd != "" {
+		fmt.Fprintf(b, "%s  echo %s\n%s  initrd %s\n", indent, quote("Loading initial ramdisk ..."), indent, k.Initrd)
+	}
+	fmt.Fprintf(b, "%s}\n", indent)
+}
+
+// quote makes one word of GRUB's script language.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
