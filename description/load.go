@@ -28,8 +28,8 @@ type Document struct {
 	File string
 	// Written is the schema version that the description was written in.
 	Written string
-	// Warnings are settings that are kept out of the result because newer
-	// schemas have no place for them.
+	// Warnings are parts of the description that have no effect: settings that
+	// newer schemas dropped, and text where none belongs.
 	Warnings []*Error
 
 	root    *element
@@ -108,7 +108,8 @@ func parse(name string, data []byte) (*element, error) { return parseXML(name, d
 // bringUp upgrades and validates a tree whose includes have been resolved.
 func (d *Document) bringUp(root *element) error {
 	if root.name != imageRule.Name {
-		return validate(root, latestVersion).err()
+		errs, _ := validate(root, latestVersion)
+		return errs.err()
 	}
 	written, ok := root.attr("schemaversion")
 	if !ok {
@@ -130,9 +131,10 @@ func (d *Document) bringUp(root *element) error {
 	d.version = v.target()
 	u := &upgrader{root: root}
 	u.upgrade(v, d.version)
-	d.Warnings = u.warnings
+	errs, warnings := validate(root, d.version)
+	d.Warnings = append(u.warnings, warnings...)
 	d.root = root
-	return append(u.errors, validate(root, d.version)...).err()
+	return append(u.errors, errs...).err()
 }
 
 // name returns a file's name as the user knows it.

@@ -68,6 +68,8 @@ type Selection struct {
 	Profiles []string // empty: those that the description imports by default
 	Type     string   // empty: the primary type or else the first
 	Arch     string   // as uname -m gives it; empty: that of this machine
+	// SkipChecks names checks that are not made; see Checks and AllChecks.
+	SkipChecks []string
 }
 
 // Image is a description resolved for one selection. It is read-only: whoever
@@ -106,6 +108,10 @@ type Image struct {
 	Strip        Strip
 
 	Type Type
+
+	// firstPreferences holds the texts of the first preferences section that
+	// counts, which alone reach /.profile.
+	firstPreferences map[string]string
 
 	// Dir is the directory of the description on this machine, empty when
 	// it was not loaded from one; FS is its content in any case. File is the

@@ -30,14 +30,11 @@ func (img *Image) imageVariables(vars map[string]string) {
 	vars["kiwi_displayname"] = img.DisplayName
 	vars["kiwi_iversion"] = img.Version
 	vars["kiwi_profiles"] = strings.Join(img.Profiles, ",")
-	vars["kiwi_keytable"] = img.Keytable
-	vars["kiwi_language"] = strings.Join(img.Locales, ",")
-	vars["kiwi_timezone"] = img.Timezone
-	vars["kiwi_splash_theme"] = img.BootsplashTheme
-	vars["kiwi_loader_theme"] = img.BootloaderTheme
-	vars["kiwi_showlicense"] = ""
-	if len(img.ShowLicense) > 0 {
-		vars["kiwi_showlicense"] = img.ShowLicense[0]
+	for name, setting := range map[string]string{
+		"kiwi_keytable": "keytable", "kiwi_language": "locale", "kiwi_timezone": "timezone",
+		"kiwi_splash_theme": "bootsplash-theme", "kiwi_loader_theme": "bootloader-theme", "kiwi_showlicense": "showlicense",
+	} {
+		vars[name] = img.firstPreferences[setting]
 	}
 	vars["kiwi_delete"] = strings.Join(Names(img.Packages.Delete), " ")
 	vars["kiwi_drivers"] = strings.Join(img.Drivers, ",")

@@ -11,7 +11,6 @@ type resolver struct {
 	doc      *Document
 	arch     string
 	profiles []string
-	chosen   bool // the user chose the profiles
 	typ      *element
 	errors   Errors
 }
@@ -19,19 +18,7 @@ type resolver struct {
 // Resolve makes the image that the selection describes. Everything about it
 // that can't work is reported at once, as Errors.
 func (d *Document) Resolve(sel Selection) (*Image, error) {
-	img, err := d.resolve(sel)
-	if err != nil {
-		return nil, err
-	}
-	if err := check(img).err(); err != nil {
-		return nil, err
-	}
-	return img, nil
-}
-
-// resolve makes the image without checking whether it can work.
-func (d *Document) resolve(sel Selection) (*Image, error) {
-	r := &resolver{doc: d, arch: sel.Arch, chosen: len(sel.Profiles) > 0}
+	r := &resolver{doc: d, arch: sel.Arch}
 	if r.arch == "" {
 		r.arch = hostArch()
 	}
@@ -45,6 +32,9 @@ func (d *Document) resolve(sel Selection) (*Image, error) {
 	}
 	img, err := r.image()
 	if err != nil {
+		return nil, err
+	}
+	if err := check(img, r.types(), sel.SkipChecks).err(); err != nil {
 		return nil, err
 	}
 	return img, nil
@@ -198,10 +188,7 @@ func (r *resolver) activate(name string, known map[string]*element, requiredAt P
 // selectType finds the type to build: the one that was asked for, or else the
 // primary one, or else the first.
 func (r *resolver) selectType(image string) {
-	var types []*element
-	for _, p := range r.sections("preferences") {
-		types = append(types, p.elements("type")...)
-	}
+	types := r.types()
 	for _, t := range types {
 		name, _ := t.attr("image")
 		primary, _ := t.attr("primary")
@@ -217,6 +204,15 @@ func (r *resolver) selectType(image string) {
 		return
 	}
 	r.typeNotFound(image, types)
+}
+
+// types returns all types that count.
+func (r *resolver) types() []*element {
+	var types []*element
+	for _, p := range r.sections("preferences") {
+		types = append(types, p.elements("type")...)
+	}
+	return types
 }
 
 func (r *resolver) typeNotFound(image string, types []*element) {

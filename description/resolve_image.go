@@ -1,6 +1,7 @@
 package description
 
 import (
+	"cmp"
 	"sort"
 	"strconv"
 	"strings"
@@ -82,6 +83,14 @@ func (r *resolver) preferences(img *Image) {
 			}
 		}
 		return value
+	}
+	img.firstPreferences = map[string]string{}
+	if len(sections) > 0 {
+		for _, c := range r.sections("preferences")[0].elements("") {
+			if _, twice := img.firstPreferences[c.name]; !twice {
+				img.firstPreferences[c.name] = collapse(c.text())
+			}
+		}
 	}
 	img.Version = first("version")
 	img.PackageManager = first("packagemanager")
@@ -199,11 +208,15 @@ func (r *resolver) repositories(img *Image) error {
 // packages reads the software of all steps.
 func (r *resolver) packages(img *Image) error {
 	sets := map[string]*PackageSet{"bootstrap": {}, "image": {}, "delete": {}, "uninstall": {}}
+	var both PackageSet // named after the type: its collections count for both steps, as in KIWI
 	for _, section := range r.sections("packages") {
 		kind, _ := section.attr("type")
 		kind = collapse(kind)
 		if kind == img.Type.Image {
 			kind = "image"
+			if err := r.packageSection(section, &both); err != nil {
+				return err
+			}
 		}
 		set := sets[kind]
 		if set == nil {
@@ -217,6 +230,11 @@ func (r *resolver) packages(img *Image) error {
 				return err
 			}
 		}
+	}
+	if boot := sets["bootstrap"]; len(boot.Packages) > 0 {
+		boot.Collections = append(boot.Collections, both.Collections...)
+		boot.Products = append(boot.Products, both.Products...)
+		boot.PatternType = cmp.Or(boot.PatternType, both.PatternType)
 	}
 	for _, set := range sets {
 		finishSet(set)

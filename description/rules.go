@@ -23,13 +23,17 @@ func (c *validator) rules(e *element, rule *elementRule) {
 		}
 	case repositoryRule:
 		c.repositoryRules(e)
+	case containerConfigRule:
+		c.containerRules(e)
+	case imageRule:
+		c.imageRules(e)
 	}
 }
 
-// requireValue reports attribute attr unless other has one of the values.
+// requireValue reports attribute attr when other has none of the values.
 func (c *validator) requireValue(e *element, attr, other string, values ...string) {
-	v, _ := e.attr(other)
-	if !contains(values, v) {
+	v, ok := e.attr(other)
+	if ok && !contains(values, v) {
 		c.errors.add(e.attrPos(attr), "it is for "+other+" "+strings.Join(values, ", "),
 			"attribute %s of <%s> has no meaning for %s %q", attr, e.name, other, v)
 	}
@@ -125,7 +129,7 @@ var bootloaderUse = map[string][]string{
 	"serial_line":    {"grub2", "grub2_s390x_emu"},
 	"timeout":        {"grub2", "isolinux", "grub2_s390x_emu", "systemd_boot", "zipl"},
 	"timeout_style":  {"grub2", "grub2_s390x_emu"},
-	"targettype":     {"grub2_s390x_emu", "zipl"},
+	"targettype":     {"grub2", "grub2_s390x_emu", "zipl"},
 	"bls":            {"grub2"},
 }
 
@@ -164,6 +168,32 @@ func (c *validator) repositoryRules(e *element) {
 	for _, attr := range []string{"use_for_bootstrap", "architectures"} {
 		if _, ok := e.attr(attr); ok {
 			c.requireValue(e, attr, "type", "apt-deb")
+		}
+	}
+}
+
+func (c *validator) containerRules(e *element) {
+	for _, name := range []string{"entrypoint", "subcommand"} {
+		for _, p := range e.elements(name) {
+			_, execute := p.attr("execute")
+			_, clear := p.attr("clear")
+			if !execute && !clear {
+				c.errors.add(p.pos, `add execute="..." or clear="true"`, "<%s> needs a program", name)
+			}
+		}
+	}
+}
+
+func (c *validator) imageRules(e *element) {
+	apt := false
+	for _, p := range e.elements("preferences") {
+		if m := p.child("packagemanager"); m != nil && collapse(m.text()) == "apt" {
+			apt = true
+		}
+	}
+	for _, p := range e.elements("packages") {
+		if _, ok := p.attr("bootstrap_package"); ok && !apt {
+			c.errors.add(p.attrPos("bootstrap_package"), "", "attribute bootstrap_package of <packages> needs the package manager apt")
 		}
 	}
 }

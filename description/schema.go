@@ -68,6 +68,16 @@ type attrRule struct {
 	Excludes string
 }
 
+// Mixed reports whether text between the element's children is tolerated, as
+// KIWI does everywhere but in these.
+func (r *elementRule) Mixed() bool {
+	switch r.Name {
+	case "profile", "repository", "source", "containers":
+		return false
+	}
+	return len(r.Children) > 0
+}
+
 func (r *elementRule) attr(name string) *attrRule {
 	for i := range r.Attrs {
 		if r.Attrs[i].Name == name {

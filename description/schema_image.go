@@ -85,7 +85,7 @@ var preferencesRule = &elementRule{
 var packageManagerRule = &elementRule{
 	Name: "packagemanager",
 	Doc:  "The package manager of the distribution.",
-	Text: oneOf("apt", "zypper", "dnf4", "dnf5", "microdnf", "pacman", "apk"),
+	Text: oneOf("apt", "zypper", "dnf4", "dnf5", "microdnf", "pacman", "apk").since(v8_2, "apk"),
 }
 
 var profilesRule = &elementRule{
@@ -158,7 +158,7 @@ var repositoryRule = &elementRule{
 	Name: "repository",
 	Doc:  "A source of packages.",
 	Attrs: []attrRule{
-		{Name: "type", Value: oneOf("apt-deb", "apt-rpm", "deb-dir", "mirrors", "rpm-dir", "rpm-md"), Doc: "The kind of repository; by default what the package manager uses."},
+		{Name: "type", Value: oneOf("apt-deb", "apt-rpm", "deb-dir", "mirrors", "rpm-dir", "rpm-md").until(v8_0, "rpm-dir"), Doc: "The kind of repository; by default what the package manager uses."},
 		profilesAttr,
 		{Name: "arch", Value: archList, Doc: archAttr.Doc, Since: v8_0},
 		{Name: "alias", Value: safeName, Doc: "The name of the repository's file; by default one derived from its source."},
@@ -170,6 +170,7 @@ var repositoryRule = &elementRule{
 		{Name: "repository_gpgcheck", Value: boolean, Doc: "Check the signature of the repository's metadata; by default as the package manager does."},
 		{Name: "package_gpgcheck", Value: boolean, Doc: "Check the signature of each package; by default as the package manager does."},
 		{Name: "customize", Value: text, Doc: "A script, relative to the description, that is called with the name of the repository's file and may change it."},
+		{Name: "prefer-license", Value: boolean, Default: "false", Until: v7_6, Doc: "Only in old documents: it has no effect."},
 		{Name: "priority", Value: integer, Doc: "The priority, as the package manager understands it."},
 		{Name: "username", Value: text, Doc: "The user name for a repository that asks for one."},
 		{Name: "password", Value: text, Doc: "The password for it."},
@@ -218,7 +219,7 @@ var packagesRule = &elementRule{
 	Name: "packages",
 	Doc:  "Software of one step of the build.",
 	Attrs: []attrRule{
-		{Name: "type", Value: oneOf("bootstrap", "delete", "docker", "image", "iso", "oem", "pxe", "kis", "oci", "uninstall", "systemfiles"), Required: true,
+		{Name: "type", Value: oneOf("bootstrap", "delete", "docker", "image", "iso", "oem", "pxe", "kis", "oci", "uninstall", "systemfiles").since(v8_0, "systemfiles"), Required: true,
 			Doc: "bootstrap: into the empty root tree; image: by the root tree's own package manager; an image type: as image, for that type only; uninstall: removed with what depends on it, at the end; delete: removed by force, at the end."},
 		profilesAttr,
 		{Name: "patternType", Value: oneOf("onlyRequired", "plusRecommended"), Default: "onlyRequired", Doc: "Whether recommended packages are installed too."},

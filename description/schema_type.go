@@ -14,7 +14,7 @@ const (
 	onBootloader = "oem iso"
 )
 
-var rootFilesystems = oneOf("btrfs", "ext2", "ext3", "ext4", "squashfs", "erofs", "xfs")
+var rootFilesystems = oneOf("btrfs", "ext2", "ext3", "ext4", "squashfs", "erofs", "xfs").since(v8_0, "erofs")
 
 var partitionFilesystems = oneOf("btrfs", "ext2", "ext3", "ext4", "squashfs", "xfs", "fat32", "fat16")
 
@@ -47,7 +47,7 @@ func joinAttrs(lists ...[]attrRule) []attrRule {
 }
 
 var typeBasicAttrs = []attrRule{
-	{Name: "image", Value: oneOf(imageTypes...), Required: true, Doc: "The kind of result."},
+	{Name: "image", Value: oneOf(imageTypes...).since(v8_0, "erofs", "enclave", "wsl").until(v7_6, "clicfs"), Required: true, Doc: "The kind of result."},
 	{Name: "primary", Value: boolean, Default: "false", Doc: "This type is built when the user names none."},
 	{Name: "filesystem", Value: rootFilesystems, Types: "oem pxe kis iso", Doc: "The root file system; needed for oem."},
 	{Name: "fscreateoptions", Value: text, Doc: "Arguments for the program that makes the root file system."},

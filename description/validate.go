@@ -7,20 +7,22 @@ import (
 
 // validator checks a tree against the table and collects all that is wrong.
 type validator struct {
-	errors  Errors
-	version version
-	image   string // the image type that the walk is inside of
+	errors   Errors
+	warnings Errors
+	version  version
+	image    string // the image type that the walk is inside of
 }
 
-// validate returns everything in the tree that the table does not allow.
-func validate(root *element, v version) Errors {
+// validate returns everything in the tree that the table does not allow, and
+// what it allows but nothing will use.
+func validate(root *element, v version) (errs, warnings Errors) {
 	c := &validator{version: v}
 	if root.name != imageRule.Name {
 		c.errors.add(root.pos, "a description starts with <image>", "the top element is <%s>", root.name)
-		return c.errors
+		return c.errors, nil
 	}
 	c.element(root, imageRule)
-	return c.errors
+	return c.errors, c.warnings
 }
 
 func (c *validator) element(e *element, rule *elementRule) {
@@ -48,7 +50,7 @@ func (c *validator) attrs(e *element, rule *elementRule) {
 			}
 			c.unknownAttr(a, r, rule)
 		default:
-			if problem, hint := r.Value.check(a.value); problem != "" {
+			if problem, hint := r.Value.check(a.value, c.version); problem != "" {
 				c.errors.add(a.pos, hint, "attribute %s of <%s>: %s", a.name, e.name, problem)
 				continue
 			}
@@ -86,11 +88,13 @@ func (c *validator) unknownAttr(a attribute, r *attrRule, rule *elementRule) {
 		}
 	}
 	fallback := "known are " + strings.Join(known, ", ")
-	switch {
+	switch place := whereAttr(a.name); {
+	case place != "":
+		fallback = "it belongs to <" + place + ">"
 	case len(known) == 0:
 		fallback = "it has no attributes"
 	case len(known) > 16:
-		fallback = "docs/description.md lists the attributes of <" + rule.Name + ">"
+		fallback = "the reference of the description lists the attributes of <" + rule.Name + ">"
 	}
 	c.errors.add(a.pos, didYouMean(a.name, known, fallback), "<%s> has no attribute %s", rule.Name, a.name)
 }
@@ -108,12 +112,17 @@ func listTypes(types string) string {
 
 func (c *validator) text(e *element, rule *elementRule) {
 	if rule.Text == nil {
-		if t := collapse(e.text()); t != "" {
-			c.errors.add(e.pos, "", "<%s> holds the text %q and can hold none", e.name, shorten(t))
+		t := collapse(e.text())
+		switch {
+		case t == "":
+		case rule.Mixed():
+			c.warnings.add(e.pos, "remove it", "the text %q in <%s> has no meaning and is ignored", shorten(t), e.name)
+		default:
+			c.errors.add(e.pos, "remove it", "<%s> holds the text %q and can hold none", e.name, shorten(t))
 		}
 		return
 	}
-	if problem, hint := rule.Text.check(e.text()); problem != "" {
+	if problem, hint := rule.Text.check(e.text(), c.version); problem != "" {
 		c.errors.add(e.pos, hint, "<%s>: %s", e.name, problem)
 	}
 }
@@ -171,17 +180,23 @@ func (c *validator) unknownChild(child *element, rule *elementRule) {
 
 // whereElement returns the element that may hold one of this name.
 func whereElement(name string) string {
-	var search func(rule *elementRule) string
-	search = func(rule *elementRule) string {
-		if rule.child(name) != nil {
-			return rule.Name
-		}
-		for _, c := range rule.Children {
-			if found := search(c.Rule); found != "" {
-				return found
-			}
-		}
-		return ""
+	return findRule(imageRule, func(rule *elementRule) bool { return rule.child(name) != nil })
+}
+
+// whereAttr returns the element that has an attribute of this name.
+func whereAttr(name string) string {
+	return findRule(imageRule, func(rule *elementRule) bool { return rule.attr(name) != nil })
+}
+
+// findRule returns the name of the first element below rule that fits.
+func findRule(rule *elementRule, fits func(*elementRule) bool) string {
+	if fits(rule) {
+		return rule.Name
 	}
-	return search(imageRule)
+	for _, c := range rule.Children {
+		if found := findRule(c.Rule, fits); found != "" {
+			return found
+		}
+	}
+	return ""
 }

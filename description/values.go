@@ -15,6 +15,44 @@ type valueRule struct {
 	Re   *regexp.Regexp // for kindPattern
 	Want string         // what is expected, in words, for errors and the reference
 	Min  int64          // for kindInteger
+	// Since and Until bound single values of an Enum to schema versions.
+	Since map[string]version
+	Until map[string]version
+}
+
+// known returns the values of an enumeration in a schema version.
+func (v *valueRule) known(at version) []string {
+	var values []string
+	for _, value := range v.Enum {
+		if inVersion(at, v.Since[value], v.Until[value]) {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// since and until return the enumeration with single values bounded.
+func (v *valueRule) since(at version, values ...string) *valueRule {
+	return v.bounded(func(c *valueRule, value string) { c.Since[value] = at }, values)
+}
+
+func (v *valueRule) until(at version, values ...string) *valueRule {
+	return v.bounded(func(c *valueRule, value string) { c.Until[value] = at }, values)
+}
+
+func (v *valueRule) bounded(bound func(*valueRule, string), values []string) *valueRule {
+	c := *v
+	c.Since, c.Until = map[string]version{}, map[string]version{}
+	for value, at := range v.Since {
+		c.Since[value] = at
+	}
+	for value, at := range v.Until {
+		c.Until[value] = at
+	}
+	for _, value := range values {
+		bound(&c, value)
+	}
+	return &c
 }
 
 type valueKind uint8
@@ -26,6 +64,9 @@ const (
 	kindEnum
 	kindPattern
 )
+
+// maxNumber bounds all numbers, so that sums of sizes in bytes can't overflow.
+const maxNumber = 1 << 40
 
 // The kinds of value of the language.
 var (
@@ -72,7 +113,7 @@ func collapse(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // check returns "" for a good value and else what is wrong with it, and a
 // remedy.
-func (v *valueRule) check(value string) (problem, hint string) {
+func (v *valueRule) check(value string, at version) (problem, hint string) {
 	if v.Kind == kindText {
 		return "", ""
 	}
@@ -85,12 +126,17 @@ func (v *valueRule) check(value string) (problem, hint string) {
 		}
 	case kindInteger:
 		n, err := strconv.ParseInt(token, 10, 64)
-		if err != nil || n < v.Min {
+		if err != nil || n < v.Min || n > maxNumber {
 			return fmt.Sprintf("value %q is not allowed", value), expected
 		}
 	case kindEnum:
-		if !contains(v.Enum, token) {
-			return fmt.Sprintf("value %q is not known", value), didYouMean(token, v.Enum, expected)
+		known := v.known(at)
+		switch {
+		case contains(known, token):
+		case contains(v.Enum, token):
+			return fmt.Sprintf("value %q does not exist in schema %s", value, at), versionHint(v.Since[token], v.Until[token])
+		default:
+			return fmt.Sprintf("value %q is not known", value), didYouMean(token, known, "expected is one of "+strings.Join(known, ", "))
 		}
 	case kindPattern:
 		if !v.Re.MatchString(token) {
@@ -122,7 +168,7 @@ func parseMiB(s string) (int, error) {
 		digits = strings.TrimSuffix(s, "M")
 	}
 	n, err := strconv.Atoi(digits)
-	if err != nil || n < 0 || n > 1<<40/unit {
+	if err != nil || n < 0 || int64(n) > maxNumber/int64(unit) {
 		return 0, fmt.Errorf("size %q is not a number of MiB, or a number with M or G", s)
 	}
 	return n * unit, nil
