@@ -11,7 +11,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/registry/podman"
 	"github.com/imgbuild/imgbuild/registry/reference"
+	"github.com/imgbuild/imgbuild/registry/remote"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
 
@@ -20,19 +22,29 @@ const PodmanStore = "containers-storage"
 
 // Options says which store and which registries a client uses.
 type Options struct {
-	Store    string            // a directory, or [PodmanStore]; empty for [store.DefaultDir]
+	// Store is a directory, or [PodmanStore], to which a colon and podman's DRIVER@GRAPHROOT+RUNROOT in brackets may be added; empty for
+	// [store.DefaultDir].
+	Store    string
+	Remote   remote.Options    // how registries are spoken to; its Progress and Log are those below
 	Progress progress.Reporter // nil shows nothing
 	Log      *slog.Logger      // nil for nowhere
 }
 
 // Client fetches containers from wherever they are, and sends them. Its methods may be called by several goroutines at once.
 type Client struct {
-	opts  Options
-	store Store
+	opts   Options
+	store  Store
+	layout *store.Store // store as a layout, nil if it is podman's storage
+	remote func() (*remote.Client, error)
+	podman func() Store // podman's storage beside another store, nil if there is none to be read
 
 	mu      sync.Mutex
 	closers []func() error
 }
+
+// Init does the work of a child process that podman's storage library has started, and reports whether this is one. main calls it first and
+// returns if it is true, and so does the TestMain of tests that write into podman's storage.
+func Init() bool { return podman.Init() }
 
 // NewClient opens the store. The caller closes the client when no image of it is used any longer.
 func NewClient(opts Options) (*Client, error) {
@@ -42,14 +54,35 @@ func NewClient(opts Options) (*Client, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
+	opts.Remote.Progress, opts.Remote.Log = opts.Progress, opts.Log
 	c := &Client{opts: opts}
+	c.remote = sync.OnceValues(func() (*remote.Client, error) { return remote.New(opts.Remote) })
+	c.podman = sync.OnceValue(func() Store { return c.openPodmanBeside() })
 	if err := c.openStore(); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
+// PodmanSpec takes a --store apart: whether it means podman's storage, and which.
+func PodmanSpec(name string) (spec string, ok bool) {
+	rest, ok := strings.CutPrefix(name, PodmanStore)
+	if !ok || rest != "" && !strings.HasPrefix(rest, ":[") {
+		return "", false
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(rest, ":["), "]"), true
+}
+
 func (c *Client) openStore() error {
+	if spec, ok := PodmanSpec(c.opts.Store); ok {
+		s, err := podman.Open(podman.Options{Spec: spec, Log: c.opts.Log})
+		if err != nil {
+			return err
+		}
+		c.store = podmanStore{s}
+		c.onClose(s.Close)
+		return nil
+	}
 	dir := c.opts.Store
 	if dir == "" {
 		var err error
@@ -61,9 +94,23 @@ func (c *Client) openStore() error {
 	if err != nil {
 		return err
 	}
-	c.store = layoutStore{s}
+	c.store, c.layout = layoutStore{s}, s
 	c.onClose(s.Close)
 	return nil
+}
+
+// openPodmanBeside opens podman's storage for reading what is there. That it can't be read is no error: most machines have none.
+func (c *Client) openPodmanBeside() Store {
+	if !podman.Exists(podman.Options{}) {
+		return nil
+	}
+	s, err := podman.Open(podman.Options{Log: c.opts.Log})
+	if err != nil {
+		c.opts.Log.Info("podman's containers can't be looked through", "error", err)
+		return nil
+	}
+	c.onClose(s.Close)
+	return podmanStore{s}
 }
 
 func (c *Client) onClose(fn func() error) {

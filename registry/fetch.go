@@ -9,7 +9,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/imgbuild/imgbuild/registry/archive"
 	"github.com/imgbuild/imgbuild/registry/manifest"
+	"github.com/imgbuild/imgbuild/registry/podman"
 	"github.com/imgbuild/imgbuild/registry/reference"
 )
 
@@ -76,11 +78,17 @@ func (i *Image) PutIndex(ctx context.Context, d digest.Digest, write func(io.Wri
 }
 
 // Fetch finds a container: in the store, in podman's storage, then in the registries, from where it is pulled into the store. A reference with a
-// transport says where it is, and nowhere else is looked.
+// transport says where it is, and nowhere else is looked; an archive is read where it lies. The error is [ErrNotFound] if it is nowhere.
 func (c *Client) Fetch(ctx context.Context, name string, opts FetchOptions) (*Image, error) {
 	ref, err := reference.Parse(name)
 	if err != nil {
 		return nil, err
+	}
+	switch ref.Transport {
+	case reference.OCI, reference.OCIArchive, reference.DockerArchive, reference.Dir:
+		return c.openArchive(ctx, ref, opts)
+	case reference.ContainersStorage:
+		return c.fromPodman(ctx, ref)
 	}
 	if img, err := c.local(ctx, ref, opts); err == nil || !errors.Is(err, ErrNotFound) {
 		return img, err
@@ -89,6 +97,53 @@ func (c *Client) Fetch(ctx context.Context, name string, opts FetchOptions) (*Im
 		return nil, fmt.Errorf("looking for %s: %w, and nothing may be pulled", name, ErrNotFound)
 	}
 	return c.pull(ctx, ref, opts)
+}
+
+func (c *Client) openArchive(ctx context.Context, ref reference.Reference, opts FetchOptions) (*Image, error) {
+	a, err := archive.Open(ctx, ref, archive.Options{Platform: opts.Platform})
+	if err != nil {
+		return nil, err
+	}
+	c.onClose(a.Close)
+	name := a.Name
+	if name == "" {
+		name = ref.String()
+	}
+	return newImage(a, name, string(ref.Transport), nil)
+}
+
+// fromPodman takes a container from a storage of podman's. A short name may stand for one with a registry, as for podman itself.
+func (c *Client) fromPodman(ctx context.Context, ref reference.Reference) (*Image, error) {
+	s, err := c.podmanStore(ref.Path)
+	if err != nil {
+		return nil, err
+	}
+	if ref.Image != "" {
+		img, err := s.Image(ctx, "@"+ref.Image)
+		if err != nil {
+			return nil, err
+		}
+		return newImage(img, "@"+ref.Image, "podman", s)
+	}
+	ref.Transport, ref.Path = reference.None, ""
+	name, img, err := findLocal(ctx, s, ref, []string{storeName(ref)}, ref.IsShort())
+	if err != nil {
+		return nil, fmt.Errorf("looking for %s in podman's storage: %w", ref, err)
+	}
+	return newImage(img, name, "podman", s)
+}
+
+// podmanStore returns the storage of podman's that a reference means.
+func (c *Client) podmanStore(spec string) (Store, error) {
+	if main, ok := PodmanSpec(c.opts.Store); ok && spec == main {
+		return c.store, nil
+	}
+	s, err := podman.Open(podman.Options{Spec: spec, Log: c.opts.Log})
+	if err != nil {
+		return nil, err
+	}
+	c.onClose(s.Close)
+	return podmanStore{s}, nil
 }
 
 // local finds a container on this machine. The error is [ErrNotFound] if a registry has to be asked.
@@ -109,7 +164,7 @@ func (c *Client) local(ctx context.Context, ref reference.Reference, opts FetchO
 		candidates = append(candidates, "localhost/"+storeName(ref))
 		loose = len(opts.From) == 0
 	}
-	for _, place := range c.places(ctx) {
+	for _, place := range c.places() {
 		name, img, err := findLocal(ctx, place.store, ref, candidates, loose)
 		if errors.Is(err, ErrNotFound) {
 			continue
@@ -134,8 +189,15 @@ type place struct {
 }
 
 // places returns the stores of this machine in the order in which they are searched.
-func (c *Client) places(context.Context) []place {
-	return []place{{"store", c.store}}
+func (c *Client) places() []place {
+	if c.layout == nil {
+		return []place{{"podman", c.store}}
+	}
+	places := []place{{"store", c.store}}
+	if beside := c.podman(); beside != nil {
+		places = append(places, place{"podman", beside})
+	}
+	return places
 }
 
 func newImage(img v1.Image, name, from string, s Store) (*Image, error) {

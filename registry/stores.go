@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/imgbuild/imgbuild/registry/manifest"
+	"github.com/imgbuild/imgbuild/registry/podman"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
 
@@ -47,9 +48,11 @@ type Store interface {
 	// Update makes a new container of a name out of the old one, which is nil if there is none; others that want to change the same
 	// name wait meanwhile. If fn returns nil or old, nothing changes.
 	Update(ctx context.Context, name string, fn func(ctx context.Context, old v1.Image) (v1.Image, error)) error
+	// KeepsBlobs reports whether layers are kept as the blobs they came as. Where they are not, compressing a new one is a waste.
+	KeepsBlobs() bool
 	// NewBlob starts the blob of a layer.
 	NewBlob(ctx context.Context) (BlobWriter, error)
-	// Blob opens a layer's blob. The error is [ErrNoBlob] where the store does not keep blobs, [ErrNotFound] if it has not this one.
+	// Blob opens a layer's blob, as its image describes it. The error is [ErrNotFound] if the store has not this one.
 	Blob(d digest.Digest) (Blob, error)
 	// Index opens what PutIndex stored beside a layer; [ErrNotFound] if there is nothing.
 	Index(d digest.Digest) (io.ReadCloser, error)
@@ -86,6 +89,8 @@ type layoutStore struct{ *store.Store }
 
 func (s layoutStore) Place() string { return s.Dir() }
 
+func (layoutStore) KeepsBlobs() bool { return true }
+
 func (s layoutStore) NewBlob(ctx context.Context) (BlobWriter, error) {
 	w, err := s.Store.NewBlob(ctx)
 	if err != nil {
@@ -113,6 +118,45 @@ func (w layerWriter) Commit(_ context.Context, packed Packed) (v1.Layer, error) 
 		return nil, err
 	}
 	return w.store.Layer(desc, diffID), nil
+}
+
+// podmanStore makes a [podman.Store] a [Store].
+type podmanStore struct{ *podman.Store }
+
+func (podmanStore) KeepsBlobs() bool { return false }
+
+func (s podmanStore) NewBlob(ctx context.Context) (BlobWriter, error) {
+	w, err := s.Store.NewBlob(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &podmanWriter{BlobWriter: w}, nil
+}
+
+type podmanWriter struct {
+	*podman.BlobWriter
+	committed bool
+}
+
+func (w *podmanWriter) Commit(_ context.Context, packed Packed) (v1.Layer, error) {
+	desc, diffID, err := describe(packed)
+	if err != nil {
+		w.Abort()
+		return nil, err
+	}
+	layer, err := w.Layer(desc, diffID)
+	if err != nil {
+		w.Abort()
+		return nil, err
+	}
+	w.committed = true
+	return layer, nil
+}
+
+func (w *podmanWriter) Abort() {
+	if !w.committed {
+		w.BlobWriter.Abort()
+	}
 }
 
 func describe(packed Packed) (v1.Descriptor, v1.Hash, error) {

@@ -8,7 +8,6 @@
 package podman
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,7 +99,7 @@ func Exists(opts Options) bool {
 }
 
 // Open opens the storage, and makes it if there is none. An ordinary user has to be root of a user namespace with the same ids as podman's.
-func Open(_ context.Context, opts Options) (*Store, error) {
+func Open(opts Options) (*Store, error) {
 	o, err := storageOptions(opts.Spec)
 	if err != nil {
 		return nil, err
