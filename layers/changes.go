@@ -13,7 +13,9 @@ import (
 // that a layer can hold, and nothing else. Apply(old, layer) equals new entry by entry. A layer without entries says that nothing
 // changed.
 //
-// A directory is in the layer if its own attributes changed, its time by an entry that came or went in it included. Names that are hard links of each other
+// A directory is in the layer if its own attributes changed, its time by an entry that came or went in it included. It is also there if something below
+// it is and it is not an ordinary directory (mode 0755, owner root, no extended attributes): podman and docker unpack each layer on its own and
+// make up the directories that are missing in it, whose attributes then hide the right ones. Names that are hard links of each other
 // are in it together if any of them is, because most programs that unpack layers can't link to a file of an earlier one.
 //
 // Contents of files that differ in nothing else are compared only where the state of the file on this machine, kept by [ScanDir] and in a store's
@@ -26,6 +28,7 @@ func Changes(ctx context.Context, old, new *Tree) (*Layer, error) {
 		return nil, fmt.Errorf("comparing a tree with the one before: %w", err)
 	}
 	d.settle(changed)
+	d.addParents(new)
 	slices.SortFunc(d.entries, func(a, b Entry) int {
 		if order := cmp.Compare(sortName(a.Name), sortName(b.Name)); order != 0 {
 			return order
@@ -33,11 +36,35 @@ func Changes(ctx context.Context, old, new *Tree) (*Layer, error) {
 		return cmp.Compare(b.Kind, a.Kind) // a whiteout before a Put of the same name
 	})
 	for _, e := range d.entries {
-		if e.Kind == Put && strings.HasPrefix(path.Base(e.Name), whiteoutPrefix) {
-			return nil, fmt.Errorf("making a layer: it can't hold /%s, because names that begin with %q mean deletions there; rename it or exclude it", e.Name, whiteoutPrefix)
+		if e.Kind != Put {
+			continue
+		}
+		if err := checkPutName(e.Name); err != nil {
+			return nil, err
 		}
 	}
 	return &Layer{Entries: d.entries}, nil
+}
+
+// addParents puts directories that must not be made up by who unpacks the layer.
+func (d *differ) addParents(new *Tree) {
+	have := map[string]bool{}
+	for _, e := range d.entries {
+		if e.Kind == Put && e.Node.IsDir() {
+			have[e.Name] = true
+		}
+	}
+	for _, e := range slices.Clone(d.entries) {
+		for name := e.Name; name != "."; {
+			if name = path.Dir(name); have[name] {
+				continue
+			}
+			have[name] = true
+			if n, err := new.Lookup(name); err == nil && (n.Perm() != 0o755 || n.UID != 0 || n.GID != 0 || n.Xattrs != nil) {
+				d.put(name, n)
+			}
+		}
+	}
 }
 
 // sortName makes names sort in the order of a walk: everything in a directory right after it.

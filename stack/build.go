@@ -163,7 +163,7 @@ func (s *Stack) description(opts BuildOptions) (*description.Image, error) {
 	if _, node, err := last.Resolve("image"); err != nil || !node.IsDir() {
 		return nil, fmt.Errorf("rebuilding container %s: it has no description in /image; give one with --description", name)
 	}
-	doc, err := description.LoadFS(last.FS("image"), description.LoadOptions{File: opts.File})
+	doc, err := description.LoadFS(last.FS("image"), name+":/image", description.LoadOptions{File: opts.File})
 	if err != nil {
 		return nil, fmt.Errorf("rebuilding container %s after its /image: %w", name, err)
 	}

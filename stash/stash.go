@@ -183,7 +183,7 @@ func describe(tree *layers.Tree) (*description.Image, error) {
 	if _, _, err := tree.Resolve("image"); err != nil {
 		return nil, err
 	}
-	doc, err := description.LoadFS(tree.FS("image"), description.LoadOptions{})
+	doc, err := description.LoadFS(tree.FS("image"), "/image", description.LoadOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -207,25 +207,40 @@ func checkName(name, tag string) error {
 
 // update makes the new image of the container from the old one, or no image if nothing changed.
 func (m *maker) update(ctx context.Context, old v1.Image, result *Result) (v1.Image, error) {
-	layer := layers.WholeTree(m.tree)
-	if old != nil {
-		task := m.Progress.Start("comparing with "+m.name, 0, progress.Items)
-		oldTree, err := container.Open(ctx, old, m.store, container.Options{Log: m.Log})
-		if err == nil {
-			defer oldTree.Close()
-			layer, err = layers.Changes(ctx, oldTree.Tree, m.tree)
-		}
-		task.Done(err)
+	if old == nil {
+		layer, err := layers.WholeTree(m.tree)
 		if err != nil {
 			return nil, err
 		}
-		if err := m.unchanged(old, result); err != nil {
-			return nil, err
-		}
-		if len(layer.Entries) == 0 {
-			return nil, nil
-		}
+		return m.add(ctx, nil, layer, result)
 	}
+	layer, err := m.compare(ctx, old)
+	if err != nil {
+		return nil, err
+	}
+	if err := describeImage(old, result); err != nil {
+		return nil, err
+	}
+	if len(layer.Entries) == 0 {
+		return nil, nil
+	}
+	return m.add(ctx, old, layer, result)
+}
+
+// compare returns the layer that turns the old image's tree into the new tree.
+func (m *maker) compare(ctx context.Context, old v1.Image) (layer *layers.Layer, err error) {
+	task := m.Progress.Start("comparing with "+m.name, 0, progress.Items)
+	defer func() { task.Done(err) }()
+	tree, err := container.Open(ctx, old, m.store, container.Options{Log: m.Log})
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	return layers.Changes(ctx, tree.Tree, m.tree)
+}
+
+// add returns old, or an empty image if it is nil, with the layer on top.
+func (m *maker) add(ctx context.Context, old v1.Image, layer *layers.Layer, result *Result) (v1.Image, error) {
 	blob, packed, err := m.pack(ctx, layer)
 	if err != nil {
 		return nil, err
@@ -234,7 +249,9 @@ func (m *maker) update(ctx context.Context, old v1.Image, result *Result) (v1.Im
 	if err != nil {
 		return nil, err
 	}
-	return image, m.changed(image, layer, packed, result)
+	puts, whiteouts, opaques, links := layer.Counts()
+	result.Changed, result.Put, result.Removed, result.Size = true, puts+links, whiteouts+opaques, packed.Size
+	return image, describeImage(image, result)
 }
 
 // pack writes the layer into the store as a blob.
@@ -267,25 +284,17 @@ func (m *maker) pack(ctx context.Context, layer *layers.Layer) (v1.Layer, *layer
 	return committed, packed, nil
 }
 
-func (m *maker) unchanged(old v1.Image, result *Result) error {
-	digest, err := old.Digest()
+// describeImage fills in what a result says of the whole container.
+func describeImage(image v1.Image, result *Result) error {
+	digest, err := image.Digest()
 	if err != nil {
 		return err
 	}
-	manifest, err := old.Manifest()
+	manifest, err := image.Manifest()
 	if err != nil {
 		return err
 	}
 	result.Digest, result.Layers = digest.String(), len(manifest.Layers)
-	return nil
-}
-
-func (m *maker) changed(image v1.Image, layer *layers.Layer, packed *layers.Packed, result *Result) error {
-	if err := m.unchanged(image, result); err != nil {
-		return err
-	}
-	puts, whiteouts, opaques, links := layer.Counts()
-	result.Changed, result.Put, result.Removed, result.Size = true, puts+links, whiteouts+opaques, packed.Size
 	return nil
 }
 
