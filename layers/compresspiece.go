@@ -25,7 +25,9 @@ func newPieceEncoder(c Compression, jobs int) (pieceEncoder, error) {
 	case Gzip:
 		return &gzipEncoder{level: c.Level}, nil
 	case Zstd:
-		enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(jobs), zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.Level)))
+		// A window larger than a piece would only cost memory, here and in every reader.
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(jobs), zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(c.Level)),
+			zstd.WithWindowSize(c.pieceSize()))
 		if err != nil {
 			return nil, fmt.Errorf("preparing zstd level %d: %w", c.Level, err)
 		}

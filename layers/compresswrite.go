@@ -42,8 +42,12 @@ type piece struct {
 	users  atomic.Int32  // goroutines that still read raw
 }
 
-// maxPieces bounds how many pieces of 4 MiB and their compressed forms are in memory at once.
-const maxPieces = 12
+// maxPieces bounds how many pieces of 4 MiB and their compressed forms are in memory at once, and with it how many goroutines
+// compress. More than six would have to wait for the one that computes the digest of the stream.
+const (
+	maxPieces   = 9
+	sparePieces = 3 // one each to be filled, to be hashed and to be written, beside those that are compressed
+)
 
 // newBlobWriter starts the goroutines. The caller must call finish or abort.
 func newBlobWriter(ctx context.Context, w io.Writer, opts PackOptions) (*blobWriter, error) {
@@ -55,13 +59,13 @@ func newBlobWriter(ctx context.Context, w io.Writer, opts PackOptions) (*blobWri
 	if jobs <= 0 {
 		jobs = runtime.GOMAXPROCS(0)
 	}
-	jobs = min(jobs, maxPieces-4)
+	jobs = min(jobs, maxPieces-sparePieces)
 	group, ctx := errgroup.WithContext(ctx)
 	b := &blobWriter{
 		ctx: ctx, group: group, comp: comp, size: comp.pieceSize(), diffID: sha256.New(), digest: sha256.New(),
 		free: make(chan *piece, maxPieces), hashing: make(chan *piece, maxPieces), writing: make(chan *piece, maxPieces),
 	}
-	for range jobs + 4 {
+	for range jobs + sparePieces {
 		b.free <- &piece{done: make(chan struct{}, 1)}
 	}
 	group.Go(b.hash)
