@@ -154,11 +154,6 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 		return err
 	}
 	defer tar.Close()
-	kernels, release, err := env.kernels(tree)
-	if err != nil {
-		return err
-	}
-	defer release()
 	_, err = helperkernel.Run(ctx, helperkernel.Spec{
 		Name:     "making the " + spec.Type + " file system",
 		Script:   script,
@@ -166,7 +161,7 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 		Programs: append(kernelTools(), tools...),
 		Modules:  []string{spec.Type},
 		Kind:     env.HelperKernel,
-		Kernels:  kernels,
+		Kernels:  kernels(tree),
 		Log:      env.Log,
 	})
 	return err

@@ -13,14 +13,12 @@ import (
 	"github.com/imgbuild/imgbuild/internal/command"
 )
 
-// libraryDir is where an initial RAM disk has all its shared libraries.
-const libraryDir = "libs"
-
 // closure collects programs of this machine with all that they need to run elsewhere: shared libraries, the dynamic loader, the
 // interpreter of a script.
 type closure struct {
 	out  *cpioWriter
 	libs map[string]bool // names of shared libraries that are in already
+	dirs []string        // where those libraries lie
 }
 
 // program adds a program under the path where this machine has it.
@@ -103,7 +101,10 @@ func (c *closure) library(name string, dirs []string, user *elf.File) error {
 			continue
 		}
 		c.libs[name] = true
-		c.out.add(libraryDir+"/"+name, 0o100755, data)
+		c.out.add(path, 0o100755, data)
+		if !slices.Contains(c.dirs, dir) {
+			c.dirs = append(c.dirs, dir)
+		}
 		return c.needs(path, data)
 	}
 	return fmt.Errorf("its shared library %s was not found", name)

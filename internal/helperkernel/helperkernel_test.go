@@ -11,11 +11,26 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 )
 
-// kinds are the ways that work on this machine.
+// kinds are the ways that work on this machine. A root tree with a kernel for QEMU is this machine's own one, or the directory that
+// IMGBUILD_TEST_KERNEL_ROOT names.
 func kinds(t *testing.T) map[Kind]Spec {
 	t.Helper()
-	testenv.NeedProgram(t, "linux.uml")
-	return map[Kind]Spec{UML: {Kind: UML}}
+	all := map[Kind]Spec{}
+	if _, err := findUML(); err == nil {
+		all[UML] = Spec{Kind: UML}
+	}
+	root := "/"
+	if dir := os.Getenv("IMGBUILD_TEST_KERNEL_ROOT"); dir != "" {
+		root = dir
+	}
+	kernels := KernelsOf(os.DirFS(root))
+	if _, err := findQEMU(kernels); err == nil {
+		all[QEMU] = Spec{Kind: QEMU, Kernels: kernels}
+	}
+	if len(all) == 0 {
+		testenv.Missing(t, "neither user-mode Linux nor QEMU with a kernel")
+	}
+	return all
 }
 
 func newDisk(t *testing.T, size int64) *os.File {

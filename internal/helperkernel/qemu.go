@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -61,7 +62,8 @@ func findQEMU(kernels []Kernel) (machine, error) {
 	return &qemuMachine{program, target, kernels[0]}, nil
 }
 
-// KernelsOf returns the kernels of a root tree that have modules, the one whose name sorts last first.
+// KernelsOf returns the kernels of a root tree that QEMU can start on this machine and that have modules, the one whose name sorts last
+// first.
 func KernelsOf(fsys fs.FS) []Kernel {
 	images, err := fs.Glob(fsys, "boot/vmlinu[xz]-*")
 	if err != nil {
@@ -71,7 +73,7 @@ func KernelsOf(fsys fs.FS) []Kernel {
 	for _, image := range images {
 		_, version, _ := strings.Cut(path.Base(image), "-")
 		for _, dir := range []string{"lib/modules/" + version, "usr/lib/modules/" + version} {
-			if _, err := fs.Stat(fsys, dir+"/modules.dep"); err == nil {
+			if _, err := fs.Stat(fsys, dir+"/modules.dep"); err == nil && startable(fsys, image) {
 				kernels = append(kernels, Kernel{FS: fsys, Image: image, Modules: dir})
 				break
 			}
@@ -79,6 +81,22 @@ func KernelsOf(fsys fs.FS) []Kernel {
 	}
 	slices.Reverse(kernels)
 	return kernels
+}
+
+// startable reports whether a kernel can be read and is for this machine's architecture.
+func startable(fsys fs.FS, image string) bool {
+	f, err := fsys.Open(image)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	start := make([]byte, 0x206)
+	if _, err := io.ReadFull(f, start); err != nil {
+		return false
+	}
+	// A kernel for x86 has this mark in its header (kernel documentation, arch/x86/boot).
+	x86 := string(start[0x202:0x206]) == "HdrS"
+	return x86 == (runtime.GOARCH == "amd64")
 }
 
 func (m *qemuMachine) kind() Kind       { return QEMU }
@@ -166,14 +184,6 @@ func driveOptions(number, fd int, d Disk) (string, error) {
 func (m *qemuMachine) writeInitrd(f *os.File, s *Spec) error {
 	buffer := bufio.NewWriterSize(f, 1<<20)
 	out := newCPIO(buffer)
-	out.add("init", 0o100755, []byte(`#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH=/`+libraryDir+`
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in `+strings.Join(virtualDrivers(), " ")+`; do modprobe -q $module; done
-exec sh `+m.device(scriptDisk)+`
-`))
 	out.addDevice("dev/console", unix.S_IFCHR|0o600, nil, 5, 1)
 	out.addDevice("dev/null", unix.S_IFCHR|0o666, nil, 1, 3)
 	for _, dir := range []string{"proc", "sys", "tmp", "run", "mnt", "etc"} {
@@ -194,6 +204,14 @@ exec sh `+m.device(scriptDisk)+`
 			return err
 		}
 	}
+	out.add("init", 0o100755, []byte(`#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH=`+strings.Join(c.dirs, ":")+`
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in `+strings.Join(virtualDrivers(), " ")+`; do modprobe -q $module; done
+exec sh `+m.device(scriptDisk)+`
+`))
 	modules, err := readModules(m.kernel.FS, m.kernel.Modules)
 	if err != nil {
 		return err

@@ -107,10 +107,15 @@ func umlEnvironment() []string {
 	return []string{"TMPDIR=" + shm}
 }
 
-// lastLines returns the end of what a console printed, as one line.
+// lastLines returns the end of what a console printed, or what came before the kernel's panic: its register dump helps nobody.
 func lastLines(console string) string {
 	const kept = 1500
-	text := strings.TrimSpace(strings.ToValidUTF8(strings.ReplaceAll(console, "\r", ""), "?"))
+	text := strings.ToValidUTF8(strings.ReplaceAll(console, "\r", ""), "?")
+	if at := strings.Index(text, "Kernel panic"); at >= 0 {
+		line, _, _ := strings.Cut(text[at:], "\n")
+		text = text[:at] + line
+	}
+	text = strings.TrimSpace(text)
 	if len(text) > kept {
 		text = text[len(text)-kept:]
 	}
