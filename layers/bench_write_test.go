@@ -65,6 +65,16 @@ func BenchmarkPack(b *testing.B) {
 	}
 }
 
+// BenchmarkPackOnce packs without having read the files before. Whether they are in memory is up to who starts it.
+func BenchmarkPackOnce(b *testing.B) {
+	l := layerOf(b, benchTree(b))
+	measured(b, 0, func() {
+		if _, err := Pack(b.Context(), io.Discard, l, PackOptions{Compression: DefaultCompression()}); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
 func BenchmarkWriteTar(b *testing.B) {
 	tree := benchTree(b)
 	measured(b, tree.Stats().Data, func() {

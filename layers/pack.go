@@ -75,6 +75,8 @@ func Pack(ctx context.Context, w io.Writer, l *Layer, opts PackOptions) (*Packed
 // packEntries writes the tar of a layer and returns the layer with its contents in there.
 func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 	t := newTarWriter(ctx, w)
+	ahead := openAhead(ctx, l.Entries)
+	defer ahead.close()
 	packed := &Layer{Entries: make([]Entry, len(l.Entries))}
 	moved := make(map[*Node]*Node, len(l.Entries))
 	for i, e := range l.Entries {
@@ -83,7 +85,7 @@ func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 		if e.Kind != Put {
 			err = t.putStep(e)
 		} else {
-			packed.Entries[i].Node, err = t.putMoved(e, moved)
+			packed.Entries[i].Node, err = t.putMoved(e, moved, ahead)
 		}
 		if err != nil {
 			return nil, err
@@ -93,17 +95,18 @@ func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 }
 
 // putMoved writes an entry and returns its node with the content in the tar.
-func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node) (*Node, error) {
+func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node, ahead *aheadReader) (*Node, error) {
 	if strings.HasPrefix(path.Base(e.Name), whiteoutPrefix) {
 		return nil, fmt.Errorf("an OCI layer can't hold %q: names that begin with %s mean deletions there; rename or exclude it",
 			"/"+e.Name, whiteoutPrefix)
 	}
-	p, err := t.put(e.Name, e.Node, holesKept)
+	if old, ok := moved[e.Node]; ok && !e.Node.IsDir() {
+		_, err := t.put(e.Name, e.Node, holesKept)
+		return old, err
+	}
+	p, err := t.putAhead(e, ahead)
 	if err != nil {
 		return nil, err
-	}
-	if old, ok := moved[e.Node]; ok && !e.Node.IsDir() {
-		return old, nil
 	}
 	n := *e.Node
 	if n.IsDir() {
@@ -117,6 +120,18 @@ func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node) (*Node, error) {
 	}
 	moved[e.Node] = &n
 	return &n, nil
+}
+
+func (t *tarWriter) putAhead(e Entry, ahead *aheadReader) (placed, error) {
+	data, err := ahead.take(e.Node)
+	if err != nil {
+		return placed{}, err
+	}
+	if data == nil {
+		return t.put(e.Name, e.Node, holesKept)
+	}
+	defer data.Close()
+	return t.putFrom(e.Name, e.Node, holesKept, data)
 }
 
 // putStep writes an entry that takes something away or links to an earlier layer.

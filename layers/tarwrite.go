@@ -103,14 +103,14 @@ type placed struct {
 
 // put writes one entry with its content, or a hard link if the node is in the stream already.
 func (t *tarWriter) put(name string, n *Node, holes holeMode) (placed, error) {
-	if err := t.ctx.Err(); err != nil {
-		return placed{}, context.Cause(t.ctx)
-	}
 	return t.putFrom(name, n, holes, nil)
 }
 
 // putFrom is put with the content's data at hand; data may be nil.
 func (t *tarWriter) putFrom(name string, n *Node, holes holeMode, data io.Reader) (placed, error) {
+	if t.ctx.Err() != nil {
+		return placed{}, context.Cause(t.ctx)
+	}
 	h, err := tarEntryOf(name, n)
 	if err != nil {
 		return placed{}, err
