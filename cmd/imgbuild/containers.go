@@ -14,7 +14,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/registry"
-	"github.com/imgbuild/imgbuild/registry/store"
+	"github.com/imgbuild/imgbuild/registry/remote"
 )
 
 // storeVariable is the environment variable that names the store.
@@ -28,7 +28,6 @@ type storeFlags struct {
 	certDir   string
 	jobs      int
 	platform  string
-	remote    bool // the registry flags are there too
 }
 
 func (f *storeFlags) register(flags *pflag.FlagSet) {
@@ -37,7 +36,6 @@ func (f *storeFlags) register(flags *pflag.FlagSet) {
 
 func (f *storeFlags) registerRemote(flags *pflag.FlagSet) {
 	f.register(flags)
-	f.remote = true
 	flags.BoolVar(&f.tlsVerify, "tls-verify", true, "require https with a valid certificate of registries")
 	flags.StringVar(&f.authfile, "authfile", "", "a `file` with logins, as podman login writes it")
 	flags.StringVar(&f.certDir, "cert-dir", "", "a `directory` with certificates (*.crt) and client certificates (*.cert, *.key) for registries")
@@ -54,15 +52,15 @@ func (s *session) client(cmd *cobra.Command, f *storeFlags) (*registry.Client, e
 	if place == "" {
 		place = os.Getenv(storeVariable)
 	}
-	if place == "" {
-		var err error
-		if place, err = store.DefaultDir(); err != nil {
-			return nil, err
-		}
+	opts := registry.Options{Store: place, Progress: s.display, Log: s.log, Remote: remote.Options{Jobs: f.jobs, Platform: f.platform}}
+	if cmd.Flags().Changed("tls-verify") {
+		opts.Remote.TLSVerify = &f.tlsVerify
 	}
-	opts := registry.Options{Store: place, Progress: s.display, Log: s.log, Jobs: f.jobs, AuthFile: f.authfile, CertDir: f.certDir, Platform: f.platform}
-	if f.remote && cmd.Flags().Changed("tls-verify") {
-		opts.TLSVerify = &f.tlsVerify
+	if f.authfile != "" {
+		opts.Remote.AuthFiles = []string{f.authfile}
+	}
+	if f.certDir != "" {
+		opts.Remote.CertDirs = []string{f.certDir}
 	}
 	return registry.NewClient(opts)
 }

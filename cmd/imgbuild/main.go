@@ -7,11 +7,15 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 func main() {
 	sandbox.Init()
+	if registry.Init() {
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/imgbuild/imgbuild/internal/userns"
+	"github.com/imgbuild/imgbuild/registry"
 )
 
 // The groups that --help sorts the commands into.
@@ -69,7 +71,7 @@ Exit codes:
 			if err := s.flags.validate(); err != nil {
 				return err
 			}
-			if cmd.Annotations[needsOwners] != "" {
+			if cmd.Annotations[needsOwners] != "" || usesPodman(cmd) {
 				if err := userns.Enter(); err != nil {
 					return err
 				}
@@ -108,6 +110,20 @@ func checkArguments(cmd *cobra.Command) {
 		}
 		return nil
 	}
+}
+
+// usesPodman reports whether a command works in podman's storage, whose files have owners too.
+func usesPodman(cmd *cobra.Command) bool {
+	flag := cmd.Flags().Lookup("store")
+	if flag == nil {
+		return false
+	}
+	place := flag.Value.String()
+	if place == "" {
+		place = os.Getenv(storeVariable)
+	}
+	_, is := registry.PodmanSpec(place)
+	return is
 }
 
 // oneOf is an error of usage if value is none of the allowed ones.
