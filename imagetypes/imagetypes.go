@@ -1,0 +1,192 @@
+// Package imagetypes is the table of image types and the way from a finished root tree to results in their place.
+package imagetypes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/archive"
+	"github.com/imgbuild/imgbuild/imagetypes/container"
+	"github.com/imgbuild/imgbuild/imagetypes/disk"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/results"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// Type is one image type.
+type Type struct {
+	Name      string // as in a description's image attribute
+	Family    string // the folder of its builder
+	Extension string // of the main result, without the leading dot
+	Summary   string // what it is, for lists
+	Builder   image.Builder
+}
+
+// All returns the image types by family.
+func All() []Type {
+	return []Type{
+		{"oem", "disk", "raw", "a disk that boots, raw or in the format of a virtual machine monitor", disk.Builder{}},
+		{"docker", "container", "docker.tar", "a container for docker load and podman load", container.Builder{}},
+		{"oci", "container", "oci.tar", "a container as an OCI image layout", container.Builder{}},
+		{"tbz", "archive", "tar.xz", "the root tree as a tar archive", archive.Builder{}},
+	}
+}
+
+// UnknownTypeError says that there is no such image type.
+type UnknownTypeError struct {
+	Name    string
+	Similar string // the type that was probably meant, or empty
+}
+
+// Error implements error.
+func (e *UnknownTypeError) Error() string {
+	var names []string
+	for _, t := range All() {
+		names = append(names, t.Name)
+	}
+	text := fmt.Sprintf("there is no image type %q", e.Name)
+	if e.Similar != "" {
+		text += fmt.Sprintf("; did you mean %s?", e.Similar)
+	}
+	return text + " There are " + strings.Join(names, ", ")
+}
+
+// Lookup returns the image type of the given name. The error is an *[UnknownTypeError].
+func Lookup(name string) (Type, error) {
+	best, distance := "", 3
+	for _, t := range All() {
+		if t.Name == name {
+			return t, nil
+		}
+		if d := editDistance(strings.ToLower(name), t.Name); d < distance {
+			best, distance = t.Name, d
+		}
+	}
+	return Type{}, &UnknownTypeError{name, best}
+}
+
+// editDistance is how many characters must be changed, added or left out to make b of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			next := min(row[j+1]+1, row[j]+1, diagonal+cost)
+			diagonal, row[j+1] = row[j+1], next
+		}
+	}
+	return row[len(b)]
+}
+
+// CreateOptions say what to build from what.
+type CreateOptions struct {
+	Tree        *layers.Tree       // the finished root tree
+	Description *description.Image // resolved for the type to build
+	TargetDir   string             // where results go; made if missing
+	Repro       repro.Source
+	Progress    progress.Reporter // nil shows nothing
+	Log         *slog.Logger      // nil drops it
+}
+
+// Results are the files of one build, the image first.
+type Results struct {
+	Files []results.File `json:"files"`
+}
+
+func (o CreateOptions) request() (*image.Request, Type, error) {
+	if o.Description == nil {
+		return nil, Type{}, errors.New("building an image: no description given")
+	}
+	t, err := Lookup(o.Description.Type.Image)
+	if err != nil {
+		return nil, Type{}, o.Description.Type.Errorf("image", "", "%v", err)
+	}
+	r := &image.Request{
+		Tree: o.Tree, Description: o.Description, BaseName: results.BaseName(o.Description),
+		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
+	}
+	return r, t, nil
+}
+
+// Check refuses what can't be built. Without a tree it checks what needs none: the description and the programs on this machine.
+func Check(ctx context.Context, o CreateOptions) error {
+	r, t, err := o.request()
+	if err != nil {
+		return err
+	}
+	return t.Builder.Check(ctx, r)
+}
+
+// Plan says in a few lines what [Create] would build.
+func Plan(ctx context.Context, o CreateOptions) (string, error) {
+	r, t, err := o.request()
+	if err != nil {
+		return "", err
+	}
+	if r, err = r.Filled(); err != nil {
+		return "", err
+	}
+	if err := t.Builder.Check(ctx, r); err != nil {
+		return "", err
+	}
+	return t.Builder.Plan(ctx, r)
+}
+
+// Create builds the image and puts it into the target directory with its lists: packages, changes, verification, results and digests. Nothing
+// appears there under its final name before all of it is complete.
+func Create(ctx context.Context, o CreateOptions) (*Results, error) {
+	r, t, err := o.request()
+	if err != nil {
+		return nil, err
+	}
+	if r, err = r.Filled(); err != nil {
+		return nil, err
+	}
+	if err := t.Builder.Check(ctx, r); err != nil {
+		return nil, err
+	}
+	staging, err := results.Stage(o.TargetDir)
+	if err != nil {
+		return nil, err
+	}
+	r.Dir = staging.Dir
+	files, err := build(ctx, r, t, staging)
+	if err != nil {
+		return nil, errors.Join(err, staging.Discard())
+	}
+	return &Results{Files: files}, nil
+}
+
+func build(ctx context.Context, r *image.Request, t Type, staging *results.Staging) ([]results.File, error) {
+	var images, lists []image.Artifact
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		images, err = t.Builder.Build(groupCtx, r)
+		return err
+	})
+	group.Go(func() (err error) {
+		lists, err = results.WritePackageLists(groupCtx, r.Tree, r.Dir, r.BaseName, r.Log)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return staging.Publish(ctx, slices.Concat(images, lists))
+}
