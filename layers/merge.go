@@ -106,6 +106,7 @@ type merger struct {
 type mergeNode struct {
 	node     *Node // its attributes and content; children do not count
 	from     int
+	touched  bool // of a directory: the tree being put on top made or replaced an entry in it
 	children map[string]*mergeNode
 }
 
@@ -116,8 +117,7 @@ func (m *merger) clash(name string, kind ClashKind, old *mergeNode, text string)
 // mergeDir puts a directory of the tree on top of the last of at, the directories from the root down to it.
 func (m *merger) mergeDir(name string, at []*mergeNode, n *Node) {
 	dir := at[len(at)-1]
-	dir.node = m.attributes(dir.node, n)
-	dir.from = m.tree
+	dir.touched = false
 	if dir.children == nil {
 		dir.children = make(map[string]*mergeNode, len(n.children))
 	}
@@ -133,6 +133,12 @@ func (m *merger) mergeDir(name string, at []*mergeNode, n *Node) {
 			m.mergeSub(path.Join(name, base), at, base, child)
 		}
 	}
+	if dir.touched {
+		dir.node = n
+	} else {
+		dir.node = m.attributes(dir.node, n)
+	}
+	dir.from = m.tree
 }
 
 // mergeSub puts a directory of the tree into the last of at.
@@ -155,7 +161,7 @@ func (m *merger) mergeSub(name string, at []*mergeNode, base string, n *Node) {
 		m.clash(name, ClashType, old, TypeName(old.node.Mode)+" by directory")
 	}
 	sub := &mergeNode{node: n, from: m.tree}
-	dir.children[base] = sub
+	dir.put(base, sub)
 	m.mergeDir(name, append(at[:len(at):len(at)], sub), n)
 }
 
@@ -187,7 +193,14 @@ func (m *merger) mergeFile(name string, dir *mergeNode, base string, n *Node) {
 		put.node = m.attributes(old.node, n)
 		put.from = m.tree
 	}
-	dir.children[base] = put
+	dir.put(base, put)
+}
+
+func (n *mergeNode) put(base string, child *mergeNode) {
+	if n.children[base] != child {
+		n.children[base] = child
+		n.touched = true
+	}
 }
 
 // sameInode reports whether rsync would change what is there rather than replace it.

@@ -77,8 +77,14 @@ func (r *layerReader) content(n *Node, h *foundEntry) error {
 	if r.extents += len(h.data); r.extents > r.opts.MaxEntries {
 		return errHostile(fmt.Sprintf("its sparse files have more than %d parts", r.opts.MaxEntries))
 	}
-	if h.size > 0 {
-		n.Content = r.source.NewContent(h.offset, h.size)
+	length := n.DataSize()
+	if length == 0 {
+		return nil
 	}
+	c := r.source.NewContent(h.offset, length)
+	if h.dense {
+		c.Runs = runsAt(h.offset, h.data)
+	}
+	n.Content = c
 	return nil
 }

@@ -68,6 +68,10 @@ func applyPAX(h *foundEntry, records map[string]string) (*paxSparse, error) {
 			sparse.set(rest, value)
 			continue
 		}
+		if key == paxDataMap {
+			h.dataMap = &value
+			continue
+		}
 		if value == "" {
 			continue
 		}
@@ -166,6 +170,14 @@ const (
 	maxPathLength = 4095
 )
 
+// unescapeXattr takes back GNU tar's two escapes in names of attributes.
+func unescapeXattr(name string) string {
+	if !strings.Contains(name, "%") {
+		return name
+	}
+	return strings.NewReplacer("%3D", "=", "%25", "%").Replace(name)
+}
+
 func (h *foundEntry) applyXattrs(records map[string]string) error {
 	var found map[string]string
 	keep := func(name, value string) {
@@ -189,7 +201,7 @@ func (h *foundEntry) applyXattrs(records map[string]string) error {
 	}
 	for key, value := range records {
 		if name, ok := strings.CutPrefix(key, xattrPrefix); ok {
-			keep(name, value)
+			keep(unescapeXattr(name), value)
 		}
 	}
 	if len(found) == 0 {

@@ -21,6 +21,7 @@ type foundEntry struct {
 	major, minor int64
 	xattrs       []Xattr
 	data         []Extent // of a sparse file, else nil
+	dataMap      *string  // the value of a paxDataMap record, nil without one
 	dense        bool     // the holes of a sparse file are in the tar as zeros
 	offset       int64    // in the tar, of the first data byte
 
@@ -138,6 +139,11 @@ func (t *tarReader) complete(h *foundEntry, sparse *paxSparse) error {
 		h.typ = '0'
 	}
 	t.dataEnd = h.offset + h.size
+	if h.dataMap != nil && h.typ == '0' && sparse == nil {
+		if err := t.readDataMap(h); err != nil {
+			return err
+		}
+	}
 	if h.realSize < 0 || h.realSize > t.limits.fileSize {
 		return errHostile(fmt.Sprintf("it says it is %d bytes long", h.realSize))
 	}

@@ -133,35 +133,105 @@ func parseSparseList(h *foundEntry, pax *paxSparse, limit int) error {
 		}
 		return errFormat("the map of a sparse file is missing")
 	}
-	parts := strings.Split(pax.list, ",")
-	if len(parts)%2 != 0 || pax.count != "" && pax.count != strconv.Itoa(len(parts)/2) {
+	var err error
+	if h.data, err = parseExtents(pax.list, limit); err != nil {
+		return err
+	}
+	if pax.count != "" && pax.count != strconv.Itoa(len(h.data)) {
 		return errFormat("the map of a sparse file has a wrong length")
-	}
-	if len(parts)/2 > limit {
-		return errHostile(fmt.Sprintf("it is sparse with %d parts", len(parts)/2))
-	}
-	for i := 0; i < len(parts); i += 2 {
-		offset, err1 := strconv.ParseInt(parts[i], 10, 64)
-		length, err2 := strconv.ParseInt(parts[i+1], 10, 64)
-		if err1 != nil || err2 != nil {
-			return errFormat("the map of a sparse file has a part that is not a number")
-		}
-		h.data = append(h.data, Extent{offset, length})
 	}
 	return nil
 }
 
-// checkExtents makes sure that the parts lie in the file one after the other, and that together they are as long as the entry's data. Parts
-// of length zero, which mark the end of a file, are taken out; a file without a hole is not sparse.
+// parseExtents reads "offset,length,offset,length...".
+func parseExtents(text string, limit int) ([]Extent, error) {
+	parts := strings.Split(text, ",")
+	if len(parts)%2 != 0 {
+		return nil, errFormat("the map of a sparse file has a wrong length")
+	}
+	if len(parts)/2 > limit {
+		return nil, errHostile(fmt.Sprintf("it is sparse with %d parts", len(parts)/2))
+	}
+	list := make([]Extent, 0, len(parts)/2)
+	for i := 0; i < len(parts); i += 2 {
+		offset, err1 := strconv.ParseInt(parts[i], 10, 64)
+		length, err2 := strconv.ParseInt(parts[i+1], 10, 64)
+		if err1 != nil || err2 != nil {
+			return nil, errFormat("the map of a sparse file has a part that is not a number")
+		}
+		list = append(list, Extent{offset, length})
+	}
+	return list, nil
+}
+
+// readDataMap takes over where a file whose holes are in the tar as zeros holds data, and makes sure that they are zeros: other programs unpack the
+// file without heeding the map, and must get the same bytes.
+func (t *tarReader) readDataMap(h *foundEntry) error {
+	if *h.dataMap != "" {
+		list, err := parseExtents(*h.dataMap, t.limits.extents)
+		if err != nil {
+			return err
+		}
+		h.data = list
+	}
+	if err := joinExtents(h); err != nil || h.data == nil {
+		return err
+	}
+	h.dense = true
+	at := int64(0)
+	for _, e := range h.data {
+		if err := t.checkZeros(h.offset+at, h.offset+e.Offset); err != nil {
+			return err
+		}
+		at = e.Offset + e.Length
+	}
+	return t.checkZeros(h.offset+at, h.offset+h.size)
+}
+
+// checkZeros reads the bytes from one offset in the tar to another one.
+func (t *tarReader) checkZeros(from, to int64) error {
+	if from == to {
+		return nil
+	}
+	t.in.seek(from)
+	for t.in.pos < to {
+		if !t.in.fill() {
+			return breaksOff(t.in.err, "in the data of a sparse file")
+		}
+		b := t.in.rest[:min(int64(len(t.in.rest)), to-t.in.pos)]
+		if len(bytes.TrimLeft(b, "\x00")) > 0 {
+			return errHostile("it says that bytes are a hole that are not zero")
+		}
+		t.in.seek(t.in.pos + int64(len(b)))
+	}
+	return nil
+}
+
+// checkExtents makes sure that the parts of a sparse file fit it and its data, which in the tar lie one after the other.
 func checkExtents(h *foundEntry) error {
+	var sum int64
+	for _, e := range h.data {
+		if e.Length < 0 || e.Length > h.size-sum {
+			return errFormat("the parts of a sparse file have more bytes than its data")
+		}
+		sum += e.Length
+	}
+	if sum != h.size {
+		return errFormat(fmt.Sprintf("the parts of a sparse file have %d bytes and its data %d", sum, h.size))
+	}
+	return joinExtents(h)
+}
+
+// joinExtents makes sure that the parts lie in the file one after the other. Parts of length zero, which mark the end of a file, are taken out, neighbours
+// become one, and a file without a hole is not sparse.
+func joinExtents(h *foundEntry) error {
 	var kept []Extent
-	var end, sum int64
+	var end int64
 	for _, e := range h.data {
 		if e.Offset < end || e.Length < 0 || e.Length > h.realSize-e.Offset {
 			return errFormat("the parts of a sparse file overlap or lie outside of it")
 		}
 		end = e.Offset + e.Length
-		sum += e.Length
 		switch last := len(kept) - 1; {
 		case e.Length == 0:
 		case last >= 0 && kept[last].Offset+kept[last].Length == e.Offset:
@@ -169,9 +239,6 @@ func checkExtents(h *foundEntry) error {
 		default:
 			kept = append(kept, e)
 		}
-	}
-	if sum != h.size {
-		return errFormat(fmt.Sprintf("the parts of a sparse file have %d bytes and its data %d", sum, h.size))
 	}
 	h.data = kept
 	if len(kept) == 1 && kept[0] == (Extent{0, h.realSize}) || h.realSize == 0 {
