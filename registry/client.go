@@ -75,7 +75,7 @@ func PodmanSpec(name string) (spec string, ok bool) {
 
 func (c *Client) openStore() error {
 	if spec, ok := PodmanSpec(c.opts.Store); ok {
-		s, err := podman.Open(podman.Options{Spec: spec, Log: c.opts.Log})
+		s, err := podman.Open(context.Background(), podman.Options{Spec: spec, Log: c.opts.Log})
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (c *Client) openPodmanBeside() Store {
 	if !podman.Exists(podman.Options{}) {
 		return nil
 	}
-	s, err := podman.Open(podman.Options{Log: c.opts.Log})
+	s, err := podman.Open(context.Background(), podman.Options{Log: c.opts.Log})
 	if err != nil {
 		c.opts.Log.Info("podman's containers can't be looked through", "error", err)
 		return nil

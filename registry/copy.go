@@ -58,7 +58,7 @@ func (c *Client) copyTo(ctx context.Context, source string, ref reference.Refere
 		ref.Transport = reference.None
 		return c.push(ctx, img, ref)
 	case reference.ContainersStorage:
-		s, err := c.podmanStore(ref.Path)
+		s, err := c.podmanStore(ctx, ref.Path)
 		if err != nil {
 			return "", err
 		}

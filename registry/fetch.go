@@ -114,7 +114,7 @@ func (c *Client) openArchive(ctx context.Context, ref reference.Reference, opts 
 
 // fromPodman takes a container from a storage of podman's. A short name may stand for one with a registry, as for podman itself.
 func (c *Client) fromPodman(ctx context.Context, ref reference.Reference) (*Image, error) {
-	s, err := c.podmanStore(ref.Path)
+	s, err := c.podmanStore(ctx, ref.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +134,11 @@ func (c *Client) fromPodman(ctx context.Context, ref reference.Reference) (*Imag
 }
 
 // podmanStore returns the storage of podman's that a reference means.
-func (c *Client) podmanStore(spec string) (Store, error) {
+func (c *Client) podmanStore(ctx context.Context, spec string) (Store, error) {
 	if main, ok := PodmanSpec(c.opts.Store); ok && spec == main {
 		return c.store, nil
 	}
-	s, err := podman.Open(podman.Options{Spec: spec, Log: c.opts.Log})
+	s, err := podman.Open(ctx, podman.Options{Spec: spec, Log: c.opts.Log})
 	if err != nil {
 		return nil, err
 	}

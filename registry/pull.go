@@ -124,12 +124,13 @@ func (c *Client) pull(ctx context.Context, ref reference.Reference, opts FetchOp
 
 // FetchPlan says what Fetch would do.
 type FetchPlan struct {
-	Name      string        // of the container in a store or registry
-	Where     string        // "store", "podman", a registry, or an archive's transport
-	Digest    digest.Digest // of its manifest as it is there
-	Layers    int
-	Size      int64 // bytes of all layers
-	PullBytes int64 // how many of them are not on this machine yet
+	Name      string        `json:"name"`       // of the container in a store or registry
+	Where     string        `json:"where"`      // "store", "podman", a registry, or an archive's transport
+	Local     bool          `json:"local"`      // it is on this machine, so that Fetch asks no registry
+	Digest    digest.Digest `json:"digest"`     // of its manifest as it is there
+	Layers    int           `json:"layers"`     // how many
+	Size      int64         `json:"size"`       // bytes of all layers
+	PullBytes int64         `json:"pull_bytes"` // how many of them are not on this machine yet
 }
 
 // Plan says what Fetch would do, without doing it: of a container in a registry nothing but the manifest is read.
@@ -154,7 +155,7 @@ func (c *Client) Plan(ctx context.Context, name string, opts FetchOptions) (*Fet
 	if err != nil {
 		return nil, err
 	}
-	plan := &FetchPlan{Name: img.Name, Where: img.From, Digest: img.Digest, Layers: len(m.Layers)}
+	plan := &FetchPlan{Name: img.Name, Where: img.From, Local: true, Digest: img.Digest, Layers: len(m.Layers)}
 	for _, l := range m.Layers {
 		plan.Size += l.Size
 	}

@@ -8,6 +8,7 @@
 package podman
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,12 +17,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"go.podman.io/storage"
 	drivers "go.podman.io/storage/drivers"
 	"go.podman.io/storage/pkg/reexec"
 	"go.podman.io/storage/types"
 
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/registry/reference"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
@@ -69,7 +72,7 @@ func storageOptions(spec string) (types.StoreOptions, error) {
 	return withoutMounts(opts), nil
 }
 
-// withoutMounts settles the driver, and tells the overlay driver not to mount its directory.
+// withoutMounts settles the driver where storage.conf does not, and tells the overlay driver not to mount its directory.
 func withoutMounts(opts types.StoreOptions) types.StoreOptions {
 	if opts.GraphDriverName == "" {
 		prior := drivers.ScanPriorDrivers(opts.GraphRoot)
@@ -99,16 +102,19 @@ func Exists(opts Options) bool {
 }
 
 // Open opens the storage, and makes it if there is none. An ordinary user has to be root of a user namespace with the same ids as podman's.
-func Open(opts Options) (*Store, error) {
+func Open(ctx context.Context, opts Options) (*Store, error) {
 	o, err := storageOptions(opts.Spec)
 	if err != nil {
 		return nil, err
 	}
-	s, err := storage.GetStore(o)
-	if err != nil && o.GraphDriverName == overlay && opts.Spec == "" && len(drivers.ScanPriorDrivers(o.GraphRoot)) == 0 {
-		o.GraphDriverName, o.GraphDriverOptions = "vfs", nil // as podman does where the kernel can't do overlay
-		s, err = storage.GetStore(o)
+	if opts.Spec == "" && len(drivers.ScanPriorDrivers(o.GraphRoot)) == 0 {
+		if driver := podmansDriver(ctx); driver != "" {
+			o.GraphDriverName = driver
+			o.GraphDriverOptions = nil
+			o = withoutMounts(o)
+		}
 	}
+	s, err := storage.GetStore(o)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 			return nil, fmt.Errorf("opening podman's storage in %s: %w; it has to be opened in a user namespace", o.GraphRoot, err)
@@ -120,6 +126,18 @@ func Open(opts Options) (*Store, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Store{store: s, log: log}, nil
+}
+
+// podmansDriver asks podman which driver it chooses for a storage that does not exist yet: that depends on its version, the kernel and who runs
+// it, and two different ones would not see each other's containers. Without podman it is empty.
+func podmansDriver(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := command.Output(ctx, command.Cmd{Name: "podman", Args: []string{"info", "--format", "{{.Store.GraphDriverName}}"}})
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // Place says where containers are: "containers-storage".

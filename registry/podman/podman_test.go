@@ -91,7 +91,7 @@ func mounts(t *testing.T) string {
 
 func openTest(t *testing.T, p place) *Store {
 	t.Helper()
-	s, err := Open(Options{Spec: p.spec()})
+	s, err := Open(t.Context(), Options{Spec: p.spec()})
 	if err != nil {
 		t.Fatal(err)
 	}
