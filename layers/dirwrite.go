@@ -106,6 +106,7 @@ type dirWriter struct {
 	progress  func(int64)
 	report    DirReport
 	buf       []byte
+	noClone   bool // the file system can't make files that share blocks
 
 	names map[*Node]string // the first name of every entry that is not a directory
 	lost  map[*Node]error  // entries that could not be made, for their further names

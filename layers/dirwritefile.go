@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -29,6 +30,11 @@ func (w *dirWriter) writeFile(parent int, base, name string, n *Node, data io.Re
 
 // fill writes the data of n to where it belongs. What is not written stays a hole.
 func (w *dirWriter) fill(fd int, n *Node, data io.Reader) error {
+	if r, ok := data.(*hostReader); ok {
+		if done, err := w.clone(fd, n, r); done || err != nil {
+			return err
+		}
+	}
 	if n.Data == nil {
 		if n.Size == 0 {
 			return nil
@@ -44,21 +50,56 @@ func (w *dirWriter) fill(fd int, n *Node, data io.Reader) error {
 	return err
 }
 
+// clone makes the file share its blocks with a file of this machine, on file systems that can: xfs, btrfs and others.
+func (w *dirWriter) clone(fd int, n *Node, from *hostReader) (bool, error) {
+	if w.noClone || unix.IoctlFileClone(fd, int(from.file.Fd())) != nil {
+		// Where it is not possible for one file, it mostly is for none.
+		w.noClone = true
+		return false, nil
+	}
+	if err := from.content.check(from.file); err != nil {
+		return false, err
+	}
+	w.progress(n.DataSize())
+	return true, nil
+}
+
 // copyAt copies length bytes of data to an offset of the file.
 func (w *dirWriter) copyAt(fd int, offset, length int64, data io.Reader) error {
-	for length > 0 {
-		n, err := io.ReadAtLeast(data, w.buf[:min(length, int64(len(w.buf)))], 1)
-		if err != nil {
-			return fmt.Errorf("its content ends %d bytes early: %w", length, err)
-		}
-		if err := writeAllAt(fd, w.buf[:n], offset); err != nil {
+	out := fileWriter{w: w, fd: fd, offset: offset, left: length}
+	if direct, ok := data.(*contentReader); ok && len(direct.runs) == 1 && direct.runs[0].Length == length {
+		// The bytes go to the file from where they were decompressed.
+		if _, err := direct.WriteTo(&out); err != nil {
 			return err
 		}
-		offset += int64(n)
-		length -= int64(n)
-		w.progress(int64(n))
+	} else if _, err := io.CopyBuffer(&out, io.LimitReader(data, length), w.buf); err != nil {
+		return err
+	}
+	if out.left != 0 {
+		return fmt.Errorf("its content ends %d bytes early: %w", out.left, io.ErrUnexpectedEOF)
 	}
 	return nil
+}
+
+// fileWriter writes one run of bytes of an open file.
+type fileWriter struct {
+	w            *dirWriter
+	fd           int
+	offset, left int64
+}
+
+func (f *fileWriter) Write(p []byte) (int, error) {
+	if f.w.ctx.Err() != nil {
+		return 0, context.Cause(f.w.ctx)
+	}
+	if err := writeAllAt(f.fd, p, f.offset); err != nil {
+		return 0, err
+	}
+	n := int64(len(p))
+	f.offset += n
+	f.left -= n
+	f.w.progress(n)
+	return len(p), nil
 }
 
 func writeAllAt(fd int, p []byte, offset int64) error {
