@@ -196,6 +196,9 @@ func findFiles(img *Image) (errs Errors) {
 		for _, a := range set.Archives {
 			need(a.Origin, "name", a.Name)
 		}
+		for _, f := range set.Files {
+			need(f.Origin, "name", f.Name)
+		}
 	}
 	for _, r := range img.Repositories {
 		need(r.Origin, "customize", r.Customize)

@@ -11,7 +11,7 @@ import (
 func findRootVolumes(img *Image) (errs Errors) {
 	for _, v := range img.Type.Volumes {
 		if !v.Root && path.Clean("/"+v.RealPath) == "/" {
-			errs.add(v.At("name"), `write name="@root", or @root=NAME`, "the volume %q stands for the root", v.Name)
+			errs.add(v.At("name"), `write name="@root", or @root=NAME`, "the volume %q stands for the root", v.RealPath)
 		}
 	}
 	return errs

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sort"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,6 +16,7 @@ const (
 	maxFileSize = 4 << 20 // bytes of one file
 	maxDepth    = 64      // nested elements
 	maxNodes    = 200_000 // elements, texts and comments of one file
+	maxAttrs    = 256     // attributes of one element
 )
 
 // element is an element of a description's document tree.
@@ -178,30 +178,34 @@ func contains(list []string, s string) bool {
 }
 
 // lineIndex turns byte offsets of a file into positions. Columns count
-// characters, as editors do.
+// characters, as editors do. It is quick for offsets that grow, even where a
+// file is one long line.
 type lineIndex struct {
 	file   string
 	data   []byte
-	starts []int // offset of each line
+	offset int // of the position found last
+	line   int
+	column int
 }
 
 func newLineIndex(file string, data []byte) *lineIndex {
-	x := &lineIndex{file: file, data: data, starts: []int{0}}
-	for i, c := range data {
-		if c == '\n' {
-			x.starts = append(x.starts, i+1)
-		}
-	}
-	return x
+	return &lineIndex{file: file, data: data, line: 1, column: 1}
 }
 
 func (x *lineIndex) position(offset int) Position {
-	if offset > len(x.data) {
-		offset = len(x.data)
+	offset = min(offset, len(x.data))
+	if offset < x.offset {
+		x.offset, x.line, x.column = 0, 1, 1
 	}
-	line := sort.SearchInts(x.starts, offset+1)
-	start := x.starts[line-1]
-	return Position{File: x.file, Line: line, Column: utf8.RuneCount(x.data[start:offset]) + 1}
+	passed := x.data[x.offset:offset]
+	if n := bytes.Count(passed, []byte("\n")); n > 0 {
+		x.line += n
+		x.column = 1
+		passed = passed[bytes.LastIndexByte(passed, '\n')+1:]
+	}
+	x.column += utf8.RuneCount(passed)
+	x.offset = offset
+	return Position{File: x.file, Line: x.line, Column: x.column}
 }
 
 // domParser builds a tree from an XML file.
@@ -308,6 +312,9 @@ func (p *domParser) startElement(t xml.StartElement, start int, pos Position) er
 	e := &element{name: qualified(t.Name), pos: pos}
 	if len(p.stack) >= maxDepth {
 		return p.fail(pos, "", "elements are nested more than %d deep", maxDepth)
+	}
+	if len(t.Attr) > maxAttrs {
+		return p.fail(pos, "", "<%s> has more than %d attributes", e.name, maxAttrs)
 	}
 	offsets := attributeOffsets(p.lines.data[start:int(p.dec.InputOffset())])
 	for i, a := range t.Attr {

@@ -87,6 +87,11 @@ func (es Errors) err() error {
 	if len(es) == 0 {
 		return nil
 	}
+	return es.sorted()
+}
+
+// sorted sorts the errors by position and returns them.
+func (es Errors) sorted() Errors {
 	sort.SliceStable(es, func(i, j int) bool {
 		a, b := es[i].Pos, es[j].Pos
 		switch {

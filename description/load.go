@@ -132,7 +132,7 @@ func (d *Document) bringUp(root *element) error {
 	u := &upgrader{root: root}
 	u.upgrade(v, d.version)
 	errs, warnings := validate(root, d.version)
-	d.Warnings = append(u.warnings, warnings...)
+	d.Warnings = append(u.warnings, warnings...).sorted()
 	d.root = root
 	return append(u.errors, errs...).err()
 }

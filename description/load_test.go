@@ -1,9 +1,166 @@
 package description
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
 )
+
+const minimal = `<image schemaversion="7.6" name="NAME">
+<description type="system"><author>A</author><contact>c</contact><specification>s</specification></description>
+<preferences><version>1.0.0</version><type image="tbz"/></preferences>
+PARTS
+</image>`
+
+// small returns a valid description with further parts.
+func small(name string, parts ...string) string {
+	return strings.NewReplacer("NAME", name, "PARTS", strings.Join(parts, "\n")).Replace(minimal)
+}
+
+func writeFiles(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func TestLoadFindsTheDescription(t *testing.T) {
+	tests := []struct {
+		name  string
+		files []string
+		opts  LoadOptions
+		want  string
+	}{
+		{"config.xml first", []string{"config.xml", "image/config.xml", "a.kiwi"}, LoadOptions{}, "config.xml"},
+		{"then image", []string{"image/config.xml", "a.kiwi"}, LoadOptions{}, "image/config.xml"},
+		{"then the first kiwi", []string{"b.kiwi", "a.kiwi", "readme"}, LoadOptions{}, "a.kiwi"},
+		{"as asked for", []string{"config.xml", "b.kiwi"}, LoadOptions{File: "b.kiwi"}, "b.kiwi"},
+		{"in a folder", []string{"config.xml", "x/b.kiwi"}, LoadOptions{File: "x/b.kiwi"}, "x/b.kiwi"},
+	}
+	for _, tt := range tests {
+		files := map[string]string{}
+		for i, f := range tt.files {
+			files[f] = small("image" + string(rune('0'+i)))
+		}
+		dir := writeFiles(t, files)
+		doc, err := Load(dir, tt.opts)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if got := strings.TrimPrefix(doc.root.pos.File, dir+"/"); got != tt.want {
+			t.Errorf("%s: found %s, want %s", tt.name, got, tt.want)
+		}
+		if data, err := fs.ReadFile(doc.FS, doc.File); err != nil || !strings.Contains(string(data), doc.Name()) {
+			t.Errorf("%s: the document's file system does not hold %s: %v", tt.name, doc.File, err)
+		}
+		if _, err := os.Stat(filepath.Join(doc.Dir, doc.File)); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+func TestLoadWithoutDescription(t *testing.T) {
+	dir := writeFiles(t, map[string]string{"readme": "x", "secret.xml": small("x")})
+	_, err := Load(dir, LoadOptions{})
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "config.xml") {
+		t.Errorf("empty directory: %v", err)
+	}
+	for _, file := range []string{"missing.kiwi", "../secret.xml", "/etc/passwd", "."} {
+		if _, err := Load(dir, LoadOptions{File: file}); err == nil {
+			t.Errorf("file %q: no error", file)
+		}
+	}
+	if _, err := Load(filepath.Join(dir, "missing"), LoadOptions{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing directory: %v", err)
+	}
+}
+
+func TestLoadNeverLeavesTheDirectory(t *testing.T) {
+	outside := writeFiles(t, map[string]string{"secret.xml": small("secret")})
+	dir := writeFiles(t, map[string]string{"part/x": ""})
+	secret := filepath.Join(outside, "secret.xml")
+	if err := os.Symlink(secret, filepath.Join(dir, "config.xml")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir, LoadOptions{File: "config.xml"}); err == nil {
+		t.Error("a link out of the directory is followed")
+	}
+	if err := os.Remove(filepath.Join(dir, "config.xml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	text := small("x", `<include from="this://link/secret.xml"/>`)
+	if err := os.WriteFile(filepath.Join(dir, "config.xml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir, LoadOptions{}); err == nil {
+		t.Error("an include follows a link out of the directory")
+	}
+	text = small("x", `<include from="file://`+secret+`"/>`)
+	fsys := fstest.MapFS{"config.xml": {Data: []byte(text)}}
+	if _, err := LoadFS(fsys, "image", LoadOptions{}); err == nil || !strings.Contains(err.Error(), "may not read files of this machine") {
+		t.Errorf("a description of a root tree reads files of the machine: %v", err)
+	}
+}
+
+func TestInclude(t *testing.T) {
+	part := func(name string) string {
+		return `<image><packages type="image"><package name="` + name + `"/></packages></image>`
+	}
+	outside := writeFiles(t, map[string]string{"out.xml": part("outside")})
+	dir := writeFiles(t, map[string]string{
+		"config.xml": small("x",
+			`<include from="this://a.xml"/>`, `<include from="this:///sub/b.xml"/>`,
+			`<include from="file://c.xml"/>`, `<include from="d.xml"/>`,
+			`<include from="this://parts"/>`, `<include from="file://`+outside+`/out.xml"/>`),
+		"a.xml": part("a"), "sub/b.xml": part("b"), "c.xml": part("c"), "d.xml": part("d"),
+		"parts/2.xml": part("second"), "parts/1.xml": part("first"), "parts/readme": "not XML",
+	})
+	img := resolveDir(t, dir, Selection{})
+	want := []string{"a", "b", "c", "d", "first", "outside", "second"}
+	if diff := cmp.Diff(want, Names(img.Packages.System.Packages)); diff != "" {
+		t.Errorf("packages (-want +got):\n%s", diff)
+	}
+	if got := img.Packages.System.Packages[0].Pos; got.File != filepath.Join(dir, "a.xml") || got.Line != 1 {
+		t.Errorf("the included package stands at %s", got)
+	}
+}
+
+func TestIncludeErrors(t *testing.T) {
+	tests := map[string]struct{ file, want string }{
+		"nested":    {`<image><include from="this://a.xml"/></image>`, "can't include another"},
+		"wrong top": {`<packages type="image"/>`, "holds <packages>"},
+		"not XML":   {`<image>`, "is not closed"},
+		"bad":       {`<image><packages/></image>`, "part.xml:1:8: <packages> needs the attribute type"},
+	}
+	for name, tt := range tests {
+		dir := writeFiles(t, map[string]string{"config.xml": small("x", `<include from="this://part.xml"/>`), "part.xml": tt.file})
+		if _, err := Load(dir, LoadOptions{}); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+	}
+	dir := writeFiles(t, map[string]string{"config.xml": small("x", `<include from="this://parts"/>`), "parts/x": ""})
+	if _, err := Load(dir, LoadOptions{}); err == nil || !strings.Contains(err.Error(), "no *.xml files") {
+		t.Errorf("a directory without XML files: %v", err)
+	}
+}
 
 // resolveDir loads and resolves a description that must be good.
 func resolveDir(t *testing.T, dir string, sel Selection) *Image {

@@ -136,7 +136,7 @@ type User struct {
 	Password string `kiwi:"password"` // never to be logged
 	// Plain says that Password is in clear text and has to be hashed.
 	Plain    bool
-	UID      int     // -1: the system chooses
+	UID      int     `kiwi:"id"` // -1: the system chooses
 	RealName string  `kiwi:"realname"`
 	Home     string  `kiwi:"home"`
 	Shell    string  `kiwi:"shell"`
@@ -198,6 +198,7 @@ type PackageSet struct {
 	Products    []Package
 	Ignore      []Package
 	Archives    []Archive
+	Files       []File
 	// PlusRecommended asks for recommended packages too; else only required
 	// ones are installed.
 	PlusRecommended bool
@@ -219,6 +220,16 @@ type Archive struct {
 	Name        string `kiwi:"name"`       // absolute or relative to the description
 	TargetDir   string `kiwi:"target_dir"` // in the root tree; empty: /
 	BootInclude bool   `kiwi:"bootinclude"`
+}
+
+// File is a file of the description that is copied into the root tree
+// (schema 8).
+type File struct {
+	Origin
+	Name        string `kiwi:"name"`        // relative to the description
+	Target      string `kiwi:"target"`      // in the root tree; /Name by default
+	Owner       string `kiwi:"owner"`       // user or user:group; root by default
+	Permissions string `kiwi:"permissions"` // octal; those of the file by default
 }
 
 // CollectionModule switches a dnf module on or off.

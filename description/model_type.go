@@ -223,12 +223,15 @@ type SystemDisk struct {
 // Volume is a logical volume or a btrfs subvolume.
 type Volume struct {
 	Origin
-	Name       string // name of the volume; "" for an unnamed root
-	Parent     string `kiwi:"parent"`
-	SizeType   string // "size", "freespace" or "" for the volume that takes the rest
-	Size       int    // MiB
-	Mountpoint string // relative to /; "" for swap and for a root without one
-	RealPath   string // what it holds, relative to /; "/" for root; swap for swap
+	Name     string // name of the volume; "" for an unnamed root
+	Parent   string `kiwi:"parent"`
+	SizeType string // "size", "freespace" or "" for the volume that takes the rest
+	Size     int    // MiB
+	// Mountpoint and RealPath are the directory that the volume holds, with or
+	// without a leading slash, as written. The root has no Mountpoint and the
+	// RealPath "/"; swap has no Mountpoint and the RealPath "swap".
+	Mountpoint string
+	RealPath   string
 	Label      string `kiwi:"label"`
 	FullSize   bool
 	Root       bool

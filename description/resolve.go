@@ -11,6 +11,7 @@ type resolver struct {
 	doc      *Document
 	arch     string
 	profiles []string
+	active   map[string]bool // the same profiles
 	typ      *element
 	errors   Errors
 }
@@ -18,7 +19,7 @@ type resolver struct {
 // Resolve makes the image that the selection describes. Everything about it
 // that can't work is reported at once, as Errors.
 func (d *Document) Resolve(sel Selection) (*Image, error) {
-	r := &resolver{doc: d, arch: sel.Arch}
+	r := &resolver{doc: d, arch: sel.Arch, active: map[string]bool{}}
 	if r.arch == "" {
 		r.arch = hostArch()
 	}
@@ -114,7 +115,7 @@ func (r *resolver) matches(e *element) bool {
 	if ok && list != "" {
 		active := false
 		for _, name := range splitCommas(list) {
-			active = active || contains(r.profiles, name)
+			active = active || r.active[name]
 		}
 		if !active {
 			return false
@@ -156,7 +157,7 @@ func (r *resolver) selectProfiles(chosen []string) {
 }
 
 func (r *resolver) activate(name string, known map[string]*element, requiredAt Position) {
-	if contains(r.profiles, name) {
+	if r.active[name] || len(r.errors) > maxErrors {
 		return
 	}
 	p := known[name]
@@ -178,6 +179,7 @@ func (r *resolver) activate(name string, known map[string]*element, requiredAt P
 		r.errors.add(p.attrPos("arch"), "choose another profile", "profile %q is for %s and not for %s", name, arch, r.arch)
 		return
 	}
+	r.active[name] = true
 	r.profiles = append(r.profiles, name)
 	for _, q := range p.elements("requires") {
 		needed, _ := q.attr("profile")

@@ -121,32 +121,32 @@ func hasProfiles(e *element) bool {
 // users reads the accounts. The first definition of a name counts; later ones
 // add their groups to it.
 func (r *resolver) users(img *Image) error {
-	index := map[string]int{}
+	var all groupSet
+	own := map[string]*groupSet{}
 	for _, section := range r.sections("users") {
 		for _, e := range section.elements("user") {
-			u := User{UID: -1}
+			u := User{UID: -1} // stays where no id is given
 			if err := decode(e, userRule, &u); err != nil {
 				return err
 			}
 			if format, _ := e.attr("pwdformat"); collapse(format) == "plain" {
 				u.Plain = true
 			}
-			if id, ok := e.attr("id"); ok {
-				u.UID, _ = strconv.Atoi(collapse(id))
+			if own[u.Name] == nil {
+				own[u.Name] = &groupSet{}
+				img.Users = append(img.Users, u)
 			}
-			groups, _ := e.attr("groups")
-			u.Groups = parseGroups(collapse(groups))
-			if i, ok := index[u.Name]; ok {
-				img.Users[i].Groups = mergeGroups(img.Users[i].Groups, u.Groups)
-				continue
+			list, _ := e.attr("groups")
+			for _, g := range parseGroups(list) {
+				own[u.Name].add(g)
+				all.add(g)
 			}
-			index[u.Name] = len(img.Users)
-			img.Users = append(img.Users, u)
 		}
 	}
-	for _, u := range img.Users {
-		img.Groups = mergeGroups(img.Groups, u.Groups)
+	for i := range img.Users {
+		img.Users[i].Groups = own[img.Users[i].Name].list
 	}
+	img.Groups = all.list
 	return nil
 }
 
@@ -161,27 +161,31 @@ func parseGroups(list string) []Group {
 				g.GID = n
 			}
 		}
-		groups = mergeGroups(groups, []Group{g})
+		groups = append(groups, g)
 	}
 	return groups
 }
 
-// mergeGroups adds groups that are not there yet. An id given later fills in
-// for one that was left open.
-func mergeGroups(into, more []Group) []Group {
-next:
-	for _, g := range more {
-		for i := range into {
-			if into[i].Name == g.Name {
-				if into[i].GID < 0 {
-					into[i].GID = g.GID
-				}
-				continue next
-			}
+// groupSet is a list of groups that holds each name once.
+type groupSet struct {
+	list  []Group
+	index map[string]int
+}
+
+// add adds a group that is not there yet. An id given later fills in for one
+// that was left open.
+func (s *groupSet) add(g Group) {
+	if i, ok := s.index[g.Name]; ok {
+		if s.list[i].GID < 0 {
+			s.list[i].GID = g.GID
 		}
-		into = append(into, g)
+		return
 	}
-	return into
+	if s.index == nil {
+		s.index = map[string]int{}
+	}
+	s.index[g.Name] = len(s.list)
+	s.list = append(s.list, g)
 }
 
 func (r *resolver) repositories(img *Image) error {
@@ -256,6 +260,14 @@ func (r *resolver) packageSection(section *element, set *PackageSet) error {
 	for _, e := range section.elements("") {
 		if !r.archMatches(e) {
 			continue
+		}
+		if e.name == "file" {
+			var f File
+			if err := decode(e, ruleOf(packagesRule, "file"), &f); err != nil {
+				return err
+			}
+			f.Target = cmp.Or(f.Target, "/"+f.Name)
+			set.Files = append(set.Files, f)
 		}
 		list := lists[e.name]
 		if list == nil {

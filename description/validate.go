@@ -5,6 +5,9 @@ import (
 	"strings"
 )
 
+// maxErrors is how many mistakes are looked for: nobody reads more at once.
+const maxErrors = 200
+
 // validator checks a tree against the table and collects all that is wrong.
 type validator struct {
 	errors   Errors
@@ -26,7 +29,7 @@ func validate(root *element, v version) (errs, warnings Errors) {
 }
 
 func (c *validator) element(e *element, rule *elementRule) {
-	if rule.Foreign {
+	if rule.Foreign || len(c.errors) > maxErrors {
 		return
 	}
 	if rule == typeRule {
@@ -71,7 +74,7 @@ func (c *validator) attrs(e *element, rule *elementRule) {
 			continue
 		}
 		if _, ok := e.attr(r.Name); !ok {
-			c.errors.add(e.pos, fmt.Sprintf("add %s=\"...\" (%s)", r.Name, r.Value.Want), "<%s> needs the attribute %s", e.name, r.Name)
+			c.errors.add(e.pos, fmt.Sprintf("add %s=\"...\" (%s)", r.Name, r.Value.want(c.version)), "<%s> needs the attribute %s", e.name, r.Name)
 		}
 	}
 }
@@ -139,6 +142,8 @@ func (c *validator) children(e *element, rule *elementRule) {
 	for _, child := range e.elements("") {
 		r := rule.child(child.name)
 		switch {
+		case len(c.errors) > maxErrors:
+			return
 		case r == nil:
 			c.unknownChild(child, rule)
 			continue
@@ -157,7 +162,7 @@ func (c *validator) children(e *element, rule *elementRule) {
 	}
 	for _, r := range rule.Children {
 		if (r.Card == one || r.Card == some) && counts[r.Rule.Name] == 0 {
-			c.errors.add(e.pos, r.Rule.Doc, "<%s> needs a <%s> inside", e.name, r.Rule.Name)
+			c.errors.add(e.pos, fmt.Sprintf("add <%s>", r.Rule.Name), "<%s> needs a <%s> inside", e.name, r.Rule.Name)
 		}
 	}
 }

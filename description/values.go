@@ -31,6 +31,14 @@ func (v *valueRule) known(at version) []string {
 	return values
 }
 
+// want says in words what is expected in a schema version.
+func (v *valueRule) want(at version) string {
+	if v.Kind == kindEnum {
+		return "one of " + strings.Join(v.known(at), ", ")
+	}
+	return v.Want
+}
+
 // since and until return the enumeration with single values bounded.
 func (v *valueRule) since(at version, values ...string) *valueRule {
 	return v.bounded(func(c *valueRule, value string) { c.Since[value] = at }, values)
@@ -87,7 +95,7 @@ var (
 	partSize    = pattern(`(\d+|\d+M|\d+G)`, "a number of MiB, or a number with M or G")
 	vhdTag      = pattern(`[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}`, "a UUID in small letters")
 	groupList   = pattern(`[a-zA-Z0-9_\-.:]+(,[a-zA-Z0-9_\-.:]+)*`, "group names with commas between, each with :GID if wanted")
-	archList    = pattern(archName+`(,`+archName+`)*`, "architectures as uname -m gives them, with commas between")
+	archList    = pattern(archName+`(,`+archName+`)*`, "names of architectures such as x86_64 or aarch64, with commas between")
 	portNumber  = pattern(`\d+(/(udp|tcp))?`, "a port number, with /tcp or /udp if wanted")
 	oldConsole  = pattern(`(none|console|gfxterm|serial|vga_text|mda_text|morse|spkmodem)( (none|console|gfxterm|serial|at_keyboard|usb_keyboard))*`, "names of GRUB terminals with blanks between, such as: serial console")
 	fsAttrs     = pattern(`(no-copy-on-write|synchronous-updates)(,(no-copy-on-write|synchronous-updates))*`, "no-copy-on-write, synchronous-updates, or both with a comma between")
@@ -105,7 +113,7 @@ func pattern(re, want string) *valueRule {
 }
 
 func oneOf(values ...string) *valueRule {
-	return &valueRule{Kind: kindEnum, Enum: values, Want: "one of " + strings.Join(values, ", ")}
+	return &valueRule{Kind: kindEnum, Enum: values}
 }
 
 // collapse removes white space as XML Schema's token type does.
@@ -118,7 +126,7 @@ func (v *valueRule) check(value string, at version) (problem, hint string) {
 		return "", ""
 	}
 	token := collapse(value)
-	expected := "expected is " + v.Want
+	expected := "expected is " + v.want(at)
 	switch v.Kind {
 	case kindBool:
 		if _, ok := parseBool(token); !ok {
@@ -136,7 +144,7 @@ func (v *valueRule) check(value string, at version) (problem, hint string) {
 		case contains(v.Enum, token):
 			return fmt.Sprintf("value %q does not exist in schema %s", value, at), versionHint(v.Since[token], v.Until[token])
 		default:
-			return fmt.Sprintf("value %q is not known", value), didYouMean(token, known, "expected is one of "+strings.Join(known, ", "))
+			return fmt.Sprintf("value %q is not known", value), didYouMean(token, known, expected)
 		}
 	case kindPattern:
 		if !v.Re.MatchString(token) {

@@ -1,0 +1,77 @@
+package description
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// FuzzLoad loads and resolves arbitrary descriptions. Whatever they hold, each
+// error has a position inside the file, the written form is stable, and the
+// model can be made for every profile.
+func FuzzLoad(f *testing.F) {
+	for _, pattern := range []string{"testdata/*/*.kiwi", "../examples/container-to-vm/*/*.kiwi"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			f.Fatalf("no seeds at %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		load := func(data []byte) (*Document, error) {
+			fsys := fstest.MapFS{"config.xml": {Data: data}, "part.xml": {Data: []byte("<image/>")}}
+			return LoadFS(fsys, "", LoadOptions{})
+		}
+		doc, err := load(data)
+		if err != nil {
+			checkPositions(t, err, data)
+			return
+		}
+		written := doc.XML()
+		again, err := load(written)
+		if err != nil {
+			t.Fatalf("the written form is refused: %v\n%s", err, written)
+		}
+		if string(again.XML()) != string(written) {
+			t.Fatalf("the written form is not stable:\n%s\n%s", written, again.XML())
+		}
+		for _, profile := range append(doc.ProfileNames(), "") {
+			sel := Selection{Arch: "x86_64"}
+			if profile != "" {
+				sel.Profiles = []string{profile}
+			}
+			img, err := doc.Resolve(sel)
+			if err != nil {
+				checkPositions(t, err, data)
+				continue
+			}
+			img.ProfileFile()
+		}
+	})
+}
+
+func checkPositions(t *testing.T, err error, data []byte) {
+	t.Helper()
+	var errs Errors
+	if !errors.As(err, &errs) || len(errs) == 0 {
+		t.Fatalf("an error without positions: %v", err)
+	}
+	lines := strings.Count(string(data), "\n") + 1
+	for _, e := range errs {
+		if e.Pos.File == "config.xml" && e.Pos.Line > lines {
+			t.Errorf("%v: the file has %d lines", e, lines)
+		}
+		if e.Text == "" || strings.Contains(e.Error(), "%!") {
+			t.Errorf("a bad message: %v", e)
+		}
+	}
+}

@@ -1,0 +1,16 @@
+package description
+
+import (
+	"testing"
+	"testing/fstest"
+)
+
+// loadString loads a description from a text.
+func loadString(t *testing.T, text string) *Document {
+	t.Helper()
+	doc, err := LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
