@@ -52,6 +52,8 @@ type Env struct {
 	Progress progress.Reporter // nil shows nothing
 	Workdir  string            // for temporary files; empty for the system's place
 
+	// Cache may keep a squashfs between Size and Write; nil makes it anew each time.
+	Cache *Cache
 	// HelperKernel chooses how xfs and btrfs are written; empty for the best way on this machine.
 	HelperKernel helperkernel.Kind
 }
@@ -95,6 +97,7 @@ func formats() []format {
 		{types: []string{"ext2", "ext3", "ext4"}, tools: []string{"mke2fs"}, check: checkExt, size: sizeExt, write: writeExt},
 		{types: []string{"xfs"}, tools: []string{"mkfs.xfs", "tar"}, check: checkXFS, size: sizeXFS, write: writeXFS},
 		{types: []string{"btrfs"}, tools: []string{"mkfs.btrfs", "tar"}, check: checkBtrfs, size: sizeBtrfs, write: writeBtrfs},
+		{types: []string{"squashfs"}, check: checkSquashfs, size: sizeSquashfs, write: writeSquashfs},
 	}
 }
 

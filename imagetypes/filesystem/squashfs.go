@@ -1,0 +1,287 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// squashfs is written by tar2sqfs, or by mksquashfs where the user gives options of it or wants what tar2sqfs lacks. Both read a tar stream.
+
+// squashfsDefault is the compression if none is asked for: as fast as reading, and nearly as small as zstd's higher levels.
+const squashfsDefault = "zstd"
+
+// zstdLevel is used instead of the tools' default of 15, which takes 25 times longer for a tenth less.
+const zstdLevel = "3"
+
+func checkSquashfs(spec Spec) error {
+	methods := []string{"", "gzip", "lz4", "lzma", "lzo", "xz", "zstd", "uncompressed"}
+	if !slices.Contains(methods, spec.Compression) {
+		return fmt.Errorf("%q is no compression of squashfs; it has %s", spec.Compression, strings.Join(methods[1:], ", "))
+	}
+	if err := checkWords(spec.MkfsOptions); err != nil {
+		return err
+	}
+	return needTools([]string{squashfsTool(spec)})
+}
+
+// squashfsTool chooses the program.
+func squashfsTool(spec Spec) string {
+	if len(spec.MkfsOptions) > 0 || spec.Compression == "uncompressed" {
+		return "mksquashfs"
+	}
+	if _, err := command.Find("tar2sqfs"); err != nil {
+		if _, err := command.Find("mksquashfs"); err == nil {
+			return "mksquashfs"
+		}
+	}
+	return "tar2sqfs"
+}
+
+// Cache keeps a squashfs that [Size] has made to find out how large it is, so that [Write] need not make it again. It must be closed.
+type Cache struct {
+	mu   sync.Mutex
+	tree *layers.Tree
+	spec string
+	file *os.File
+	size int64
+}
+
+// Close drops what is kept.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.file == nil {
+		return nil
+	}
+	err := c.file.Close()
+	c.file = nil
+	return err
+}
+
+// squashfs returns the finished file system, which lies in a file without a name, and its size.
+func (c *Cache) squashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (*os.File, int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := fmt.Sprintf("%q", []any{spec.MkfsOptions, spec.Compression, env.Repro.Epoch})
+	if c.file != nil && c.tree == tree && c.spec == key {
+		return c.file, c.size, nil
+	}
+	f, size, err := makeSquashfs(ctx, env, tree, spec)
+	if err != nil {
+		return nil, 0, err
+	}
+	if c.file != nil {
+		if err := c.file.Close(); err != nil {
+			return nil, 0, err
+		}
+	}
+	c.tree, c.spec, c.file, c.size = tree, key, f, size
+	return f, size, nil
+}
+
+func sizeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64, error) {
+	if env.Cache == nil {
+		own := &Cache{}
+		defer own.Close()
+		env.Cache = own
+	}
+	_, size, err := env.Cache.squashfs(ctx, env, tree, spec)
+	return size, err
+}
+
+func writeSquashfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
+	if env.Cache == nil {
+		own := &Cache{}
+		defer own.Close()
+		env.Cache = own
+	}
+	made, need, err := env.Cache.squashfs(ctx, env, tree, spec)
+	if err != nil {
+		return err
+	}
+	if need > size {
+		return fmt.Errorf("it needs %d MiB, %d MiB more than it may have", need>>20, (need-size+1<<20-1)>>20)
+	}
+	return copyRange(f, offset, made, need)
+}
+
+// copyRange copies the first n bytes of a file to an offset of another one, inside the kernel where the files' file systems allow it.
+func copyRange(to *os.File, offset int64, from *os.File, n int64) error {
+	at, kernel := int64(0), true
+	for at < n && kernel {
+		in, out := at, offset+at
+		done, err := unix.CopyFileRange(int(from.Fd()), &in, int(to.Fd()), &out, int(min(n-at, 1<<30)), 0)
+		if done > 0 {
+			at += int64(done)
+		}
+		kernel = err == nil && done > 0
+	}
+	_, err := io.CopyBuffer(io.NewOffsetWriter(to, offset+at), struct{ io.Reader }{io.NewSectionReader(from, at, n-at)}, make([]byte, 1<<20))
+	return err
+}
+
+// makeSquashfs makes the file system in a file without a name.
+func makeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
+	tree, notes, err := forSquashfs(tree)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := temporaryFile(env.Workdir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	task := env.Progress.Start("writing squashfs", tree.Stats().Data, progress.Bytes)
+	err = streamSquashfs(ctx, env, f, tree, spec, task)
+	task.Done(err)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	env.report("squashfs", notes)
+	return f, info.Size(), nil
+}
+
+// streamSquashfs runs the tool with the tree as a tar on its standard input.
+func streamSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree, spec Spec, task progress.Task) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("making a pipe: %w", err)
+	}
+	// A larger pipe means fewer switches between the two programs; one of the usual size works too.
+	_, _ = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 1<<20)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer r.Close()
+		return command.Run(ctx, squashfsCommand(env, f, r, tree.Root(), spec))
+	})
+	var writing error
+	group.Go(func() error {
+		defer w.Close()
+		writing = layers.WriteTar(ctx, w, tree, layers.TarOptions{Sparse: true, Progress: task.Add})
+		if errors.Is(writing, unix.EPIPE) {
+			return nil // the tool has stopped reading, and says why
+		}
+		return writing
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return writing
+}
+
+// squashfsCommand is the tool's command line; its output is descriptor 3.
+func squashfsCommand(env Env, f *os.File, tar *os.File, root *layers.Node, spec Spec) command.Cmd {
+	method := spec.Compression
+	if method == "" {
+		method = squashfsDefault
+	}
+	epoch := strconv.FormatInt(env.Repro.Epoch.Unix(), 10)
+	cmd := command.Cmd{Name: squashfsTool(spec), Stdin: tar, Files: []*os.File{f}, Env: []string{repro.EpochVariable + "=" + epoch}}
+	if cmd.Name == "tar2sqfs" {
+		cmd.Args = []string{"-q", "-f", "-s", "-c", method}
+		if method == "zstd" {
+			cmd.Args = append(cmd.Args, "-X", "level="+zstdLevel)
+		}
+		cmd.Args = append(cmd.Args, "/proc/self/fd/3")
+		return cmd
+	}
+	cmd.Env = nil // mksquashfs takes the variable and its own option for two answers to one question
+	cmd.Args = []string{
+		"-", "/proc/self/fd/3", "-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", epoch,
+		"-root-mode", fmt.Sprintf("%o", root.Perm()), "-root-uid", fmt.Sprint(root.UID), "-root-gid", fmt.Sprint(root.GID),
+		"-root-time", strconv.FormatInt(root.MTime.Sec, 10),
+	}
+	switch {
+	case method == "uncompressed":
+		cmd.Args = append(cmd.Args, "-noI", "-noId", "-noD", "-noF", "-noX")
+	case !slices.Contains(spec.MkfsOptions, "-comp"):
+		cmd.Args = append(cmd.Args, "-comp", method)
+		if method == "zstd" && !slices.Contains(spec.MkfsOptions, "-Xcompression-level") {
+			cmd.Args = append(cmd.Args, "-Xcompression-level", zstdLevel)
+		}
+	}
+	cmd.Args = append(cmd.Args, spec.MkfsOptions...)
+	return cmd
+}
+
+// maxSquashfsTime is the latest time that squashfs can hold: 32 bits without a sign, in seconds. The earliest is 1970.
+const maxSquashfsTime = 1<<32 - 1
+
+// forSquashfs returns the tree as squashfs can hold it, and what it can't.
+func forSquashfs(tree *layers.Tree) (*layers.Tree, []layers.Note, error) {
+	var notes []layers.Note
+	changed := map[*layers.Node]*layers.Node{}
+	edit := tree.Edit(layers.Timespec{})
+	fractions := false
+	err := tree.Walk(func(name string, n *layers.Node) error {
+		fractions = fractions || n.MTime.Nsec != 0
+		fit, seen := changed[n]
+		if !seen {
+			var texts []string
+			fit, texts = fitSquashfs(n)
+			for _, text := range texts {
+				notes = append(notes, layers.Note{Path: "/" + name, Text: text})
+			}
+			if fit != nil && !n.IsDir() {
+				changed[n] = fit // so that hard links stay hard links
+			}
+		}
+		if fit == nil {
+			return nil
+		}
+		return edit.Put(name, fit)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if fractions {
+		notes = append(notes, layers.Note{Path: "/", Text: "times are kept in whole seconds"})
+	}
+	return edit.Tree(), notes, nil
+}
+
+// fitSquashfs returns a copy of a node as squashfs can hold it and what is different, or nil if it can hold the node as it is.
+func fitSquashfs(n *layers.Node) (*layers.Node, []string) {
+	var texts []string
+	fit := *n
+	fit.MTime.Sec = min(max(n.MTime.Sec, 0), maxSquashfsTime)
+	if fit.MTime != n.MTime {
+		texts = append(texts, fmt.Sprintf("time of last change %s set to %s: squashfs holds no other",
+			n.MTime.Time().Format("2006-01-02"), fit.MTime.Time().Format("2006-01-02")))
+	}
+	fit.Xattrs = slices.DeleteFunc(slices.Clone(n.Xattrs), func(x layers.Xattr) bool {
+		space, _, _ := strings.Cut(x.Name, ".")
+		if slices.Contains([]string{"user", "trusted", "security"}, space) {
+			return false
+		}
+		texts = append(texts, fmt.Sprintf("%s left out: squashfs holds no such attribute", x.Name))
+		return true
+	})
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	return &fit, texts
+}
