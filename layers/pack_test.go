@@ -342,3 +342,22 @@ func TestParseCompression(t *testing.T) {
 		}
 	}
 }
+
+// A layer that is read without its index is the same layer.
+func TestPackedLayerIsReadBack(t *testing.T) {
+	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 13, 500)} {
+		for _, c := range everyCompression {
+			p, blob := packed(t, layerOf(t, tree), PackOptions{Compression: c})
+			l, err := ReadLayer(t.Context(), memoryBlob(blob), ReadOptions{Digest: p.Digest, DiffID: p.DiffID})
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, c, err)
+				continue
+			}
+			got, err := Apply(NewTree(), l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameTree(t, name+" "+c.String(), tree, got)
+		}
+	}
+}
