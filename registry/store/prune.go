@@ -50,6 +50,9 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (PruneReport, erro
 	}
 	defer l.unlock()
 	report.Bytes = s.cleanTemp()
+	if err := cas.Clean(ctx); err != nil { // what umoci left over
+		return report, fmt.Errorf("pruning %s: %w", s.dir, err)
+	}
 	s.prunePartials(opts, &report)
 	index, err := cas.GetIndex(ctx)
 	if err != nil {

@@ -28,6 +28,10 @@
 // index is only replaced under the exclusive store lock, after a check that every blob of the new entry is there. A process records a blob
 // in its lease, under the shared store lock, before it relies on it; Prune holds the exclusive lock and keeps what the index or a
 // living process's lease names. Locks are flock(2)s: they end with the process, however it ends.
+//
+// Other tools know nothing of these locks. Reading beside them is safe at any time; they should write into a store or collect its garbage only
+// while no imgbuild does: skopeo's copy and umoci's may take back a name that was given meanwhile, and umoci gc a blob that has no name yet,
+// which makes giving the name fail.
 package store
 
 import (
