@@ -84,7 +84,8 @@ func NeedFile(t testing.TB, path string) string {
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path := NeedProgram(t, name)
-	out, err := exec.CommandContext(t.Context(), path, args...).CombinedOutput()
+	// Not with the test's context: cleaning up after a test runs programs too.
+	out, err := exec.Command(path, args...).CombinedOutput()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
