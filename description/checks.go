@@ -160,25 +160,9 @@ next:
 				continue next
 			}
 		}
-		errs.add(r.SourcePos, "begin with one of "+strings.Join(sourceSchemes, " "), "the source %q of a repository is of no known kind", withoutSecrets(r.Source))
+		errs.add(r.SourcePos, "begin with one of "+strings.Join(sourceSchemes, " "), "the source %q of a repository is of no known kind", withoutCredentials(r.Source))
 	}
 	return errs
-}
-
-// withoutSecrets hides the user and password of a URL.
-func withoutSecrets(source string) string {
-	scheme, rest, ok := strings.Cut(source, "://")
-	if !ok {
-		return source
-	}
-	host, tail, slash := strings.Cut(rest, "/")
-	if i := strings.LastIndex(host, "@"); i >= 0 {
-		host = "***@" + host[i+1:]
-	}
-	if slash {
-		tail = "/" + tail
-	}
-	return scheme + "://" + host + tail
 }
 
 // findFiles looks for the files that the description names.

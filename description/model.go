@@ -109,6 +109,8 @@ type Image struct {
 
 	Type Type
 
+	doc       *Document
+	selection Selection
 	// firstPreferences holds the texts of the first preferences section that
 	// counts, which alone reach /.profile.
 	firstPreferences map[string]string

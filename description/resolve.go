@@ -35,6 +35,7 @@ func (d *Document) Resolve(sel Selection) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	img.doc, img.selection = d, sel
 	if err := check(img, r.types(), sel.SkipChecks).err(); err != nil {
 		return nil, err
 	}
