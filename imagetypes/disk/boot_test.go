@@ -131,11 +131,11 @@ func bootCases() []bootCase {
 			firmware: []qemu.Firmware{qemu.UEFI}, checks: map[string]string{"findmnt -n -o FSTYPE /": "xfs", "df -BM --output=size /": "29"},
 		},
 		{
-			name: "bios", attributes: `filesystem="ext3" firmware="bios" format="vmdk" bootpartition="true" devicepersistency="by-partuuid" ` + console,
+			name: "bios", attributes: `filesystem="ext3" firmware="bios" format="vmdk" bootpartition="true" devicepersistency="by-label" ` + console,
 			content: quick + `<oemconfig><oem-resize>false</oem-resize><oem-swap>true</oem-swap></oemconfig>`, format: "vmdk",
 			firmware: []qemu.Firmware{qemu.BIOS},
 			checks: map[string]string{
-				"findmnt -n -o FSTYPE /boot": "ext3", "swapon --show=NAME,SIZE --noheadings": "128M", "cat /proc/cmdline": "root=PARTUUID=",
+				"findmnt -n -o FSTYPE /boot": "ext3", "swapon --show=NAME,SIZE --noheadings": "128M", "cat /proc/cmdline": "root=LABEL=ROOT",
 			},
 		},
 		{

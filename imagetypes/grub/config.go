@@ -112,7 +112,7 @@ func (c Config) entry(b *strings.Builder, indent, title, id string, k Kernel, cm
 	for _, line := range []string{
 		"insmod part_gpt", "insmod part_msdos", c.Device.search(),
 		"echo " + quote("Loading Linux "+k.Version+" ..."),
-		strings.TrimSpace("linux " + k.Image + " " + cmdline),
+		strings.TrimSpace("linux " + k.Image + " " + escape(cmdline)),
 	} {
 		fmt.Fprintf(b, "%s  %s\n", indent, line)
 	}
@@ -120,6 +120,25 @@ func (c Config) entry(b *strings.Builder, indent, title, id string, k Kernel, cm
 		fmt.Fprintf(b, "%s  echo %s\n%s  initrd %s\n", indent, quote("Loading initial ramdisk ..."), indent, k.Initrd)
 	}
 	fmt.Fprintf(b, "%s}\n", indent)
+}
+
+// escape keeps the characters of a kernel command line that mean something to GRUB's script language. What the description has put into
+// quotes stays as it is.
+func escape(cmdline string) string {
+	var b strings.Builder
+	var open rune
+	for _, c := range cmdline {
+		switch {
+		case open == 0 && (c == '"' || c == '\''):
+			open = c
+		case c == open:
+			open = 0
+		case open == 0 && strings.ContainsRune("$;&|{}<>", c):
+			b.WriteByte('\\')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 // quote makes one word of GRUB's script language.

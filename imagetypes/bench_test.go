@@ -1,0 +1,117 @@
+package imagetypes
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// vmTarVariable names a tar archive with a Debian root tree that can boot; the project's Makefile makes one.
+const vmTarVariable = "IMGBUILD_TEST_VM_TAR"
+
+type fileBlob struct {
+	*os.File
+	size int64
+}
+
+func (b fileBlob) Size() int64 { return b.size }
+
+func readLayer(t testing.TB, name string) *layers.Layer {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers.ReadLayer(context.Background(), fileBlob{f, info.Size()}, layers.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
+}
+
+// zstdTree returns the tree of the archive as it comes out of a store: in one blob compressed by zstd.
+func zstdTree(t testing.TB, archive string) *layers.Tree {
+	t.Helper()
+	plain, err := layers.Apply(nil, readLayer(t, archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := layers.WholeTree(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "layer.zst")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := layers.Pack(context.Background(), f, whole, layers.PackOptions{Compression: layers.DefaultCompression()}); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := layers.Apply(nil, readLayer(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func describe(t testing.TB, attributes, content string) *description.Image {
+	t.Helper()
+	text := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
+<image schemaversion="7.5" name="Test-VM">
+  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
+  <preferences>
+    <version>1.2.3</version>
+    <packagemanager>apt</packagemanager>
+    <type %s>%s</type>
+  </preferences>
+  <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
+  <packages type="image"><package name="bash"/></packages>
+</image>
+`, attributes, content)
+	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resolved
+}
+
+// BenchmarkCreateQcow2 builds a disk that boots from a container that has a kernel: the tree lies in a zstd layer.
+func BenchmarkCreateQcow2(b *testing.B) {
+	archive := os.Getenv(vmTarVariable)
+	if archive == "" {
+		b.Skipf("%s names no archive with a root tree", vmTarVariable)
+	}
+	tree := zstdTree(b, archive)
+	d := describe(b, `image="oem" filesystem="ext4" firmware="uefi" format="qcow2" kernelcmdline="console=ttyS0"`, "")
+	source := repro.New(time.Unix(1700000000, 0), "benchmark")
+	for b.Loop() {
+		dir := filepath.Join(b.TempDir(), "target")
+		results, err := Create(b.Context(), CreateOptions{Tree: tree, Description: d, TargetDir: dir, Repro: source})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(results.Files[0].Size)/1e6, "MB-out")
+		if err := os.RemoveAll(dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
