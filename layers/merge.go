@@ -75,8 +75,8 @@ type Clash struct {
 //   - A directory replaces anything that is no directory (with [RuleFollow], anything but a symbolic link to a directory).
 //   - Something else replaces an empty directory. One that is not empty stays, as rsync without --force leaves it, and is a clash.
 //   - A file of the same size and modification second is taken as the same file that got new attributes: it stays linked to
-//     its other names, and these get the attributes too. With RuleRsync it also keeps its content and the fraction of its time, as rsync's quick check
-//     has it; with RuleFollow it gets those of the later tree.
+//     its other names, and these get the attributes too. With RuleRsync it also keeps its content, as rsync's quick check has it; with RuleFollow it gets
+//     that of the later tree.
 //   - Hard links of a tree become hard links of the result.
 //
 // Clashes are sorted by path, those of one path in the order they happened. An error is a fault in the call.
@@ -106,7 +106,6 @@ type merger struct {
 type mergeNode struct {
 	node     *Node // its attributes and content; children do not count
 	from     int
-	touched  bool // of a directory: the tree being put on top made or replaced an entry in it
 	children map[string]*mergeNode
 }
 
@@ -117,7 +116,6 @@ func (m *merger) clash(name string, kind ClashKind, old *mergeNode, text string)
 // mergeDir puts a directory of the tree on top of the last of at, the directories from the root down to it.
 func (m *merger) mergeDir(name string, at []*mergeNode, n *Node) {
 	dir := at[len(at)-1]
-	dir.touched = false
 	if dir.children == nil {
 		dir.children = make(map[string]*mergeNode, len(n.children))
 	}
@@ -133,12 +131,7 @@ func (m *merger) mergeDir(name string, at []*mergeNode, n *Node) {
 			m.mergeSub(path.Join(name, base), at, base, child)
 		}
 	}
-	if dir.touched {
-		dir.node = n
-	} else {
-		dir.node = m.attributes(dir.node, n)
-	}
-	dir.from = m.tree
+	dir.node, dir.from = n, m.tree
 }
 
 // mergeSub puts a directory of the tree into the last of at.
@@ -161,7 +154,7 @@ func (m *merger) mergeSub(name string, at []*mergeNode, base string, n *Node) {
 		m.clash(name, ClashType, old, TypeName(old.node.Mode)+" by directory")
 	}
 	sub := &mergeNode{node: n, from: m.tree}
-	dir.put(base, sub)
+	dir.children[base] = sub
 	m.mergeDir(name, append(at[:len(at):len(at)], sub), n)
 }
 
@@ -193,14 +186,7 @@ func (m *merger) mergeFile(name string, dir *mergeNode, base string, n *Node) {
 		put.node = m.attributes(old.node, n)
 		put.from = m.tree
 	}
-	dir.put(base, put)
-}
-
-func (n *mergeNode) put(base string, child *mergeNode) {
-	if n.children[base] != child {
-		n.children[base] = child
-		n.touched = true
-	}
+	dir.children[base] = put
 }
 
 // sameInode reports whether rsync would change what is there rather than replace it.
@@ -221,14 +207,10 @@ func (m *merger) sameInode(old, n *Node) bool {
 
 // attributes returns the node that old becomes when it gets the attributes of n.
 func (m *merger) attributes(old, n *Node) *Node {
-	if m.rule == RuleFollow || old == n {
+	if m.rule == RuleFollow || !n.IsRegular() || old == n {
 		return n
 	}
 	c := *n
-	c.children = nil
-	if old.MTime.Sec == n.MTime.Sec {
-		c.MTime = old.MTime
-	}
 	c.Content, c.Data, c.Host = old.Content, old.Data, old.Host
 	return &c
 }
