@@ -27,6 +27,8 @@ import (
 )
 
 // fault is called for every request before the registry sees it; it returns true if it has answered.
+var noTime time.Time
+
 type fault func(w http.ResponseWriter, r *http.Request) bool
 
 // testRegistry is a registry in this process that can be made to fail and that notes what it was asked.
@@ -36,13 +38,40 @@ type testRegistry struct {
 
 	mu       sync.Mutex
 	fault    fault
-	requests []string // METHOD PATH[?QUERY] [Range]
+	requests []string          // METHOD PATH[?QUERY] [Range]
+	uploaded map[string]string // path of an upload -> Range
+}
+
+// complete adds what the registry in this process lacks: mounts, and the state of an upload.
+func (r *testRegistry) complete(inner http.Handler, w http.ResponseWriter, req *http.Request) bool {
+	r.mu.Lock()
+	state, known := r.uploaded[req.URL.Path]
+	r.mu.Unlock()
+	mount := req.URL.Query().Get("mount")
+	switch {
+	case req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/uploads/"):
+		if !known {
+			state = "0-0"
+		}
+		w.Header().Set("Range", state)
+		w.Header().Set("Location", req.URL.Path)
+		w.WriteHeader(http.StatusNoContent)
+		return true
+	case req.Method == http.MethodPost && mount != "":
+		found := httptest.NewRecorder()
+		inner.ServeHTTP(found, httptest.NewRequest(http.MethodHead, "/v2/"+req.URL.Query().Get("from")+"/blobs/"+mount, nil))
+		if found.Code == http.StatusOK {
+			w.WriteHeader(http.StatusCreated)
+			return true
+		}
+	}
+	return false
 }
 
 func newRegistry(t *testing.T) *testRegistry {
 	t.Helper()
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	r := &testRegistry{}
+	r := &testRegistry{uploaded: map[string]string{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		line := req.Method + " " + req.URL.RequestURI()
 		if value := req.Header.Get("Range"); value != "" {
@@ -52,10 +81,15 @@ func newRegistry(t *testing.T) *testRegistry {
 		r.requests = append(r.requests, line)
 		f := r.fault
 		r.mu.Unlock()
-		if f != nil && f(w, req) {
+		if f != nil && f(w, req) || r.complete(inner, w, req) {
 			return
 		}
 		inner.ServeHTTP(w, req)
+		if req.Method == http.MethodPatch {
+			r.mu.Lock()
+			r.uploaded[req.URL.Path] = w.Header().Get("Range")
+			r.mu.Unlock()
+		}
 	}))
 	t.Cleanup(r.Close)
 	r.host = strings.TrimPrefix(r.URL, "http://")
