@@ -78,7 +78,7 @@ func (s *Stack) make(ctx context.Context, client *registry.Client, opts Options)
 		if err != nil {
 			return err
 		}
-		tree, err := container.Open(ctx, image, image, container.Options{Log: opts.Log})
+		tree, err := container.Open(ctx, image.Image, image, container.Options{Log: opts.Log})
 		if err != nil {
 			return fmt.Errorf("reading container %s: %w", name, err)
 		}

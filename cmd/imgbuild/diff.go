@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,4 +47,31 @@ c, with what differs, for the rest.`,
 	flags.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// difference is one difference as diff --json shows it.
+type difference struct {
+	Path string   `json:"path"`
+	Kind string   `json:"kind"` // added, removed or changed
+	What []string `json:"what,omitempty"`
+}
+
+func (s *session) showDifferences(differences []layers.Difference, asJSON bool) error {
+	if asJSON {
+		list := make([]difference, len(differences))
+		for i, d := range differences {
+			list[i] = difference{"/" + d.Path, d.Kind.String(), d.What}
+		}
+		return s.writeJSON(list)
+	}
+	for _, d := range differences {
+		line := map[layers.DifferenceKind]string{layers.Added: "+", layers.Removed: "-", layers.Changed: "c"}[d.Kind] + " " + printable("/"+d.Path)
+		if len(d.What) > 0 {
+			line += "  " + strings.Join(d.What, ", ")
+		}
+		if _, err := fmt.Fprintln(s.stdout, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }

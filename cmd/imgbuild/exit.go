@@ -60,7 +60,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.As(err, &usage), isUnknownCommand(err):
+	case errors.As(err, &usage), isRequiredFlag(err):
 		return exitUsage
 	case isMissing(err):
 		return exitMissing
@@ -70,7 +70,5 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// isUnknownCommand recognizes cobra's error for a command that does not exist, which has no type.
-func isUnknownCommand(err error) bool {
-	return strings.HasPrefix(err.Error(), "unknown command ") || strings.HasPrefix(err.Error(), "required flag(s) ")
-}
+// isRequiredFlag recognizes cobra's error for a flag that must be given and is not, which has no type.
+func isRequiredFlag(err error) bool { return strings.HasPrefix(err.Error(), "required flag(s) ") }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -29,9 +28,12 @@ func (f *stackFlags) options(s *session, names []string) (stack.Options, error) 
 	if err != nil {
 		return stack.Options{}, err
 	}
-	rule, err := layers.ParseMergeRule(f.rule)
-	if err != nil {
-		return stack.Options{}, &usageError{err: fmt.Errorf("--stack-rule: %w", err)}
+	if err := oneOf("stack-rule", f.rule, layers.RuleFollow.String(), layers.RuleRsync.String()); err != nil {
+		return stack.Options{}, err
+	}
+	rule := layers.RuleFollow
+	if f.rule == layers.RuleRsync.String() {
+		rule = layers.RuleRsync
 	}
 	return stack.Options{Containers: names, Fetch: fetch, Rule: rule, Force: f.force, Progress: s.display, Log: s.log}, nil
 }
@@ -100,8 +102,8 @@ func (s *session) exportTo(ctx context.Context, tree *layers.Tree, output string
 	if err != nil {
 		return err
 	}
-	for _, note := range report.Notes {
-		s.log.Warn(note.Text, "path", note.Path)
+	for _, unheld := range report.Unheld {
+		s.log.Warn("the directory can't hold all of the tree", "what", unheld.String())
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func (s *session) showInspected(about *registry.Details) error {
 		platform += "/" + about.Variant
 	}
 	t := tabwriter.NewWriter(s.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(t, "Name:\t%s\nDigest:\t%s\nPlatform:\t%s\nCreated:\t%s\nSize:\t%s\n", about.Name, about.Digest, about.Platform,
+	fmt.Fprintf(t, "Name:\t%s\nDigest:\t%s\nPlatform:\t%s\nCreated:\t%s\nSize:\t%s\n", about.Name, about.Digest, platform,
 		date(about.Created), size(about.Size))
 	if about.Author != "" {
 		fmt.Fprintf(t, "Author:\t%s\n", about.Author)

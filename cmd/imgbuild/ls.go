@@ -57,7 +57,7 @@ func (s *session) openTree(ctx context.Context, client *registry.Client, name st
 	if err != nil {
 		return nil, err
 	}
-	tree, err := container.Open(ctx, image, image, container.Options{Log: s.log})
+	tree, err := container.Open(ctx, image.Image, image, container.Options{Log: s.log})
 	if err != nil {
 		return nil, fmt.Errorf("reading container %s: %w", name, err)
 	}

@@ -67,6 +67,8 @@ Exit codes:
       --description ./container-to-vm --target-dir ./out`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          unknownCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.flags.validate(); err != nil {
 				return err
@@ -96,6 +98,19 @@ Exit codes:
 		checkArguments(cmd)
 	}
 	return root
+}
+
+// unknownCommand is an error of usage for arguments that are no command.
+func unknownCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	root.SuggestionsMinimumDistance = 2
+	err := fmt.Errorf("unknown command %q", args[0])
+	if similar := root.SuggestionsFor(args[0]); len(similar) > 0 {
+		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(similar, " or "))
+	}
+	return &usageError{err: err, command: root.CommandPath()}
 }
 
 // checkArguments makes a wrong number of arguments an error of usage.

@@ -38,6 +38,9 @@ root tree may also be given as a tar archive of it.`,
 		GroupID:     groupMachines,
 		Annotations: map[string]string{needsOwners: "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.list == (flags.options.Root != "") {
+				return &usageError{err: errors.New("give either --root or --list"), command: cmd.CommandPath()}
+			}
 			return s.withClient(cmd, &flags.storeFlags, func(client *registry.Client) error {
 				if flags.list {
 					return s.listStashes(cmd, client, flags.json)
@@ -55,8 +58,6 @@ root tree may also be given as a tar archive of it.`,
 	f.StringArrayVar(&flags.options.Exclude, "exclude", nil, "leave out what matches the `pattern`, such as /var/cache/* or *.pyc; repeatable")
 	f.BoolVar(&flags.list, "list", false, "list the stashes instead")
 	f.BoolVar(&flags.json, "json", false, "print JSON")
-	cmd.MarkFlagsMutuallyExclusive("list", "root")
-	cmd.MarkFlagsOneRequired("list", "root")
 	return cmd
 }
 
@@ -67,7 +68,7 @@ func (s *session) stash(cmd *cobra.Command, client *registry.Client, flags *stas
 		return &usageError{err: fmt.Errorf("--compression: %w", err), command: cmd.CommandPath()}
 	}
 	if opts.Repro, err = repro.FromEnvironment(); err != nil {
-		return errors.Join(&usageError{err: err})
+		return &usageError{err: err}
 	}
 	opts.Progress, opts.Log = s.display, s.log
 	result, err := stash.Make(cmd.Context(), client.Store(), opts)
