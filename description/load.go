@@ -102,9 +102,6 @@ func (l *loader) load(opts LoadOptions) (*Document, error) {
 	return doc, nil
 }
 
-// parse reads a file in the language that its content shows.
-func parse(name string, data []byte) (*element, error) { return parseXML(name, data) }
-
 // bringUp upgrades and validates a tree whose includes have been resolved.
 func (d *Document) bringUp(root *element) error {
 	if root.name != imageRule.Name {

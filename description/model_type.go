@@ -13,6 +13,7 @@ type Type struct {
 	FSMountOptions                  string   `kiwi:"fsmountoptions"` // comma separated, for mount -o and fstab
 	RootFSLabel                     string   `kiwi:"rootfs_label"`   // "" for the builder's default
 	SquashfsCompression             string   `kiwi:"squashfscompression"`
+	ErofsCompression                string   `kiwi:"erofscompression"`
 	TargetBlocksize                 int      `kiwi:"target_blocksize"` // bytes; 0: 512
 	TargetRemovable                 bool     `kiwi:"target_removable"`
 	DiskStartSector                 int      `kiwi:"disk_start_sector"` // default 2048
@@ -24,6 +25,7 @@ type Type struct {
 	EFIFatImageSize                 int      `kiwi:"efifatimagesize"`
 	EFIPartTable                    string   `kiwi:"efiparttable"` // gpt or msdos; "" by firmware
 	DosParttableExtendedLayout      bool     `kiwi:"dosparttable_extended_layout"`
+	EFICSM                          Tristate `kiwi:"eficsm"` // default true
 	ForceMBR                        bool     `kiwi:"force_mbr"`
 	GPTHybridMBR                    bool     `kiwi:"gpt_hybrid_mbr"`
 	RootClone                       int      `kiwi:"root_clone"`
@@ -87,6 +89,7 @@ type Type struct {
 	VHDFixedTag   string `kiwi:"vhdfixedtag"`
 	GCELicense    string `kiwi:"gcelicense"`
 	BundleFormat  string `kiwi:"bundle_format"`
+	EnclaveFormat string `kiwi:"enclave_format"`
 	Compressed    bool   `kiwi:"compressed"`
 	Machine       *Machine
 	Vagrant       []VagrantConfig
@@ -112,6 +115,8 @@ type Type struct {
 	DerivedFrom        []string `kiwi:"derived_from,commas"`
 	DeltaRoot          bool     `kiwi:"delta_root"`
 	EnsureEmptyTmpdirs bool     `kiwi:"ensure_empty_tmpdirs"` // default true
+	ProvideSystemFiles bool     `kiwi:"provide_system_files"`
+	RequireSystemFiles bool     `kiwi:"require_system_files"`
 	MetadataPath       string   `kiwi:"metadata_path"`
 	Container          *ContainerConfig
 	InnerContainers    []InnerContainers

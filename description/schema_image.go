@@ -41,9 +41,9 @@ var imageRule = &elementRule{
 
 var includeRule = &elementRule{
 	Name: "include",
-	Doc:  "Is replaced by what stands inside the <image> of another file. An included file can't include again.",
+	Doc:  "Is replaced by what stands inside the `<image>` of another file. An included file can't include again.",
 	Attrs: []attrRule{
-		{Name: "from", Value: text, Required: true, Doc: "A path relative to the description, optionally with this:// or file:// before it, or file:///absolute/path. A directory stands for its *.xml files in the order of their names."},
+		{Name: "from", Value: text, Required: true, Doc: "A path relative to the description, optionally with `this://` or `file://` before it, or `file:///absolute/path`. A directory stands for its `*.xml` files in the order of their names."},
 	},
 }
 
@@ -181,7 +181,7 @@ var repositoryRule = &elementRule{
 		Name: "source",
 		Doc:  "Where the repository is.",
 		Attrs: []attrRule{
-			{Name: "path", Value: text, Required: true, Doc: "http://, https://, ftp://, file:/, dir:/, iso:/, this://, obs:// or obsrepositories:/, or an absolute path. %arch stands for the architecture."},
+			{Name: "path", Value: text, Required: true, Doc: "`http://`, `https://`, `ftp://`, `file:/`, `dir:/`, `iso:/`, `this://`, `obs://` or `obsrepositories:/`, or an absolute path. `%arch` stands for the architecture."},
 		},
 		Children: []childRule{{any0, &elementRule{
 			Name: "signing",

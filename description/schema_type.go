@@ -58,7 +58,7 @@ var typeBasicAttrs = []attrRule{
 	{Name: "compressed", Value: boolean, Types: "pxe kis", Default: "false", Doc: "Compress the file system inside the archive instead of the archive."},
 	{Name: "selinux_policy", Value: oneOf("targeted", "mls", "minimum"), Default: "targeted", Doc: "The SELinux policy whose labels files get."},
 	{Name: "bundle_format", Value: text, Doc: "The pattern of the results' names in a bundle: %N name, %P profiles, %A architecture, %I bundle id, %T type, %M %m %p parts of the version."},
-	{Name: "derived_from", Value: text, Types: onContainer, Doc: "The container that the root tree starts from: docker://, obs:// or file://."},
+	{Name: "derived_from", Value: text, Types: onContainer, Doc: "The container that the root tree starts from: `docker://`, `obs://` or `file://`."},
 }
 
 var typeDiskAttrs = []attrRule{
@@ -83,7 +83,7 @@ var typeDiskAttrs = []attrRule{
 	{Name: "spare_part_fs", Value: oneOf("btrfs", "ext2", "ext3", "ext4", "xfs"), Types: onDisk, Doc: "The file system of the spare partition."},
 	{Name: "spare_part_mountpoint", Value: text, Types: onDisk, Doc: "Where the spare partition is mounted."},
 	{Name: "spare_part_fs_attributes", Value: fsAttrs, Types: onDisk, Doc: "File attributes of the spare partition's top directory."},
-	{Name: "spare_part_is_last", Value: boolean, Types: onDisk, Default: "false", Doc: "The spare partition stands behind the root partition; needs <oem-resize>false</oem-resize>."},
+	{Name: "spare_part_is_last", Value: boolean, Types: onDisk, Default: "false", Doc: "The spare partition stands behind the root partition; needs `<oem-resize>false</oem-resize>`."},
 	{Name: "overlayroot", Value: boolean, Types: onDisk, Default: "false", Doc: "A read-only squashfs root with a partition for changes over it."},
 	{Name: "overlayroot_write_partition", Value: boolean, Types: onDisk, Default: "true", Doc: "Have the partition for changes."},
 	{Name: "overlayroot_readonly_partsize", Value: number, Types: onDisk, Doc: "The size of the read-only partition in MiB; as large as needed by default."},
@@ -101,7 +101,7 @@ var typeBtrfsAttrs = []attrRule{
 }
 
 var typeProtectionAttrs = []attrRule{
-	{Name: "luks", Value: text, Types: onEncrypted, Doc: "Encrypt the root: a passphrase, file:///path of a key file, or nothing for a key file inside the image."},
+	{Name: "luks", Value: text, Types: onEncrypted, Doc: "Encrypt the root: a passphrase, `file:///path` of a key file, or nothing for a key file inside the image."},
 	{Name: "luks_version", Value: oneOf("luks", "luks1", "luks2"), Types: onEncrypted, Doc: "The LUKS version; cryptsetup's default when not given."},
 	{Name: "luksOS", Value: oneOf("sle12"), Types: onEncrypted, Doc: "A set of cipher options that the distribution can open."},
 	{Name: "luks_pbkdf", Value: oneOf("pbkdf2", "argon2i", "argon2id"), Types: onEncrypted, Doc: "The key derivation; boot loaders may know only pbkdf2."},
