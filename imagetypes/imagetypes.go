@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -100,9 +102,17 @@ type CreateOptions struct {
 	Tree        *layers.Tree       // the finished root tree
 	Description *description.Image // resolved for the type to build
 	TargetDir   string             // where results go; made if missing
+	Extra       []Extra            // further files to put beside the image
 	Repro       repro.Source
 	Progress    progress.Reporter // nil shows nothing
 	Log         *slog.Logger      // nil drops it
+}
+
+// Extra is a file that goes with the results, such as a report of what was built from. It gets a line in SHA256SUMS and none in
+// kiwi.result.json.
+type Extra struct {
+	Name string
+	Data []byte
 }
 
 // Results are the files of one build, the image first.
@@ -167,14 +177,14 @@ func Create(ctx context.Context, o CreateOptions) (*Results, error) {
 		return nil, err
 	}
 	r.Dir = staging.Dir
-	files, err := build(ctx, r, t, staging)
+	files, err := build(ctx, r, t, staging, o.Extra)
 	if err != nil {
 		return nil, errors.Join(err, staging.Discard())
 	}
 	return &Results{Files: files}, nil
 }
 
-func build(ctx context.Context, r *image.Request, t Type, staging *results.Staging) ([]results.File, error) {
+func build(ctx context.Context, r *image.Request, t Type, staging *results.Staging, extra []Extra) ([]results.File, error) {
 	var images, lists []image.Artifact
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -188,5 +198,12 @@ func build(ctx context.Context, r *image.Request, t Type, staging *results.Stagi
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	return staging.Publish(ctx, slices.Concat(images, lists))
+	all := slices.Concat(images, lists)
+	for _, e := range extra {
+		if err := os.WriteFile(filepath.Join(r.Dir, e.Name), e.Data, 0o644); err != nil {
+			return nil, err
+		}
+		all = append(all, image.Artifact{File: e.Name})
+	}
+	return staging.Publish(ctx, all)
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes"
-	"github.com/imgbuild/imgbuild/internal/atomicfile"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
@@ -86,12 +85,6 @@ func Build(ctx context.Context, client *registry.Client, opts BuildOptions) (*Bu
 }
 
 func (s *Stack) build(ctx context.Context, image *description.Image, rebuild bool, opts BuildOptions) (*Built, error) {
-	if err := os.MkdirAll(opts.TargetDir, 0o755); err != nil {
-		return nil, fmt.Errorf("making the target directory: %w", err)
-	}
-	if err := s.writeReport(opts.TargetDir); err != nil {
-		return nil, err
-	}
 	source := opts.Repro.With(s.inputs()...)
 	overlay, err := rootfs.Overlay(ctx, rootfs.Request{
 		Tree: s.Tree, Description: image, Rebuild: rebuild, Dir: filepath.Join(opts.TargetDir, RootDir),
@@ -104,8 +97,13 @@ func (s *Stack) build(ctx context.Context, image *description.Image, rebuild boo
 	if source.Fixed {
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
+	report, err := json.MarshalIndent(s.Report, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writing the report of the stack: %w", err)
+	}
 	results, err := imagetypes.Create(ctx, imagetypes.CreateOptions{
 		Tree: tree, Description: image, TargetDir: opts.TargetDir, Repro: source, Progress: opts.Progress, Log: opts.Log,
+		Extra: []imagetypes.Extra{{Name: ReportFile, Data: append(report, '\n')}},
 	})
 	if err != nil {
 		return nil, err
@@ -168,12 +166,4 @@ func (s *Stack) description(opts BuildOptions) (*description.Image, error) {
 		return nil, fmt.Errorf("rebuilding container %s after its /image: %w", name, err)
 	}
 	return resolve(doc, opts)
-}
-
-func (s *Stack) writeReport(dir string) error {
-	return atomicfile.Write(filepath.Join(dir, ReportFile), 0o644, func(f *os.File) error {
-		encoder := json.NewEncoder(f)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(s.Report)
-	})
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
@@ -213,7 +215,7 @@ func TestKilledStashLosesNothing(t *testing.T) {
 
 func TestKilledPullGoesOn(t *testing.T) {
 	k := newKilled(t)
-	server := httptest.NewServer(ggcr.New(ggcr.Logger(nil)))
+	server := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	name := "docker://" + strings.TrimPrefix(server.URL, "http://") + "/web:latest"
 	root := filepath.Join(k.dir, "root")

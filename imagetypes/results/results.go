@@ -139,7 +139,8 @@ type listed struct {
 	UseForBundle bool   `json:"use_for_bundle"`
 }
 
-// Publish syncs the staged files, writes the lists, and renames everything to its final name. Files of earlier builds with other names
+// Publish syncs the staged files, writes the lists, and renames everything to its final name. An artifact without a key is not in
+// kiwi.result.json. Files of earlier builds with other names
 // stay. If it fails before the renaming, the target directory is as it was.
 func (s *Staging) Publish(ctx context.Context, artifacts []image.Artifact) ([]File, error) {
 	files := make([]File, len(artifacts))
@@ -156,6 +157,12 @@ func (s *Staging) Publish(ctx context.Context, artifacts []image.Artifact) ([]Fi
 	}
 	if err := s.writeLists(artifacts, files); err != nil {
 		return nil, err
+	}
+	// While results change there are no lists: whoever finds lists finds the files that they name.
+	for _, name := range []string{ListFile, SumsFile} {
+		if err := os.Remove(filepath.Join(s.target, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("replacing the results of an earlier build: %w", err)
+		}
 	}
 	names := make([]string, 0, len(artifacts)+2)
 	for _, a := range artifacts {
@@ -209,7 +216,9 @@ func (s *Staging) writeLists(artifacts []image.Artifact, files []File) error {
 	list := map[string]listed{}
 	var sums []string
 	for i, a := range artifacts {
-		list[a.Key] = listed{Filename: files[i].Path, Compress: a.Compress, Shasum: true, UseForBundle: a.UseForBundle}
+		if a.Key != "" {
+			list[a.Key] = listed{Filename: files[i].Path, Compress: a.Compress, Shasum: true, UseForBundle: a.UseForBundle}
+		}
 		sums = append(sums, sumLine(files[i].SHA256, a.File))
 	}
 	text, err := json.MarshalIndent(list, "", "    ")
