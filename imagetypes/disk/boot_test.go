@@ -112,6 +112,7 @@ type bootCase struct {
 	format     string
 	firmware   []qemu.Firmware
 	checks     map[string]string // command: what its output must contain
+	needs      string            // a file of the tree
 }
 
 func bootCases() []bootCase {
@@ -139,6 +140,10 @@ func bootCases() []bootCase {
 			},
 		},
 		{
+			name: "secureboot", attributes: `filesystem="ext4" firmware="uefi" ` + console, content: quick, format: "raw", needs: "usr/lib/shim/shimx64.efi.signed",
+			firmware: []qemu.Firmware{qemu.SecureBoot}, checks: map[string]string{"od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*": " 1\n"},
+		},
+		{
 			name: "btrfs", attributes: `filesystem="btrfs" firmware="uefi" ` + console, content: quick, format: "raw",
 			firmware: []qemu.Firmware{qemu.BIOS}, checks: map[string]string{"findmnt -n -o FSTYPE,OPTIONS /": "subvol=/@"},
 		},
@@ -150,6 +155,9 @@ func TestBoot(t *testing.T) {
 	tree := vmTree(t)
 	for _, c := range bootCases() {
 		t.Run(c.name, func(t *testing.T) {
+			if _, _, err := tree.Resolve(c.needs); err != nil {
+				testenv.Missing(t, "the root tree has no /%s", c.needs)
+			}
 			disk := build(t, request(t, tree, c.attributes, c.content))
 			for _, firmware := range c.firmware {
 				t.Run(string(firmware), func(t *testing.T) { boot(t, disk, c, firmware) })

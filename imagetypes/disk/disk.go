@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,11 +44,7 @@ func (Builder) Check(_ context.Context, r *image.Request) error {
 	if r.Tree == nil {
 		return nil
 	}
-	filled, err := r.Filled()
-	if err != nil {
-		return err
-	}
-	return d.inspect(filled.Tree, filled.Log)
+	return d.inspect(r.Tree, slog.New(slog.DiscardHandler)) // Build says what there is to say
 }
 
 // needPrograms returns an error for the first external program that is not installed.
@@ -250,7 +247,7 @@ func (d *design) writeFAT(ctx context.Context, v *volume, full *layers.Tree, nam
 		}
 	}
 	bits := 16
-	if v.FS == "fat32" {
+	if v.FS == "fat32" || v.Size >= fat32From {
 		bits = 32
 	}
 	spec := fat.Spec{Size: v.Size, Bits: bits, Label: v.Label, ID: v.FATID, SectorSize: int(d.sectorSize), Time: d.ids.Epoch}

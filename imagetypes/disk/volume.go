@@ -19,6 +19,7 @@ const (
 	bootSize       = 300 << 20
 	swapSize       = 128 << 20
 	mib            = 1 << 20
+	fat32From      = 512 * mib // FAT16 ends at 2 GiB and wastes much before
 	maxFATLabel    = 11
 	rootVolumeName = "p.lxroot"
 	espName        = "p.UEFI"

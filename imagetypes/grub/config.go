@@ -2,6 +2,7 @@ package grub
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -82,29 +83,28 @@ func (c Config) String() string {
 	return b.String()
 }
 
+// terminals sets up GRUB's terminals. Where the graphical one can't be had, because GRUB lacks a module or Secure Boot refuses the font, the
+// firmware's console takes its place.
 func (c Config) terminals(b *strings.Builder) {
-	for _, t := range append(append([]string{}, c.Output...), c.Input...) {
-		if t == "serial" {
-			fmt.Fprintf(b, "%s\n", c.Serial)
-			break
-		}
-	}
-	for _, t := range c.Output {
-		if t != "gfxterm" {
-			continue
-		}
-		mode := c.GfxMode
-		if mode == "" {
-			mode = "auto"
-		}
-		fmt.Fprintf(b, "if loadfont $prefix/fonts/unicode.pf2; then\n  set gfxmode=%s\n  insmod all_video\n  insmod gfxterm\nfi\n", mode)
+	if slices.Contains(c.Output, "serial") || slices.Contains(c.Input, "serial") {
+		fmt.Fprintf(b, "%s\n", c.Serial)
 	}
 	if len(c.Input) > 0 {
 		fmt.Fprintf(b, "terminal_input %s\n", strings.Join(c.Input, " "))
 	}
-	if len(c.Output) > 0 {
-		fmt.Fprintf(b, "terminal_output %s\n", strings.Join(c.Output, " "))
+	output := strings.Join(c.Output, " ")
+	if !slices.Contains(c.Output, "gfxterm") {
+		if output != "" {
+			fmt.Fprintf(b, "terminal_output %s\n", output)
+		}
+		return
 	}
+	mode := c.GfxMode
+	if mode == "" {
+		mode = "auto"
+	}
+	plain := strings.ReplaceAll(output, "gfxterm", "console")
+	fmt.Fprintf(b, "if loadfont $prefix/fonts/unicode.pf2; then\n  set gfxmode=%s\n  insmod all_video\n  insmod gfxterm\n  terminal_output %s\nelse\n  terminal_output %s\nfi\n", mode, output, plain)
 }
 
 func (c Config) entry(b *strings.Builder, indent, title, id string, k Kernel, cmdline string) {

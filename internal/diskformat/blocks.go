@@ -65,6 +65,11 @@ func eachBlock(ctx context.Context, j *job, blockSize int64, work func(*block) e
 	if err != nil {
 		return err
 	}
+	var total int64
+	for _, e := range extents {
+		total += e.end - e.start
+	}
+	j.settings.Progress.SetTotal(total)
 	group, ctx := errgroup.WithContext(ctx)
 	todo := make(chan *batch)
 	inOrder := make(chan *batch, 2*j.settings.Jobs)
