@@ -34,6 +34,10 @@ type builder struct {
 
 	lastName string // of the directory found last
 	lastDir  *Node  // nil if it may lie elsewhere by now
+
+	placed  map[place]struct{} // by the layer being applied; nil if that takes nothing away
+	cleared map[*Node]struct{} // directories that hold nothing of earlier layers any more
+	steps   int                // taken so far on the way to directories
 }
 
 func newBuilder(base *Tree) *builder {
@@ -68,7 +72,11 @@ func (b *builder) ownChild(dir *Node, name string) *Node {
 	return n
 }
 
+// maxSteps bounds the work of finding directories, which names full of symbolic links to names full of symbolic links would make endless.
+const maxSteps = 200_000_000
+
 var (
+	errManySteps = errHostile("its names lead through too many symbolic links")
 	errManyLinks = errHostile("its name leads through too many symbolic links")
 	errLongPath  = errHostile("its name leads to a path longer than Linux allows")
 )
@@ -89,6 +97,9 @@ func (b *builder) dir(name string, create bool) (*Node, error) {
 	for len(todo) > 0 {
 		part := todo[0]
 		todo = todo[1:]
+		if b.steps++; b.steps > maxSteps {
+			return nil, errManySteps
+		}
 		switch part {
 		case "", ".":
 			continue
@@ -120,32 +131,32 @@ func (b *builder) dir(name string, create bool) (*Node, error) {
 		if total > maxPathLength {
 			return nil, errLongPath
 		}
+		if create {
+			b.mark(here, part)
+		}
 		at, length = append(at, b.ownChild(here, part)), append(length, total)
 	}
-	b.lastName, b.lastDir = name, at[len(at)-1]
-	return b.lastDir, nil
+	if create {
+		b.lastName, b.lastDir = name, at[len(at)-1]
+	}
+	return at[len(at)-1], nil
 }
 
 // apply applies one layer.
 func (b *builder) apply(l *Layer) error {
-	// Whiteouts go first, so that they can't take away what the layer itself holds, in whichever order its tar has them.
-	for i := range l.Entries {
-		var err error
-		switch e := &l.Entries[i]; e.Kind {
-		case Whiteout:
-			err = b.whiteout(e.Name)
-		case Opaque:
-			err = b.opaque(e.Name)
-		}
-		if err != nil {
-			return applyError(l, l.Entries[i].Name, err)
-		}
+	b.lastDir, b.placed, b.cleared = nil, nil, nil
+	if _, whiteouts, opaques, _ := l.Counts(); whiteouts+opaques > 0 {
+		b.placed, b.cleared = map[place]struct{}{}, map[*Node]struct{}{}
 	}
 	for i := range l.Entries {
 		var err error
 		switch e := &l.Entries[i]; e.Kind {
 		case Put:
 			err = b.put(e.Name, e.Node)
+		case Whiteout:
+			err = b.whiteout(e.Name)
+		case Opaque:
+			err = b.opaque(e.Name)
 		case Link:
 			err = b.link(e.Name, e.Target)
 		}
@@ -154,6 +165,19 @@ func (b *builder) apply(l *Layer) error {
 		}
 	}
 	return nil
+}
+
+// place is an entry of a directory that a builder owns.
+type place struct {
+	dir  *Node
+	name string
+}
+
+// mark notes that the layer being applied has put something at a place or below it.
+func (b *builder) mark(dir *Node, name string) {
+	if b.placed != nil {
+		b.placed[place{dir, name}] = struct{}{}
+	}
 }
 
 func applyError(l *Layer, name string, err error) error {
@@ -169,8 +193,33 @@ func (b *builder) whiteout(name string) error {
 	if dir == nil || err != nil {
 		return err
 	}
-	b.replace(dir, path.Base(name), nil)
+	b.hide(dir, path.Base(name))
 	return nil
+}
+
+// hide takes away what stands at a place and was not put there by the layer being applied.
+func (b *builder) hide(dir *Node, base string) {
+	if dir.children[base] == nil {
+		return
+	}
+	if _, ok := b.placed[place{dir, base}]; !ok {
+		b.replace(dir, base, nil)
+		return
+	}
+	if child := dir.children[base]; child.IsDir() {
+		b.clear(child)
+	}
+}
+
+// clear hides all that is in a directory. What comes into it later is the layer's own, so there is nothing left to do when it is asked for again.
+func (b *builder) clear(dir *Node) {
+	if _, done := b.cleared[dir]; done {
+		return
+	}
+	b.cleared[dir] = struct{}{}
+	for name := range dir.children {
+		b.hide(dir, name)
+	}
 }
 
 func (b *builder) opaque(name string) error {
@@ -178,8 +227,7 @@ func (b *builder) opaque(name string) error {
 	if dir == nil || err != nil {
 		return err
 	}
-	clear(dir.children)
-	b.lastDir = nil
+	b.clear(dir)
 	return nil
 }
 
@@ -208,6 +256,7 @@ func (b *builder) put(name string, n *Node) error {
 		return err
 	}
 	base := path.Base(name)
+	b.mark(dir, base)
 	if !n.IsDir() {
 		b.replace(dir, base, n)
 		return nil

@@ -226,6 +226,9 @@ func (r *layerReader) add(h *foundEntry) error {
 	if err != nil {
 		return err
 	}
+	if strings.HasPrefix(name, whiteoutMeta) && name != whiteoutOpaque {
+		return nil
+	}
 	dir, base := path.Split(name)
 	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
 		return errHostile("it lies below a whiteout")

@@ -48,6 +48,7 @@ func (r *layerReader) node(name string, h *foundEntry) (*Node, error) {
 			return nil, errHostile(fmt.Sprintf("it is a symbolic link to %d bytes, which Linux does not allow", len(h.link)))
 		}
 		n.Target = h.link
+		n.Mode = TypeSymlink | 0o777 // the only one that Linux has
 	case TypeChar, TypeBlock:
 		if h.major < 0 || h.major > maxMajor || h.minor < 0 || h.minor > maxMinor {
 			return nil, errHostile(fmt.Sprintf("it has the device number %d:%d, which Linux does not allow", h.major, h.minor))
