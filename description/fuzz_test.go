@@ -28,6 +28,7 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte("image:\n  schemaversion: '7.6'\n  name: x\n  packages: [{type: image, package: [{name: vim}, {name: &a nano}, *a]}]\n"))
 	f.Add([]byte(`{"image": {"@schemaversion": "8.5", "@name": "x", "preferences": {"type": {"@image": "tbz"}}}}`))
+	f.Add([]byte("[image]\nschemaversion = '7.6'\nname = 'x'\n[[image.packages]]\ntype = 'image'\npackage = [{name = 'vim'}]\n"))
 	f.Add([]byte(small("seed", profiled, withRepositories)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		load := func(data []byte) (*Document, error) {

@@ -11,12 +11,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Descriptions in YAML and JSON. They hold the same tree as XML: a mapping is
+// Descriptions in YAML, JSON and TOML. They hold the same tree as XML: a mapping is
 // an element, "@name" an attribute, "#text" a text beside attributes, a list
 // several elements of one name. The @ may be left out where the table knows an
 // attribute and no element of the name.
 
-// markupNode is a value of a YAML or JSON document.
+// markupNode is a value of such a document.
 type markupNode struct {
 	pos    Position
 	kind   markupKind
@@ -49,6 +49,8 @@ func parse(name string, data []byte) (*element, error) {
 		return parseXML(name, data)
 	case start[0] == '{':
 		read = parseJSON
+	case looksLikeTOML(start):
+		read = parseTOML
 	default:
 		read = parseYAML
 	}
@@ -154,7 +156,7 @@ func parseYAML(name string, data []byte) (*markupNode, error) {
 		if _, scanErr := fmt.Sscanf(text, "line %d:", &line); scanErr == nil {
 			_, text, _ = strings.Cut(text, ": ")
 		}
-		return nil, Errors{{Pos: Position{File: name, Line: line, Column: 1}, Text: "not a description: neither XML nor well-formed YAML: " + text}}
+		return nil, Errors{{Pos: Position{File: name, Line: line, Column: 1}, Text: "not a description: neither XML, JSON, TOML nor well-formed YAML: " + text}}
 	}
 	y := &yamlReader{file: name, path: map[*yaml.Node]bool{}}
 	tree := y.read(doc.Content[0], 0)

@@ -1,12 +1,14 @@
 package description
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
 
+	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 )
@@ -44,7 +46,24 @@ func asMarkup(e *element, at string) any {
 	return m
 }
 
-// TestMarkupIsTheSameLanguage resolves one description in XML, YAML and JSON.
+// asTOML replaces empty elements, for which TOML has no null.
+func asTOML(v any) any {
+	switch v := v.(type) {
+	case nil:
+		return map[string]any{}
+	case map[string]any:
+		for key := range v {
+			v[key] = asTOML(v[key])
+		}
+	case []any:
+		for i := range v {
+			v[i] = asTOML(v[i])
+		}
+	}
+	return v
+}
+
+// TestMarkupIsTheSameLanguage resolves one description in XML, YAML, JSON and TOML.
 func TestMarkupIsTheSameLanguage(t *testing.T) {
 	data, err := os.ReadFile("testdata/resolve/everything.kiwi")
 	if err != nil {
@@ -68,6 +87,10 @@ func TestMarkupIsTheSameLanguage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var inTOML bytes.Buffer
+	if err := toml.NewEncoder(&inTOML).Encode(map[string]any{"image": asTOML(asMarkup(root, "@"))}); err != nil {
+		t.Fatal(err)
+	}
 	for _, profile := range []string{"disk", "box"} {
 		model := func(text string) any {
 			img, err := loadString(t, text).Resolve(Selection{Arch: "x86_64", Profiles: []string{profile}})
@@ -78,7 +101,7 @@ func TestMarkupIsTheSameLanguage(t *testing.T) {
 			return withoutPositions(t, img)
 		}
 		want := model(text)
-		for name, other := range map[string][]byte{"YAML": inYAML, "JSON": inJSON, "YAML without @": plain} {
+		for name, other := range map[string][]byte{"YAML": inYAML, "JSON": inJSON, "YAML without @": plain, "TOML": inTOML.Bytes()} {
 			if diff := cmp.Diff(want, model(string(other))); diff != "" {
 				t.Errorf("%s, profile %s (-XML +%s):\n%s", name, profile, name, diff)
 			}
@@ -86,11 +109,30 @@ func TestMarkupIsTheSameLanguage(t *testing.T) {
 	}
 }
 
+const tomlText = `[image]
+"@schemaversion" = "7.6"
+"@name" = """
+x = 1"""
+list = [
+  "a = [",
+]
+[[image.packages]]
+type = "image"
+[[image.packages]]
+  tpye = "image"
+[image.description]
+author.name = 'x' # no " here
+`
+
 func TestMarkupPositions(t *testing.T) {
 	tests := map[string]string{
 		"image:\n  schemaversion: 7.6\n  nmae: x\n":                                            "config.xml:3:3: ",
 		"{\"image\": {\n\t\"@schemaversion\": \"7.6\",\n\t\"@name\": \"a b\"\n}}":              "config.xml:3:2: attribute name",
 		"image:\n  '@schemaversion': '7.6'\n  packages:\n  - '@type': image\n  - '@tpye': x\n": "config.xml:5:5: ",
+		tomlText: "config.xml:11:3: ",
+		"[image]\nschemaversion = 7.6\nname = 'x'\nid = 2020-01-01": "config.xml:4:1: a date",
+		"# a comment\nimage = {schemaversion = '7.6', naem = 'x'}":  "config.xml:2:1: ",
+		"[image]\nschemaversion = ":                                 "config.xml:2:16: not well-formed TOML",
 	}
 	for text, want := range tests {
 		_, err := LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", LoadOptions{})
