@@ -357,6 +357,41 @@ func (a *accounts) addSubIDs(name string, uid uint32) {
 	}
 }
 
+// Lookup returns the ids of "user" or "user:group" as the tree's account files know them; numbers stand for themselves, "" for root. Without a
+// group it is the user's login group.
+func Lookup(edit *layers.Editor, owner string) (uid, gid uint32, err error) {
+	if owner == "" {
+		return 0, 0, nil
+	}
+	user, group, hasGroup := strings.Cut(owner, ":")
+	passwd, err := readTable(edit, "etc/passwd", passwdFields)
+	if err != nil {
+		return 0, 0, err
+	}
+	groups, err := readTable(edit, "etc/group", groupFields)
+	if err != nil {
+		return 0, 0, err
+	}
+	userText, groupText := user, group
+	if line := passwd.find(user); line != nil {
+		userText = line[passwdUID]
+		if !hasGroup {
+			groupText = line[passwdGID]
+		}
+	} else if !hasGroup {
+		groupText = user
+	}
+	if line := groups.find(group); hasGroup && line != nil {
+		groupText = line[groupID]
+	}
+	uid64, err1 := strconv.ParseUint(userText, 10, 32)
+	gid64, err2 := strconv.ParseUint(groupText, 10, 32)
+	if err1 != nil || err2 != nil {
+		return 0, 0, fmt.Errorf("the root tree has no owner %q", owner)
+	}
+	return uint32(uid64), uint32(gid64), nil
+}
+
 // Hash returns the SHA-512 hash of a password in the form of crypt(5).
 func Hash(password, salt string) (string, error) {
 	const rounds = 5000 // what crypt(5) takes where the hash does not say

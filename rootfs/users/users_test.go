@@ -239,3 +239,18 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+func TestLookup(t *testing.T) {
+	for owner, want := range map[string]string{"": "0:0", "daemon": "1:1", "daemon:sudo": "1:27", "7:8": "7:8", "7": "7:7", "root:100": "0:100", "nobody": "65534:65534"} {
+		uid, gid, err := Lookup(newTree(t).Edit(layers.Timespec{}), owner)
+		if err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, fmt.Sprintf("%d:%d", uid, gid)); diff != "" {
+			t.Errorf("%s: %s", owner, diff)
+		}
+	}
+	if _, _, err := Lookup(newTree(t).Edit(layers.Timespec{}), "who"); err == nil {
+		t.Error("an owner that is not there has ids")
+	}
+}

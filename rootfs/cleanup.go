@@ -1,0 +1,143 @@
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// leftovers are the files that package managers and their programs leave behind and that tell when and where they ran: copies of what they changed,
+// logs and caches. Patterns are those of [path.Match]. What the tree had before stays as it was.
+func leftovers() []string {
+	return []string{
+		"var/lib/dpkg/*-old", "var/cache/debconf/*-old", "etc/passwd-", "etc/shadow-", "etc/group-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
+		"var/cache/ldconfig/aux-cache", "var/log/alternatives.log", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/apt/*", "var/log/fontconfig.log",
+		"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/lib/dbus/machine-id", "var/cache/apt/*.bin",
+	}
+}
+
+// cleanUp takes out of the tree what belongs to the build and not to the image, and what must not be the same on two machines.
+func (o *overlay) cleanUp(ctx context.Context) error {
+	tree, err := o.work.current(ctx)
+	if err != nil {
+		return err
+	}
+	return o.work.edit(ctx, func(edit *layers.Editor) error {
+		if tree != o.Tree {
+			if err := restore(edit, o.Tree, leftovers()); err != nil {
+				return err
+			}
+		}
+		if len(o.ran) > 0 {
+			if err := o.hostKeys(edit); err != nil {
+				return err
+			}
+		}
+		return resetMachineID(edit)
+	})
+}
+
+// restore makes what patterns match as it was in the tree old.
+func restore(edit *layers.Editor, old *layers.Tree, patterns []string) error {
+	for _, pattern := range patterns {
+		dir, base := path.Split(pattern)
+		dir = path.Clean(dir)
+		_, node, err := edit.Resolve(dir)
+		if err != nil || !node.IsDir() {
+			continue
+		}
+		for _, name := range node.Names() {
+			if ok, err := path.Match(base, name); err != nil || !ok {
+				continue
+			}
+			full := path.Join(dir, name)
+			if err := edit.Remove(full); err != nil {
+				return err
+			}
+			if _, before, err := old.ResolveParent(full); err == nil {
+				if err := edit.Put(full, before); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// resetMachineID empties the machine's id, so that each machine gets one of its own when it starts (machine-id(5)). An empty file, and not
+// "uninitialized", because the units of the packages are enabled as their packages want, and must not be preset once more.
+func resetMachineID(edit *layers.Editor) error {
+	const name = "etc/machine-id"
+	_, node, err := edit.Resolve(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, _, err := edit.Resolve("usr/lib/systemd/systemd"); err != nil {
+			return nil // nobody would read it
+		}
+	case err != nil:
+		return err
+	case node.Size == 0:
+		return nil
+	}
+	return edit.WriteFile(name, nil, 0o444)
+}
+
+// hostKeysUnit makes the keys of a machine that has none before its ssh server starts.
+const hostKeysUnit = `[Unit]
+Description=Host keys for the ssh server
+ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
+Before=ssh.service sshd.service ssh.socket sshd.socket
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -A
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// hostKeys takes away ssh host keys that were made during the build, since all machines of the image would share them, and lets each machine make its
+// own. Keys that the tree or the description's overlay brought stay.
+func (o *overlay) hostKeys(edit *layers.Editor) error {
+	const dir = "etc/ssh"
+	_, node, err := edit.Resolve(dir)
+	if err != nil || !node.IsDir() {
+		return nil //nolint:nilerr // no ssh server
+	}
+	removed := false
+	for _, name := range node.Names() {
+		if !strings.HasPrefix(name, "ssh_host_") || !(strings.HasSuffix(name, "_key") || strings.HasSuffix(name, "_key.pub")) {
+			continue
+		}
+		full := path.Join(dir, name)
+		if _, _, err := o.Tree.Resolve(full); err == nil {
+			continue
+		}
+		if _, err := fs.Stat(o.source.FS, "root/"+full); err == nil {
+			continue
+		}
+		if err := edit.Remove(full); err != nil {
+			return err
+		}
+		removed = true
+	}
+	if _, _, err := edit.Resolve("usr/lib/systemd/systemd"); err != nil || !removed {
+		return nil //nolint:nilerr // another init: its ssh server's script makes keys
+	}
+	// Fedora and openSUSE have a unit of their own for it.
+	for _, unit := range []string{"usr/lib/systemd/system/sshd-keygen.target", "usr/lib/systemd/system/sshd-keygen@.service", "usr/sbin/sshd-gen-keys-start"} {
+		if _, _, err := edit.Resolve(unit); err == nil {
+			return nil
+		}
+	}
+	const unit = "etc/systemd/system/ssh-host-keys.service"
+	if err := edit.WriteFile(unit, []byte(hostKeysUnit), 0o644); err != nil {
+		return err
+	}
+	return edit.Symlink("/"+unit, "etc/systemd/system/multi-user.target.wants/ssh-host-keys.service")
+}

@@ -1,0 +1,201 @@
+package rootfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/apt"
+	"github.com/imgbuild/imgbuild/rootfs/initrd"
+	"github.com/imgbuild/imgbuild/rootfs/scripts"
+)
+
+// Plan is what [Overlay] would do.
+type Plan struct {
+	Install   []string // packages of the description that the tree lacks
+	Installed int      // packages of the description that the tree has
+	Remove    []string // packages that would be removed
+	Archives  []string
+	Files     bool // there is an overlay directory or archive
+	Users     []string
+	Scripts   []string // that would run
+	Kernels   []string // versions of kernels whose initial RAM disk would be made; those of packages to be installed are not among them
+	Unpack    bool     // whether programs of the tree must run, so that it is unpacked
+
+	// Transaction is what the package manager would do, nil if that was not asked or could not be found out; then Unknown says why.
+	Transaction *apt.Transaction
+	Unknown     string
+}
+
+// PlanOverlay says what [Overlay] would do. It changes nothing; to know what packages would be installed it asks their repositories, with a part of the
+// tree unpacked into a temporary directory.
+func PlanOverlay(ctx context.Context, request Request) (*Plan, error) {
+	o := newOverlay(request)
+	p := &Plan{}
+	tree := request.Tree
+	present := o.scriptPlan(p)
+	if !request.Rebuild {
+		if err := o.planPackages(ctx, p); err != nil {
+			return nil, err
+		}
+		for _, set := range []description.PackageSet{o.Description.Packages.Bootstrap, o.Description.Packages.System} {
+			for _, archive := range set.Archives {
+				p.Archives = append(p.Archives, archive.Name)
+			}
+		}
+		for _, u := range o.Description.Users {
+			p.Users = append(p.Users, u.Name)
+		}
+		for _, name := range append([]string{"root", "root.tar.gz"}, o.Description.Profiles...) {
+			if _, err := fs.Stat(o.source.FS, name); err == nil && fs.ValidPath(name) {
+				p.Files = true
+			}
+		}
+	}
+	o.installed = len(p.Install)+len(p.Remove) > 0
+	for _, k := range o.wantedInitrds(tree) {
+		p.Kernels = append(p.Kernels, k.Version)
+	}
+	p.Unpack = o.installed || len(p.Scripts) > 0 || len(p.Kernels) > 0
+	if len(p.Kernels) > 0 && !o.installed && initrd.Tool(tree) == "" && !present {
+		return nil, fmt.Errorf("making the initial RAM disk of kernel %s: %w", p.Kernels[0], initrd.ErrNoTool)
+	}
+	return p, nil
+}
+
+// scriptPlan lists the scripts that would run, and reports whether there are any.
+func (o *overlay) scriptPlan(p *Plan) bool {
+	names := []string{scripts.PostBootstrap, scripts.Config, scripts.Images}
+	if o.Description.Type.Image == "oem" {
+		names = append(names, scripts.PreDiskSync)
+	}
+	for _, name := range names {
+		if o.Rebuild {
+			if name == scripts.Images && scripts.Has(o.Tree, name) {
+				p.Scripts = append(p.Scripts, name)
+			}
+			continue
+		}
+		if _, err := fs.Stat(o.source.FS, name); err == nil {
+			p.Scripts = append(p.Scripts, name)
+		}
+	}
+	return len(p.Scripts) > 0
+}
+
+func (o *overlay) planPackages(ctx context.Context, p *Plan) error {
+	set := allPackages(o.Description)
+	wanted, err := missing(o.Tree, set)
+	if err != nil {
+		return err
+	}
+	p.Install = description.Names(wanted)
+	p.Installed = len(set.Packages) - len(wanted)
+	for _, list := range [][]description.Package{o.Description.Packages.Uninstall, o.Description.Packages.Delete} {
+		there, err := present(o.Tree, list)
+		if err != nil {
+			return err
+		}
+		p.Remove = append(p.Remove, description.Names(there)...)
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	if err := checkManager(o.Description, o.Tree, wanted); err != nil {
+		return err
+	}
+	t, err := o.simulate(ctx, wanted, set.PlusRecommended)
+	var wrong *description.Error
+	switch {
+	case errors.As(err, &wrong) || ctx.Err() != nil:
+		return err
+	case err != nil:
+		p.Unknown = err.Error()
+	default:
+		p.Transaction = &t
+	}
+	return nil
+}
+
+// simulate asks apt what an installation would do.
+func (o *overlay) simulate(ctx context.Context, wanted []description.Package, recommended bool) (t apt.Transaction, err error) {
+	dir, err := os.MkdirTemp("", "imgbuild-plan-")
+	if err != nil {
+		return t, fmt.Errorf("making a temporary directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	part, err := packageManagerPart(o.Tree)
+	if err != nil {
+		return t, err
+	}
+	work := &workspace{dir: path.Join(dir, "root"), modTime: o.work.modTime, log: o.Log, tree: part}
+	session, err := apt.Open(ctx, apt.Options{
+		Image: o.Description, Files: o.source, Tree: part, Run: work.run, Workdir: dir, Progress: o.Progress, Log: o.Log,
+	})
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, session.Close()) }()
+	return session.Simulate(ctx, wanted, recommended)
+}
+
+// packageManagerPart leaves out of a tree what is large and what apt does not need to resolve packages.
+func packageManagerPart(tree *layers.Tree) (*layers.Tree, error) {
+	edit := tree.Edit(layers.Timespec{})
+	for _, name := range []string{
+		"boot", "home", "opt", "srv", "usr/lib/modules", "usr/lib/firmware", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/i18n", "usr/lib/locale",
+		"usr/share/fonts", "usr/share/icons", "usr/lib/python3", "usr/lib/gcc", "usr/lib/debug", "usr/src", "usr/local", "var/log", "var/cache", "var/lib/apt/lists", "image",
+	} {
+		if err := edit.Remove(name); err != nil {
+			return nil, err
+		}
+	}
+	return edit.Tree(), nil
+}
+
+// String says it in lines for people; nothing to do gives one line.
+func (p *Plan) String() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	switch {
+	case p.Transaction != nil:
+		t := p.Transaction
+		line("install %d packages, fetch %s, grow by %s: %s", len(t.Packages), megabytes(t.Download), megabytes(t.Installed), strings.Join(t.Packages, ", "))
+	case len(p.Install) > 0:
+		line("install with what they need: %s", strings.Join(p.Install, " "))
+		line("sizes are not known: %s", p.Unknown)
+	}
+	if p.Installed > 0 {
+		line("%d packages of the description are there already", p.Installed)
+	}
+	if len(p.Remove) > 0 {
+		line("remove: %s", strings.Join(p.Remove, " "))
+	}
+	if len(p.Archives) > 0 {
+		line("unpack archives: %s", strings.Join(p.Archives, " "))
+	}
+	if p.Files {
+		line("add the description's files")
+	}
+	if len(p.Users) > 0 {
+		line("make or change users: %s", strings.Join(p.Users, " "))
+	}
+	if len(p.Scripts) > 0 {
+		line("run scripts: %s", strings.Join(p.Scripts, " "))
+	}
+	if len(p.Kernels) > 0 {
+		line("make the initial RAM disk of kernel %s", strings.Join(p.Kernels, ", "))
+	}
+	if !p.Unpack {
+		line("no program of the root tree has to run: nothing is unpacked")
+	}
+	return b.String()
+}
+
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

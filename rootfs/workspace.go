@@ -1,0 +1,86 @@
+package rootfs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+)
+
+// workspace is a root tree under change. Edits are made on the value. Only when a program must run is the tree written out as a directory, and from then on
+// each side is brought up to date when the other needs it.
+type workspace struct {
+	dir     string // where the tree is written out
+	modTime layers.Timespec
+	log     *slog.Logger
+	written func(bytes int64) // told what is written
+
+	tree    *layers.Tree      // the tree as a value, unless stale
+	onDisk  *layers.Tree      // what dir holds; nil if it was not written
+	lacking *layers.DirReport // what dir could not hold of onDisk
+	stale   bool              // programs have run since dir was read
+}
+
+// current returns the tree as it is now.
+func (w *workspace) current(ctx context.Context) (*layers.Tree, error) {
+	if !w.stale {
+		return w.tree, nil
+	}
+	tree, notes, err := layers.Rescan(ctx, w.dir, w.onDisk, w.lacking)
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range notes {
+		w.log.Debug("not kept in the root tree", "path", note.Path, "reason", note.Text)
+	}
+	w.tree, w.onDisk, w.stale = tree, tree, false
+	return tree, nil
+}
+
+// edit changes the tree.
+func (w *workspace) edit(ctx context.Context, change func(*layers.Editor) error) error {
+	tree, err := w.current(ctx)
+	if err != nil {
+		return err
+	}
+	edit := tree.Edit(w.modTime)
+	if err := change(edit); err != nil {
+		return err
+	}
+	w.tree = edit.Tree()
+	return nil
+}
+
+// run runs a program in the tree.
+func (w *workspace) run(ctx context.Context, spec sandbox.Spec) error {
+	if err := w.sync(ctx); err != nil {
+		return err
+	}
+	w.stale = true
+	spec.Root = w.dir
+	return sandbox.Run(ctx, spec)
+}
+
+// sync makes the directory hold the tree.
+func (w *workspace) sync(ctx context.Context) error {
+	switch {
+	case w.stale || w.onDisk == w.tree:
+		return nil
+	case w.onDisk == nil:
+		report, err := layers.WriteDir(ctx, w.dir, w.tree, layers.DirOptions{Progress: w.written})
+		if err != nil {
+			return fmt.Errorf("unpacking the root tree: %w", err)
+		}
+		w.lacking = report
+	default:
+		report, err := layers.UpdateDir(ctx, w.dir, w.onDisk, w.tree, w.lacking)
+		if err != nil {
+			return fmt.Errorf("updating the unpacked root tree: %w", err)
+		}
+		w.lacking = report
+	}
+	w.onDisk = w.tree
+	return nil
+}
