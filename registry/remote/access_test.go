@@ -197,7 +197,7 @@ func TestRedirectKeepsToken(t *testing.T) {
 }
 
 func TestSelfSigned(t *testing.T) {
-	server := httptest.NewTLSServer(registry.New())
+	server := httptest.NewTLSServer(registry.New(quiet()))
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "https://")
 	certs := t.TempDir()

@@ -68,9 +68,12 @@ func (r *testRegistry) complete(inner http.Handler, w http.ResponseWriter, req *
 	return false
 }
 
+// quiet keeps the registry in this process from logging.
+func quiet() registry.Option { return registry.Logger(log.New(io.Discard, "", 0)) }
+
 func newRegistry(t *testing.T) *testRegistry {
 	t.Helper()
-	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	inner := registry.New(quiet())
 	r := &testRegistry{uploaded: map[string]string{}}
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		line := req.Method + " " + req.URL.RequestURI()

@@ -218,6 +218,8 @@ type request struct {
 	body        io.Reader // nil for none
 	size        int64     // of body
 	ok          []int     // the statuses that are no error
+	// fresh closes the connection after the answer.
+	fresh bool
 	// client replaces the session's, for addresses outside of the registry.
 	client *http.Client
 }
@@ -246,6 +248,7 @@ func (s *session) do(ctx context.Context, r request) (*http.Response, error) {
 	for k, v := range r.header {
 		req.Header.Set(k, v)
 	}
+	req.Close = r.fresh
 	client := s.client
 	if r.client != nil {
 		client = r.client

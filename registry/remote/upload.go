@@ -21,6 +21,8 @@ const (
 	wholeBlob = 1 << 20
 	// fallbackChunk is the size of the pieces for a registry that refuses a whole blob with 413.
 	fallbackChunk = 16 << 20
+	// smallestChunk is the size below which pieces don't get smaller when they keep breaking.
+	smallestChunk = 1 << 20
 )
 
 // upload is one blob on its way to the registry.
@@ -34,6 +36,8 @@ type upload struct {
 	location string // where the upload goes on; empty before it has begun
 	offset   int64  // bytes that the registry has confirmed
 	chunk    int64  // bytes per request, 0 for all
+	minChunk int64  // what the registry wants at least
+	careful  bool   // each piece goes over a connection of its own
 	task     progress.Task
 }
 
@@ -122,8 +126,8 @@ func (u *upload) send(ctx context.Context) error {
 			best, failures = u.offset, 0
 		}
 		failures++
-		if failures == 2 && u.chunk == 0 && u.desc.Size > fallbackChunk {
-			u.chunk = fallbackChunk // Some proxies just hang up on a request that is too large for them.
+		if failures > 1 {
+			u.takeSmallSteps()
 		}
 		if errors.Is(err, errUploadLost) && failures <= u.client.opts.Retries && ctx.Err() == nil {
 			u.client.log.Info("sending anew", "blob", u.desc.Digest.String(), "lost", known, "because", plainText(err))
@@ -133,6 +137,21 @@ func (u *upload) send(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// takeSmallSteps makes the next try send smaller pieces, each over a connection of its own. It helps over a line that keeps
+// breaking: a registry may keep what was confirmed, but the widespread one forgets the whole upload when a piece breaks.
+// And some proxies just hang up on a request that is too large or takes too long.
+func (u *upload) takeSmallSteps() {
+	switch {
+	case u.desc.Size <= smallestChunk:
+		return
+	case u.chunk == 0 || u.chunk > u.desc.Size:
+		u.chunk = min(fallbackChunk, max(u.desc.Size/2, smallestChunk))
+	default:
+		u.chunk = max(u.chunk/2, smallestChunk, u.minChunk)
+	}
+	u.careful = true
 }
 
 // errUploadLost says that the registry doesn't know the upload any more.
@@ -157,6 +176,7 @@ func (u *upload) try(ctx context.Context) error {
 			return err
 		}
 		if n, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil && u.chunk > 0 && n <= 1<<30 {
+			u.minChunk = n
 			u.chunk = max(u.chunk, n)
 		}
 	}
@@ -192,7 +212,7 @@ func (u *upload) patch(ctx context.Context, blob io.Reader) error {
 	}
 	source := &sourceReader{in: io.LimitReader(blob, size), task: u.task}
 	resp, err := u.session.do(ctx, request{method: http.MethodPatch, url: u.location, header: header, body: source, size: size,
-		ok: []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}})
+		fresh: u.careful, ok: []int{http.StatusAccepted, http.StatusNoContent, http.StatusCreated}})
 	sent, readErr := source.outcome()
 	if readErr != nil {
 		return readErr
