@@ -1,0 +1,98 @@
+package qemu
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// guest pretends to be a machine: a login on a console that shows what is typed, then a shell.
+func guest(t *testing.T, password string) *Machine {
+	t.Helper()
+	keyboard, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Machine{console: newConsole(nil), input: input, finished: make(chan struct{}), cancel: func(error) {}}
+	go func() {
+		defer close(m.finished)
+		defer m.console.end()
+		lines := bufio.NewReader(keyboard)
+		typed := func() string {
+			line, _ := lines.ReadString('\n')
+			return strings.TrimSpace(line)
+		}
+		io.WriteString(m.console, "Starting...\r\nDebian host ttyS0\r\n\r\nhost login: ")
+		io.WriteString(m.console, typed()+"\r\nPassword: ")
+		if typed() != password {
+			io.WriteString(m.console, "\r\n\r\nLogin incorrect\r\nhost login: ")
+			return
+		}
+		io.WriteString(m.console, "\r\nLinux host\r\nroot@host:~# ")
+		shell := exec.Command("sh")
+		shell.Stdin = io.TeeReader(lines, echo{m.console})
+		shell.Stdout, shell.Stderr = m.console, m.console
+		_ = shell.Run()
+	}()
+	t.Cleanup(func() {
+		input.Close()
+		<-m.finished
+	})
+	return m
+}
+
+// echo shows what is typed the way a terminal does.
+type echo struct{ c *console }
+
+func (e echo) Write(p []byte) (int, error) {
+	_, err := io.WriteString(e.c, strings.ReplaceAll(string(p), "\n", "\r\n"))
+	return len(p), err
+}
+
+func TestLoginAndRun(t *testing.T) {
+	m := guest(t, "linux")
+	if err := m.Login(t.Context(), "root", "linux", 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		command, output string
+		code            int
+	}{
+		{"echo one; echo two", "one\ntwo\n", 0},
+		{"printf 'no newline'; (exit 3)", "no newline", 3},
+		{"true", "", 0},
+		{"echo 'imgbuild-9-end 0'", "imgbuild-9-end 0\n", 0},
+	} {
+		output, code, err := m.Run(t.Context(), c.command, 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The pretended terminal goes on showing what is typed, as one that does not obey stty would; it may do so among the output.
+		if !strings.Contains(output, c.output) || code != c.code {
+			t.Errorf("%s: output %q, exit code %d; want %q, %d", c.command, output, code, c.output, c.code)
+		}
+	}
+	_, _, err := m.Run(t.Context(), "sleep 5", 200*time.Millisecond)
+	var timeout *TimeoutError
+	if !errors.As(err, &timeout) || !strings.Contains(err.Error(), "sleep 5") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestWrongPassword(t *testing.T) {
+	m := guest(t, "secret")
+	if err := m.Login(t.Context(), "root", "linux", 10*time.Second); err == nil || !strings.Contains(err.Error(), "incorrect") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestEscapeOption(t *testing.T) {
+	if got := escapeOption("/a,b/c,,d"); got != "/a,,b/c,,,,d" {
+		t.Errorf("got %q", got)
+	}
+}
