@@ -178,32 +178,52 @@ func sameFile(a, b *Node) bool {
 	return ok && ok2 && sameBytes(x, y) && slices.Equal(a.Data, b.Data)
 }
 
-// differentContents reads pairs of files and returns those that differ.
+// differentContents reads pairs of files and returns those that differ. Contents that are cheap to open one by one are compared with what they are paired with
+// while that is read in the order of its blob; where neither is, both are hashed.
 func differentContents(ctx context.Context, pairs map[nodePair]struct{}) (map[nodePair]bool, error) {
-	partners, hashed := map[*Node][]*Node{}, map[nodePair]bool{}
+	partners := map[*Node][]nodePair{}
+	hashed := map[nodePair]bool{}
 	var nodes []*Node
 	for p := range pairs {
-		if partners[p.a] != nil || !quickToOpen(p.b) {
+		lead := p.a
+		if !cheapToOpen(p.b) {
+			lead = p.b
+		}
+		switch {
+		case !cheapToOpen(p.a) && !cheapToOpen(p.b):
 			hashed[p] = true
 			continue
+		case partners[lead] == nil:
+			nodes = append(nodes, lead)
 		}
-		nodes = append(nodes, p.a)
-		partners[p.a] = append(partners[p.a], p.b)
+		partners[lead] = append(partners[lead], p)
 	}
-	differ := map[nodePair]bool{}
+	differ := make(map[nodePair]bool, len(pairs))
 	bufferA, bufferB := make([]byte, 256<<10), make([]byte, 256<<10)
 	err := EachContent(ctx, nodes, func(n *Node, data io.Reader) error {
-		other := partners[n][0]
-		r, err := other.Open()
-		if err != nil {
-			return err
+		for i, p := range partners[n] {
+			if i > 0 {
+				hashed[p] = true // rare: one file under a name of which the other tree has several
+				continue
+			}
+			other := p.a
+			if other == n {
+				other = p.b
+			}
+			r, err := other.Open()
+			if err != nil {
+				return err
+			}
+			equal, err := equalStreams(expand(n, data), r, bufferA, bufferB)
+			if closeErr := r.Close(); err == nil {
+				err = closeErr
+			}
+			if err != nil {
+				return err
+			}
+			differ[p] = !equal
 		}
-		equal, err := equalStreams(expand(n, data), r, bufferA, bufferB)
-		if closeErr := r.Close(); err == nil {
-			err = closeErr
-		}
-		differ[nodePair{n, other}] = !equal
-		return err
+		return nil
 	})
 	if err != nil || len(hashed) == 0 {
 		return differ, err
@@ -211,10 +231,10 @@ func differentContents(ctx context.Context, pairs map[nodePair]struct{}) (map[no
 	return differ, compareHashes(ctx, hashed, differ)
 }
 
-// quickToOpen reports whether a file's content can be had without reading what lies before it in a compressed blob.
-func quickToOpen(n *Node) bool {
+// cheapToOpen reports whether a file's content can be had without decompressing what lies beside it.
+func cheapToOpen(n *Node) bool {
 	c, ok := n.Content.(*BlobContent)
-	return !ok || c.Source.seekable()
+	return !ok || c.Source.Algorithm == None || c.Source.spooled() != nil
 }
 
 // expand puts the holes of a sparse file back into its data.

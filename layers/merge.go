@@ -26,6 +26,17 @@ func (r MergeRule) String() string {
 	return "follow"
 }
 
+// ParseMergeRule reads the name of a rule.
+func ParseMergeRule(name string) (MergeRule, error) {
+	switch name {
+	case "follow", "":
+		return RuleFollow, nil
+	case "rsync":
+		return RuleRsync, nil
+	}
+	return 0, fmt.Errorf("the stack rule %q is not known: use follow or rsync", name)
+}
+
 // MergeOptions says how [Merge] works.
 type MergeOptions struct {
 	Rule MergeRule
@@ -60,13 +71,16 @@ func (k ClashKind) String() string {
 	return fmt.Sprintf("clash %d", int(k))
 }
 
+// MarshalText makes the kind readable in JSON.
+func (k ClashKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Clash is one name that two trees of a merge hold in different forms. Directories that differ in attributes alone are none.
 type Clash struct {
-	Path string // as trees use it
-	Kind ClashKind
-	From int    // which tree, counted from 0, held it before
-	Took int    // which tree came later
-	Text string // the two types or the target of the link, for people
+	Path string    `json:"path"` // as trees use it
+	Kind ClashKind `json:"kind"`
+	From int       `json:"from"` // which tree, counted from 0, held it before
+	Took int       `json:"took"` // which tree came later
+	Text string    `json:"text"` // the two types or the target of the link, for people
 }
 
 // Merge stacks trees, the first one lowest, by the rules of rsync --archive --hard-links --acls --xattrs run on each of them in order into one directory:
