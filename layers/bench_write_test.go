@@ -3,6 +3,7 @@ package layers
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -82,6 +83,22 @@ func BenchmarkWriteTar(b *testing.B) {
 			b.Fatal(err)
 		}
 	})
+}
+
+// BenchmarkWriteTarFromBlob reads contents from a compressed blob: sorted, and in the blob's order.
+func BenchmarkWriteTarFromBlob(b *testing.B) {
+	for _, c := range []Compression{{Zstd, 3}, {Gzip, 6}} {
+		for _, any := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/any=%v", c, any), func(b *testing.B) {
+				tree := packedTree(b, benchTree(b), c, b.TempDir())
+				measured(b, tree.Stats().Data, func() {
+					if err := WriteTar(b.Context(), io.Discard, tree, TarOptions{Sparse: true, AnyOrder: any}); err != nil {
+						b.Fatal(err)
+					}
+				})
+			})
+		}
+	}
 }
 
 // BenchmarkWriteDir writes from blobs into a directory below $IMGBUILD_BENCH_DIR, or else /dev/shm.

@@ -75,8 +75,13 @@ func Pack(ctx context.Context, w io.Writer, l *Layer, opts PackOptions) (*Packed
 // packEntries writes the tar of a layer and returns the layer with its contents in there.
 func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 	t := newTarWriter(ctx, w)
-	ahead := openAhead(ctx, l.Entries)
-	defer ahead.close()
+	nodes := make([]*Node, 0, len(l.Entries))
+	for _, e := range l.Entries {
+		nodes = append(nodes, e.Node)
+	}
+	contents := openInOrder(ctx, nodes)
+	defer contents.close()
+	t.open = contents.open
 	packed := &Layer{Entries: make([]Entry, len(l.Entries))}
 	moved := make(map[*Node]*Node, len(l.Entries))
 	for i, e := range l.Entries {
@@ -85,7 +90,7 @@ func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 		if e.Kind != Put {
 			err = t.putStep(e)
 		} else {
-			packed.Entries[i].Node, err = t.putMoved(e, moved, ahead)
+			packed.Entries[i].Node, err = t.putMoved(e, moved)
 		}
 		if err != nil {
 			return nil, err
@@ -95,7 +100,7 @@ func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 }
 
 // putMoved writes an entry and returns its node with the content in the tar.
-func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node, ahead *aheadReader) (*Node, error) {
+func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node) (*Node, error) {
 	if strings.HasPrefix(path.Base(e.Name), whiteoutPrefix) {
 		return nil, fmt.Errorf("an OCI layer can't hold %q: names that begin with %s mean deletions there; rename or exclude it",
 			"/"+e.Name, whiteoutPrefix)
@@ -104,7 +109,7 @@ func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node, ahead *aheadReader)
 		_, err := t.put(e.Name, e.Node, holesKept)
 		return old, err
 	}
-	p, err := t.putAhead(e, ahead)
+	p, err := t.put(e.Name, e.Node, holesKept)
 	if err != nil {
 		return nil, err
 	}
@@ -120,18 +125,6 @@ func (t *tarWriter) putMoved(e Entry, moved map[*Node]*Node, ahead *aheadReader)
 	}
 	moved[e.Node] = &n
 	return &n, nil
-}
-
-func (t *tarWriter) putAhead(e Entry, ahead *aheadReader) (placed, error) {
-	data, err := ahead.take(e.Node)
-	if err != nil {
-		return placed{}, err
-	}
-	if data == nil {
-		return t.put(e.Name, e.Node, holesKept)
-	}
-	defer data.Close()
-	return t.putFrom(e.Name, e.Node, holesKept, data)
 }
 
 // putStep writes an entry that takes something away or links to an earlier layer.

@@ -35,10 +35,7 @@ func WriteTar(ctx context.Context, w io.Writer, t *Tree, opts TarOptions) error 
 	if opts.AnyOrder {
 		err = tw.writeAnyOrder(t, holes)
 	} else {
-		err = t.Walk(func(name string, n *Node) error {
-			_, err := tw.put(name, n, holes)
-			return err
-		})
+		err = tw.writeSorted(t, holes)
 	}
 	if err == nil {
 		err = tw.close()
@@ -88,10 +85,12 @@ type tarWriter struct {
 	headers tarHeaders
 	first   map[*Node]string // under which name the stream holds a node, for hard links
 	zero    []byte
+	open    func(*Node) (io.ReadCloser, error) // opens a content, each once
 }
 
 func newTarWriter(ctx context.Context, w tarSink) *tarWriter {
-	return &tarWriter{ctx: ctx, w: w, first: map[*Node]string{}, zero: make([]byte, 64<<10)}
+	return &tarWriter{ctx: ctx, w: w, first: map[*Node]string{}, zero: make([]byte, 64<<10),
+		open: func(n *Node) (io.ReadCloser, error) { return n.Content.Open() }}
 }
 
 // placed says where a file's content went.
@@ -179,7 +178,7 @@ func (t *tarWriter) sparseHeader(h *tarEntry, n *Node) []byte {
 // content writes the data of n, with its holes as zeros if dense is set.
 func (t *tarWriter) content(n *Node, dense bool, data io.Reader) error {
 	if data == nil && n.Content != nil {
-		r, err := n.Content.Open()
+		r, err := t.open(n)
 		if err != nil {
 			return err
 		}
@@ -266,14 +265,33 @@ func (t *tarWriter) header(h *tarEntry) error {
 // close writes the end of the archive: two blocks of zeros.
 func (t *tarWriter) close() error { return t.zeros(2 * tarBlock) }
 
+// writeSorted writes all entries in the order of their names.
+func (t *tarWriter) writeSorted(tree *Tree, holes holeMode) error {
+	var entries []namedNode
+	var nodes []*Node
+	err := tree.Walk(func(name string, n *Node) error {
+		entries = append(entries, namedNode{name, n})
+		nodes = append(nodes, n)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	contents := openInOrder(t.ctx, nodes)
+	defer contents.close()
+	t.open = contents.open
+	for _, e := range entries {
+		if _, err := t.put(e.name, e.node, holes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeAnyOrder writes directories and all that has no content first, then contents in their cheapest order, then further names of
 // files with content.
 func (t *tarWriter) writeAnyOrder(tree *Tree, holes holeMode) error {
-	type entry struct {
-		name string
-		node *Node
-	}
-	var links []entry
+	var links []namedNode
 	var files []*Node
 	names := map[*Node]string{}
 	err := tree.Walk(func(name string, n *Node) error {
@@ -282,7 +300,7 @@ func (t *tarWriter) writeAnyOrder(tree *Tree, holes holeMode) error {
 			return err
 		}
 		if _, ok := names[n]; ok {
-			links = append(links, entry{name, n})
+			links = append(links, namedNode{name, n})
 			return nil
 		}
 		names[n] = name

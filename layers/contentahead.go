@@ -1,0 +1,101 @@
+package layers
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// aheadFiles is how many files are opened before they are needed. The disk then has several requests at once to choose from: packing 690 MB that
+// are not in memory takes 2.0 s with it and 2.9 s without, and it costs nothing measurable where all are.
+const aheadFiles = 32
+
+// aheadBytes is up to how many bytes of each of them the system is asked to read. Of the rest it reads ahead by itself.
+const aheadBytes = 1 << 20
+
+// orderedContents opens contents in an order that is known before, as the sinks do that write sorted entries.
+type orderedContents struct {
+	files  chan openedFile // files of this machine, in order
+	stop   context.CancelFunc
+	frames *frameCache
+}
+
+type openedFile struct {
+	node *Node
+	data io.ReadCloser
+	err  error
+}
+
+// openInOrder begins to open contents. Each node of nodes counts only where it comes first.
+func openInOrder(ctx context.Context, nodes []*Node) *orderedContents {
+	ctx, stop := context.WithCancel(ctx)
+	o := &orderedContents{files: make(chan openedFile, aheadFiles), stop: stop, frames: newFrameCache()}
+	go o.openFiles(ctx, nodes)
+	return o
+}
+
+func (o *orderedContents) openFiles(ctx context.Context, nodes []*Node) {
+	defer close(o.files)
+	seen := map[*Node]struct{}{}
+	for _, n := range nodes {
+		content, ok := hostContent(n)
+		if _, again := seen[n]; !ok || again {
+			continue
+		}
+		seen[n] = struct{}{}
+		f := openedFile{node: n}
+		if f.data, f.err = content.Open(); f.err == nil {
+			if r, ok := f.data.(*hostReader); ok {
+				// Only a hint: what comes of it does not matter.
+				_ = unix.Fadvise(int(r.file.Fd()), 0, min(n.Size, aheadBytes), unix.FADV_WILLNEED)
+			}
+		}
+		select {
+		case o.files <- f:
+		case <-ctx.Done():
+			f.close()
+			return
+		}
+	}
+}
+
+func (f openedFile) close() {
+	if f.data != nil {
+		_ = f.data.Close()
+	}
+}
+
+// hostContent returns the content of a file of this machine.
+func hostContent(n *Node) (*hostFile, bool) {
+	if n == nil || !n.IsRegular() || n.DataSize() == 0 {
+		return nil, false
+	}
+	f, ok := n.Content.(*hostFile)
+	return f, ok
+}
+
+// open opens the content of a node, which must have one. Each node is opened once.
+func (o *orderedContents) open(n *Node) (io.ReadCloser, error) {
+	if _, ok := hostContent(n); ok {
+		f := <-o.files
+		if f.node == n {
+			return f.data, f.err
+		}
+		f.close()
+	}
+	if c, ok := n.Content.(*BlobContent); ok && c.Source.Frames != nil && c.Source.spooled() == nil {
+		return &frameReader{cache: o.frames, source: c.Source, runs: slices.Clone(c.runs())}, nil
+	}
+	return n.Content.Open()
+}
+
+// close closes the files that nobody has asked for.
+func (o *orderedContents) close() {
+	o.stop()
+	for f := range o.files {
+		f.close()
+	}
+	o.frames.close()
+}
