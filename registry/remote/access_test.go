@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
 
@@ -58,7 +59,7 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // TestBearer has a registry that wants tokens which its token server gives to those who know the password, for the
-// repository they are for, and for three requests only.
+// repository they are for, and for six requests only.
 func TestBearer(t *testing.T) {
 	r := newRegistry(t)
 	var mu sync.Mutex
@@ -80,7 +81,7 @@ func TestBearer(t *testing.T) {
 		}
 		token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
 		uses[token]++
-		if !strings.HasPrefix(token, "t0ken-") || uses[token] > 3 {
+		if !strings.HasPrefix(token, "t0ken-") || uses[token] > 6 {
 			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="reg"`, req.Host))
 			w.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprint(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
@@ -343,5 +344,40 @@ func TestBadRegistriesConf(t *testing.T) {
 func TestClean(t *testing.T) {
 	if got := clean("a\n\x1b[31mb\x00 \xff" + strings.Repeat("x", 400)); strings.ContainsAny(got, "\n\x1b\x00\xff") || len(got) > 310 {
 		t.Errorf("clean gave %q", got)
+	}
+}
+
+func TestAnswersOfOthers(t *testing.T) {
+	website := httptest.NewServer(http.NotFoundHandler())
+	defer website.Close()
+	c := newClient(t, Options{Retries: -1})
+	host := strings.TrimPrefix(website.URL, "http://")
+	_, err := c.Resolve(t.Context(), mustParse(t, host+"/a:1"), "")
+	if err == nil || err.Error() != "finding "+host+"/a:1: this is no registry: it has no /v2/; check the host and port" {
+		t.Errorf("a web site gave %v", err)
+	}
+	r := newRegistry(t)
+	r.setFault(func(w http.ResponseWriter, req *http.Request) bool {
+		if req.URL.Path == "/v2/" {
+			return false
+		}
+		w.WriteHeader(http.StatusTooManyRequests)
+		fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached\nyour limit"}]}`)
+		return true
+	})
+	_, err = c.Resolve(t.Context(), r.ref(t, "a:1"), "")
+	want := fmt.Sprintf("finding %s/a:1: the registry answered 429 Too Many Requests (TOOMANYREQUESTS You have reached your limit); "+
+		"try again later; some registries allow more after podman login %s or docker login %s", r.host, r.host, r.host)
+	if err == nil || err.Error() != want {
+		t.Errorf("a limit gave\n%v, want\n%s", err, want)
+	}
+	silent := newRegistry(t)
+	silent.setFault(func(_ http.ResponseWriter, req *http.Request) bool {
+		<-req.Context().Done()
+		return true
+	})
+	c = newClient(t, Options{Retries: -1, StallTimeout: 50 * time.Millisecond})
+	if _, err = c.Resolve(t.Context(), silent.ref(t, "a:1"), ""); err == nil || !strings.HasSuffix(err.Error(), "sent nothing for 50ms") {
+		t.Errorf("a silent registry gave %v", err)
 	}
 }

@@ -131,8 +131,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Config returns what registries.conf says.
-func (c *Client) Config() (*registriesconf.Config, error) { return c.conf() }
+// RegistriesConf returns what registries.conf says.
+func (c *Client) RegistriesConf() (*registriesconf.Config, error) { return c.conf() }
 
 // slot waits until one of the Jobs is free; the caller gives it back by calling release.
 func (c *Client) slot(ctx context.Context) (release func(), err error) {

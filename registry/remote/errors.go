@@ -101,6 +101,16 @@ func (e *statusError) has(code string) bool {
 	return false
 }
 
+// proxyError is a proxy that doesn't lead where it should.
+type proxyError struct {
+	host   string // without user and password
+	status int
+}
+
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy %s answered %d %s", e.host, e.status, http.StatusText(e.status))
+}
+
 // newStatusError reads an answer that is an error and closes it. The body is bounded; registries send
 // {"errors": [{"code", "message"}]} (distribution specification, "Error codes").
 func newStatusError(resp *http.Response) *statusError {
@@ -201,21 +211,44 @@ func (c *Client) explain(doing string, e registriesconf.Endpoint, err error) err
 	} else if errors.As(err, &registry) {
 		code = registry.StatusCode
 	}
-	var dns *net.DNSError
 	switch {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		out.kind = ErrDenied
 		out.Why, out.Hint = c.denied(e, status, code)
 	case code == http.StatusNotFound:
 		out.kind = ErrNotFound
+	case code == http.StatusTooManyRequests:
+		out.Hint = fmt.Sprintf("try again later; some registries allow more after podman login %s or docker login %s", host, host)
+	case code != 0 && !isTrust(err):
 	case errors.Is(err, ErrInvalid):
 		out.kind = ErrInvalid
+	default:
+		c.explainLine(out, host, err)
+	}
+	return out
+}
+
+// explainLine explains why host can't be spoken to.
+func (c *Client) explainLine(out *Error, host string, err error) {
+	var dns *net.DNSError
+	var proxy *proxyError
+	var certificate x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &certificate) && certificate.Reason == x509.Expired:
+		out.Why = trustText(err)
+		out.Hint = "check the clock of this machine, or use --tls-verify=false"
 	case isTrust(err):
 		out.Why = trustText(err)
 		out.Hint = fmt.Sprintf("put the certificate of its authority into /etc/containers/certs.d/%s/ca.crt, or use --tls-verify=false", host)
-	case code == 0 && (errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, errPlainHTTP)):
+	case isAlert(err):
+		out.Hint = fmt.Sprintf("if it wants a client certificate, put it into /etc/containers/certs.d/%s/ as client.cert and client.key", host)
+	case errors.Is(err, http.ErrSchemeMismatch) || errors.Is(err, errPlainHTTP):
 		out.Why = host + " speaks plain http"
 		out.Hint = "allow it with --tls-verify=false or with insecure = true in registries.conf"
+	case errors.Is(err, errNoRegistry):
+		out.Hint = "check the host and port"
+	case errors.As(err, &proxy):
+		out.Hint = "check HTTPS_PROXY and NO_PROXY"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		out.Why = fmt.Sprintf("there is no host %q", dns.Name)
 		out.Hint = "check the name, or set HTTPS_PROXY if a proxy leads out of this network"
@@ -224,7 +257,12 @@ func (c *Client) explain(doing string, e registriesconf.Endpoint, err error) err
 	case errors.Is(err, errStalled):
 		out.Why = fmt.Sprintf("%s sent nothing for %s", host, c.opts.StallTimeout)
 	}
-	return out
+}
+
+// isAlert reports whether the other side ended the TLS handshake.
+func isAlert(err error) bool {
+	var alert tls.AlertError
+	return errors.As(err, &alert)
 }
 
 // denied explains a 401 or 403.

@@ -252,10 +252,19 @@ func TestProxies(t *testing.T) {
 		t.Errorf("NO_PROXY: %v: %s", err, out)
 	}
 
+	closed := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusProxyAuthRequired) }))
+	defer closed.Close()
+	host := strings.TrimPrefix(closed.URL, "http://")
+	out, err := pullProcess(t, []string{"HTTPS_PROXY=http://me:s3cret@" + host}, "registry.invalid/a:1", t.TempDir()).CombinedOutput()
+	if want := "the proxy " + host + " answered 407 Proxy Authentication Required; check HTTPS_PROXY and NO_PROXY\n"; err == nil || !strings.HasSuffix(string(out), want) ||
+		strings.Contains(string(out), "s3cret") {
+		t.Errorf("a closed proxy gave %s, want %s", out, want)
+	}
+
 	// httptest's certificate is one for example.com.
 	server := httptest.NewTLSServer(registry.New(quiet()))
 	defer server.Close()
-	host := strings.TrimPrefix(server.URL, "https://")
+	host = strings.TrimPrefix(server.URL, "https://")
 	certs := t.TempDir()
 	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	writeFile(t, filepath.Join(certs, host, "ca.crt"), authority)

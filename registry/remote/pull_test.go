@@ -2,15 +2,22 @@ package remote
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -416,5 +423,46 @@ func TestConfigOfResolved(t *testing.T) {
 	var hash v1.Hash = found.Manifest.Digest
 	if d, err := img.Digest(); err != nil || d != hash {
 		t.Errorf("manifest %s, want %s, %v", hash, d, err)
+	}
+}
+
+// TestForeignLayers has a layer that the registry doesn't keep and that is to be had elsewhere.
+func TestForeignLayers(t *testing.T) {
+	data := randomBytes(t, 100_000)
+	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path != "/layer" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		http.ServeContent(w, req, "", noTime, bytes.NewReader(data))
+	}))
+	defer elsewhere.Close()
+	pull := func(t *testing.T, urls ...string) error {
+		r := newRegistry(t)
+		c := newClient(t, Options{})
+		c.transports[transportKey{}] = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, elsewhere.Listener.Addr().String())
+			}}
+		img, err := mutate.Append(testImage(t), mutate.Addendum{Layer: static.NewLayer(data, types.DockerForeignLayer), MediaType: types.DockerForeignLayer, URLs: urls})
+		if err != nil {
+			t.Fatal(err)
+		}
+		push(t, c, img, r.ref(t, "a:1"))
+		store := newMemoryStore()
+		store.parts[digest.FromBytes(data)] = &memory{data: bytes.Clone(data[:40_000])}
+		p, err := c.Pull(t.Context(), r.ref(t, "a:1"), store, "")
+		if err == nil {
+			checkPulled(t, store, p, img)
+		}
+		return err
+	}
+	if err := pull(t, "https://127.0.0.1/layer", "https://layers.example/absent", "https://layers.example/layer"); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"http://layers.example/layer", "https://10.0.0.1/layer", "https://localhost/layer", "https://[fe80::1]/layer", "file:///etc/passwd", "://"} {
+		if err := pull(t, bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s gave %v", bad, err)
+		}
 	}
 }

@@ -72,6 +72,13 @@ func (c *Client) push(ctx context.Context, s *session, e registriesconf.Endpoint
 	if err != nil {
 		return v1.Hash{}, &localError{err}
 	}
+	to := e.Reference
+	if to.Digest != "" && to.Digest.String() != digest.String() {
+		return v1.Hash{}, fmt.Errorf("the container's digest is %s and not %s", digest, to.Digest)
+	}
+	if to.Tag != "" {
+		to.Digest = "" // The tag shall be set too.
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	sent := map[v1.Hash]bool{}
 	send := func(desc v1.Descriptor, what string, open func() (io.ReadCloser, error)) {
@@ -118,7 +125,7 @@ func (c *Client) push(ctx context.Context, s *session, e registriesconf.Endpoint
 	if err != nil {
 		return v1.Hash{}, &localError{err}
 	}
-	return digest, c.putManifest(ctx, s, e.Reference.Identifier(), string(mediaType), raw, digest)
+	return digest, c.putManifest(ctx, s, to.Identifier(), string(mediaType), raw, digest)
 }
 
 // putManifest stores the manifest under a tag or digest.

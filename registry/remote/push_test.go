@@ -266,3 +266,20 @@ func TestTags(t *testing.T) {
 		t.Errorf("endless pages gave %v", err)
 	}
 }
+
+func TestPushByDigest(t *testing.T) {
+	r := newRegistry(t)
+	c := newClient(t, Options{})
+	img := testImage(t, randomBytes(t, 10))
+	d, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(t, c, img, r.ref(t, "a@"+d.String()))
+	push(t, c, img, r.ref(t, "a:1@"+d.String()))
+	checkRegistry(t, c, r, "a:1", img)
+	other := digest.FromString("other").String()
+	if _, err := c.Push(t.Context(), img, r.ref(t, "a@"+other), PushOptions{}); err == nil || !strings.Contains(err.Error(), "is "+d.String()+" and not "+other) {
+		t.Error(err)
+	}
+}

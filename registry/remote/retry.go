@@ -86,6 +86,7 @@ func isTemporary(status int) bool {
 func temporary(err error) bool {
 	var status *statusError
 	var registry *transport.Error
+	var proxy *proxyError
 	var dns *net.DNSError
 	var network net.Error
 	var address *url.Error
@@ -94,7 +95,9 @@ func temporary(err error) bool {
 		return isTemporary(status.status)
 	case errors.As(err, &registry):
 		return isTemporary(registry.StatusCode)
-	case isTrust(err), errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, errPlainHTTP):
+	case errors.As(err, &proxy):
+		return isTemporary(proxy.status)
+	case isTrust(err), errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, errPlainHTTP), isAlert(err):
 		return false
 	case errors.As(err, &dns):
 		return !dns.IsNotFound

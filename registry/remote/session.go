@@ -27,6 +27,8 @@ const maxRedirects = 10
 var (
 	errStalled   = errors.New("nothing moved for too long")
 	errPlainHTTP = errors.New("plain http is not allowed")
+	// errNoRegistry says that a host answers but isn't a registry.
+	errNoRegistry = errors.New("this is no registry: it has no /v2/")
 )
 
 // session is an authenticated way to one repository of one host.
@@ -118,12 +120,21 @@ func (c *Client) handshake(ctx context.Context, s *session, insecure bool, scope
 		return err
 	})
 	if err != nil {
-		return err
+		return notARegistry(err)
 	}
 	s.host = registry.RegistryStr()
 	s.repo = registry.Repo(s.endpoint.Reference.Repository)
 	s.client = &http.Client{Transport: authenticated, CheckRedirect: checkRedirect}
 	return nil
+}
+
+// notARegistry names what a host is that does not know the address that every registry has.
+func notARegistry(err error) error {
+	var answer *transport.Error
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound && answer.Request != nil && answer.Request.URL.Path == "/v2/" {
+		return errNoRegistry
+	}
+	return err
 }
 
 // transport returns the connections to one host, whose TLS depends on the host's certificates; an empty host is for
@@ -155,6 +166,12 @@ func (c *Client) transport(host string, insecure bool) (*http.Transport, error) 
 		ForceAttemptHTTP2:     true,
 		// A blob's digest is that of the bytes as they are stored, so nothing may be unpacked on the way.
 		DisableCompression: true,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+			return &proxyError{host: proxy.Host, status: resp.StatusCode}
+		},
 	}
 	c.transports[key] = t
 	return t, nil
@@ -224,9 +241,20 @@ type request struct {
 	client *http.Client
 }
 
-// do sends r. The answer's body must be closed. The attempt ends when nothing moves for the stall timeout; after the last
-// byte of a request's body the registry gets ten times as long, because it may hash and move the blob then.
+// do sends r. The answer's body must be closed. A token that ran out between its renewal by another request and this one is
+// renewed once more.
 func (s *session) do(ctx context.Context, r request) (*http.Response, error) {
+	resp, err := s.doOnce(ctx, r)
+	var status *statusError
+	if r.size == 0 && r.client == nil && errors.As(err, &status) && status.status == http.StatusUnauthorized {
+		return s.doOnce(ctx, r)
+	}
+	return resp, err
+}
+
+// doOnce sends r. The attempt ends when nothing moves for the stall timeout; after the last
+// byte of a request's body the registry gets ten times as long, because it may hash and move the blob then.
+func (s *session) doOnce(ctx context.Context, r request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	dog := &watchdog{limit: s.stall, cancel: cancel}
 	dog.timer = time.AfterFunc(s.stall, func() { cancel(errStalled) })

@@ -19,7 +19,7 @@ import (
 const (
 	// wholeBlob is up to which size, in bytes, a blob is sent in the request that also finishes it.
 	wholeBlob = 1 << 20
-	// fallbackChunk is the size of the pieces for a registry that refuses a whole blob with 413.
+	// fallbackChunk is the size of the first pieces for a registry that refuses a whole blob with 413, or a line that breaks.
 	fallbackChunk = 16 << 20
 	// smallestChunk is the size below which pieces don't get smaller when they keep breaking.
 	smallestChunk = 1 << 20
@@ -108,9 +108,8 @@ func (u *upload) send(ctx context.Context) error {
 		var status *statusError
 		if errors.As(err, &status) {
 			switch {
-			case status.status == http.StatusRequestEntityTooLarge && (u.chunk == 0 || u.chunk > fallbackChunk):
+			case status.status == http.StatusRequestEntityTooLarge && u.smaller():
 				u.forget()
-				u.chunk = fallbackChunk
 				continue
 			case status.status == http.StatusRequestedRangeNotSatisfiable || status.status == http.StatusNotFound && u.location != "" ||
 				status.has("BLOB_UPLOAD_UNKNOWN") || status.has("BLOB_UPLOAD_INVALID"):
@@ -143,15 +142,21 @@ func (u *upload) send(ctx context.Context) error {
 // breaking: a registry may keep what was confirmed, but the widespread one forgets the whole upload when a piece breaks.
 // And some proxies just hang up on a request that is too large or takes too long.
 func (u *upload) takeSmallSteps() {
-	switch {
-	case u.desc.Size <= smallestChunk:
-		return
-	case u.chunk == 0 || u.chunk > u.desc.Size:
-		u.chunk = min(fallbackChunk, max(u.desc.Size/2, smallestChunk))
-	default:
-		u.chunk = max(u.chunk/2, smallestChunk, u.minChunk)
+	u.careful = u.smaller() || u.careful
+}
+
+// smaller halves the pieces and reports whether they could be smaller still.
+func (u *upload) smaller() bool {
+	next := min(fallbackChunk, u.desc.Size/2)
+	if u.chunk > 0 {
+		next = min(next, u.chunk/2)
 	}
-	u.careful = true
+	next = max(next, smallestChunk, u.minChunk)
+	if next >= u.desc.Size || u.chunk > 0 && next >= u.chunk {
+		return false
+	}
+	u.chunk = next
+	return true
 }
 
 // errUploadLost says that the registry doesn't know the upload any more.
