@@ -252,7 +252,9 @@ func parseXML(file string, data []byte) (*element, error) {
 }
 
 func (p *domParser) fail(pos Position, hint, format string, args ...any) error {
-	return Errors{{Pos: pos, Hint: hint, Text: fmt.Sprintf(format, args...)}}
+	var es Errors
+	es.add(pos, hint, format, args...)
+	return es
 }
 
 // syntaxError turns an error of the decoder into one of ours. The decoder

@@ -79,7 +79,15 @@ func (es Errors) Unwrap() []error {
 
 // add appends an error.
 func (es *Errors) add(pos Position, hint, format string, args ...any) {
-	*es = append(*es, &Error{Pos: pos, Text: fmt.Sprintf(format, args...), Hint: hint})
+	*es = append(*es, &Error{Pos: pos, Text: clip(fmt.Sprintf(format, args...), 1000), Hint: clip(hint, 1000)})
+}
+
+// clip cuts a text that a hostile description has made too long to be read.
+func clip(s string, length int) string {
+	if r := []rune(s); len(r) > length {
+		return string(r[:length-3]) + "..."
+	}
+	return s
 }
 
 // err returns nil when there are no errors, and else the errors by position.

@@ -69,12 +69,18 @@ func checkPositions(t *testing.T, err error, data []byte) {
 	if !errors.As(err, &errs) || len(errs) == 0 {
 		t.Fatalf("an error without positions: %v", err)
 	}
-	lines := strings.Count(string(data), "\n") + 1
+	// YAML has more line breaks than one.
+	lines := 1
+	for _, r := range string(data) {
+		if strings.ContainsRune("\n\r\u0085\u2028\u2029", r) {
+			lines++
+		}
+	}
 	for _, e := range errs {
 		if e.Pos.File == "config.xml" && e.Pos.Line > lines {
 			t.Errorf("%v: the file has %d lines", e, lines)
 		}
-		if e.Text == "" || strings.Contains(e.Error(), "%!") {
+		if e.Text == "" || strings.Contains(e.Error(), "%!(") && !strings.Contains(string(data), "%!(") || len(e.Error()) > 4000 {
 			t.Errorf("a bad message: %v", e)
 		}
 	}

@@ -185,6 +185,14 @@ func (c *validator) containerRules(e *element) {
 }
 
 func (c *validator) imageRules(e *element) {
+	bootstraps := 0
+	for _, r := range e.elements("repository") {
+		if v, _ := r.attr("use_for_bootstrap"); v == "true" {
+			if bootstraps++; bootstraps == 2 {
+				c.errors.add(r.attrPos("use_for_bootstrap"), "", "only one repository can be used for the bootstrap")
+			}
+		}
+	}
 	apt := false
 	for _, p := range e.elements("preferences") {
 		if m := p.child("packagemanager"); m != nil && collapse(m.text()) == "apt" {

@@ -61,9 +61,11 @@ type attrRule struct {
 	// Types lists the image types that the attribute has a meaning for, for
 	// attributes of <type>; empty: all.
 	Types string
-	Doc   string
-	Since version
-	Until version
+	// OldTypes is the same for schemas up to 7.6, where it differs.
+	OldTypes string
+	Doc      string
+	Since    version
+	Until    version
 	// Excludes names an attribute that must not stand beside this one.
 	Excludes string
 }
@@ -96,7 +98,15 @@ func (r *elementRule) child(name string) *childRule {
 	return nil
 }
 
-// at reports whether something with these bounds exists in version v.
+// typesIn returns the image types that the attribute has a meaning for.
+func (r *attrRule) typesIn(v version) string {
+	if v <= v7_6 && r.OldTypes != "" {
+		return r.OldTypes
+	}
+	return r.Types
+}
+
+// inVersion reports whether something with these bounds exists in a version.
 func inVersion(v, since, until version) bool {
 	return v >= since && (until == 0 || v <= until)
 }

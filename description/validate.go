@@ -33,8 +33,10 @@ func (c *validator) element(e *element, rule *elementRule) {
 		return
 	}
 	if rule == typeRule {
-		c.image, _ = e.attr("image")
-		c.image = collapse(c.image)
+		// An unknown type is reported once and not again for each attribute.
+		if image, _ := e.attr("image"); contains(imageTypes, collapse(image)) {
+			c.image = collapse(image)
+		}
 		defer func() { c.image = "" }()
 	}
 	c.attrs(e, rule)
@@ -57,8 +59,8 @@ func (c *validator) attrs(e *element, rule *elementRule) {
 				c.errors.add(a.pos, hint, "attribute %s of <%s>: %s", a.name, e.name, problem)
 				continue
 			}
-			if c.image != "" && rule == typeRule && !forTypes(r.Types, c.image) {
-				c.errors.add(a.pos, "it is for "+listTypes(r.Types),
+			if types := r.typesIn(c.version); rule == typeRule && c.image != "" && !forTypes(types, c.image) {
+				c.errors.add(a.pos, "it is for "+listTypes(types),
 					"attribute %s has no meaning for the image type %s", a.name, c.image)
 			}
 			if r.Excludes != "" {
@@ -91,6 +93,10 @@ func (c *validator) unknownAttr(a attribute, r *attrRule, rule *elementRule) {
 		}
 	}
 	fallback := "known are " + strings.Join(known, ", ")
+	if hint := former(a.name); hint != "" {
+		c.errors.add(a.pos, hint, "<%s> has no attribute %s", rule.Name, a.name)
+		return
+	}
 	switch place := whereAttr(a.name); {
 	case place != "":
 		fallback = "it belongs to <" + place + ">"
@@ -119,22 +125,15 @@ func (c *validator) text(e *element, rule *elementRule) {
 		switch {
 		case t == "":
 		case rule.Mixed():
-			c.warnings.add(e.pos, "remove it", "the text %q in <%s> has no meaning and is ignored", shorten(t), e.name)
+			c.warnings.add(e.pos, "remove it", "the text %q in <%s> has no meaning and is ignored", clip(t, 40), e.name)
 		default:
-			c.errors.add(e.pos, "remove it", "<%s> holds the text %q and can hold none", e.name, shorten(t))
+			c.errors.add(e.pos, "remove it", "<%s> holds the text %q and can hold none", e.name, clip(t, 40))
 		}
 		return
 	}
 	if problem, hint := rule.Text.check(e.text(), c.version); problem != "" {
 		c.errors.add(e.pos, hint, "<%s>: %s", e.name, problem)
 	}
-}
-
-func shorten(s string) string {
-	if r := []rune(s); len(r) > 40 {
-		return string(r[:37]) + "..."
-	}
-	return s
 }
 
 func (c *validator) children(e *element, rule *elementRule) {
@@ -174,6 +173,10 @@ func (c *validator) unknownChild(child *element, rule *elementRule) {
 			known = append(known, r.Rule.Name)
 		}
 	}
+	if hint := former(child.name); hint != "" {
+		c.errors.add(child.pos, hint, "<%s> can't hold <%s>", rule.Name, child.name)
+		return
+	}
 	fallback := "known are " + strings.Join(known, ", ")
 	if len(known) == 0 {
 		fallback = "it holds no elements"
@@ -204,4 +207,32 @@ func findRule(rule *elementRule, fits func(*elementRule) bool) string {
 		}
 	}
 	return ""
+}
+
+// former explains names that older schemas had. Descriptions of those are
+// brought up to date; the names are mistakes in newer ones.
+func former(name string) string {
+	if now := formerNames[name]; now != "" {
+		return "it is " + now + " by now"
+	}
+	if contains(droppedNames, name) {
+		return "newer schemas have dropped it: remove it"
+	}
+	return ""
+}
+
+var formerNames = map[string]string{
+	"pwd": "the attribute password", "group": "the attribute groups of <user>",
+	"opensusePattern": "<namedCollection>", "rhelGroup": "<namedCollection>", "opensuseProduct": "<product>",
+	"boot-theme": "<bootloader-theme> and <bootsplash-theme>", "container": "<containerconfig name=\"...\">",
+	"bootloader": "<bootloader name=\"...\">", "bootloader_console": "the attribute console of <bootloader>",
+	"boottimeout": "the attribute timeout of <bootloader>", "zipl_targettype": "the attribute targettype of <bootloader>",
+	"additionaltags": "the attribute additionalnames", "domain": "the attribute xen_server of <type>",
+	"btrfs_root_is_snapshot": "the attribute btrfs_root_is_snapper_snapshot", "console": "the attribute output_console",
+}
+
+var droppedNames = []string{
+	"inherit", "syncMBR", "fsreadonly", "fsreadwrite", "zfsoptions", "split", "kiwirevision", "checkprebuilt", "fsnocheck",
+	"status", "replaces", "defaultprebuilt", "defaultdestination", "defaultroot", "partitioner", "rpm-force", "hwclock",
+	"hybrid", "oem-ataraid-scan", "oem-align-partition", "pxedeploy", "baseroot", "defaultbaseroot", "ec2region",
 }

@@ -184,7 +184,7 @@ func parseMiB(s string) (int, error) {
 
 // didYouMean suggests the nearest of the known names, or says fallback.
 func didYouMean(name string, known []string, fallback string) string {
-	best, bestDistance := "", 1+len(name)/3
+	best, bestDistance := "", max(1, len(name)/3)
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d <= bestDistance && (best == "" || d < bestDistance) {
 			best, bestDistance = k, d
