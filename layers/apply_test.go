@@ -258,7 +258,7 @@ func TestApplyEqualsUmoci(t *testing.T) {
 	anyTime := regexp.MustCompile(`(" directory .*) \d+\.\d{9} `)
 	agreed, failed := 0, 0
 	for seed := range uint64(300) {
-		rnd := rand.New(rand.NewPCG(seed, 5))
+		rnd := newRand(seed)
 		blobs := [][]byte{randomLayer(t, rnd, 3+int(seed%20), false), randomLayer(t, rnd, 1+int(seed%12), true)}
 		dir := hostDir(t)
 		var theirs error
@@ -308,3 +308,5 @@ func TestApplyEqualsUmoci(t *testing.T) {
 		t.Errorf("only %d trees were compared, %d failed", agreed, failed)
 	}
 }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 5)) }

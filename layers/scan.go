@@ -52,8 +52,7 @@ func ScanDir(ctx context.Context, dir string, opts ScanOptions) (*Tree, []Note, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the directory %s: %w", dir, err)
 	}
-	s := &scanner{root: root, opts: opts, exclude: exclude, links: map[inode]*Node{}, start: time.Now()}
-	s.wake.L = &s.mu
+	s := newScanner(root, opts, exclude)
 	tree, err := s.scan(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the directory %s: %w", dir, err)
@@ -79,6 +78,12 @@ type scanner struct {
 	links map[inode]*Node
 	notes []Note
 	err   error
+}
+
+func newScanner(root *hostRoot, opts ScanOptions, exclude Excludes) *scanner {
+	s := &scanner{root: root, opts: opts, exclude: exclude, links: map[inode]*Node{}, start: time.Now()}
+	s.wake.L = &s.mu
+	return s
 }
 
 // scanJob is a directory to be read into node.
