@@ -173,7 +173,7 @@ func plainChunks(ctx context.Context, from io.ReaderAt, ranges []Extent) <-chan 
 	out := make(chan chunk, 1)
 	go func() {
 		defer close(out)
-		pool := newBufferPool(streamBuffers, chunkSize)
+		pool := newBufferPool(streamBuffers)
 		for i := 0; i < len(ranges); i++ {
 			at, end := ranges[i].Offset, ranges[i].Offset+ranges[i].Length
 			for i+1 < len(ranges) && ranges[i+1].Offset-end <= readGap {
@@ -181,11 +181,11 @@ func plainChunks(ctx context.Context, from io.ReaderAt, ranges []Extent) <-chan 
 				end = ranges[i].Offset + ranges[i].Length
 			}
 			for at < end {
-				b, err := getBuffer(ctx, pool)
+				n := min(end-at, chunkSize)
+				b, err := getBuffer(ctx, pool, n)
 				if err != nil {
 					return
 				}
-				n := min(end-at, chunkSize)
 				c := chunk{offset: at, data: b.data[:n], buffer: b}
 				if err := readFullAt(from, c.data, at); err != nil {
 					c.data, c.err = nil, err
@@ -213,9 +213,13 @@ func (s *BlobSource) decompressedChunks(ctx context.Context, raw *stream) <-chan
 			return
 		}
 		defer r.Close()
-		pool := newBufferPool(streamBuffers, chunkSize)
+		pool := newBufferPool(streamBuffers)
 		for at := int64(0); ; {
-			b, err := getBuffer(ctx, pool)
+			size := int64(chunkSize)
+			if at == 0 {
+				size = min(size, 16*s.Blob.Size()) // most small layers need no more
+			}
+			b, err := getBuffer(ctx, pool, size)
 			if err != nil {
 				return
 			}
@@ -311,11 +315,11 @@ func (s *BlobSource) decodeFrames(ctx context.Context, frames []Frame, queue cha
 		return
 	}
 	defer decoder.close()
-	pool := newBufferPool(jobs+2, 0)
+	pool := newBufferPool(jobs + 2)
 	var workers errgroup.Group
 	workers.SetLimit(jobs)
 	for _, f := range frames {
-		b, err := getBuffer(ctx, pool)
+		b, err := getBuffer(ctx, pool, f.TarSize)
 		if err != nil {
 			break
 		}

@@ -2,8 +2,10 @@ package layers
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 )
@@ -12,17 +14,15 @@ import (
 // or with a typed error.
 func FuzzReadLayer(f *testing.F) {
 	f.Add([]byte{})
-	seeds := []*Tree{awkward(f), plainTree(f), collidingTree(f, 1, 30, false)}
-	for _, tree := range seeds {
-		small := tree.Edit(Timespec{})
-		for name, n := range namedNodes(tree) {
-			if n.Size > 64<<10 {
-				if err := small.Remove(name); err != nil {
-					f.Fatal(err)
-				}
-			}
+	// Small seeds, since the engine tries many changes of each.
+	for _, tree := range []*Tree{plainTree(f), collidingTree(f, 1, 8, false)} {
+		for _, blob := range blobForms(f, tree) {
+			f.Add(blob)
 		}
-		for _, blob := range blobForms(f, small.Tree()) {
+	}
+	for name, n := range namedNodes(awkward(f)) {
+		if n.Size <= 4<<10 && len(name) < 300 {
+			_, blob := packed(f, &Layer{Entries: []Entry{{Kind: Put, Name: name, Node: n}}}, PackOptions{})
 			f.Add(blob)
 		}
 	}
@@ -36,6 +36,7 @@ func FuzzReadLayer(f *testing.F) {
 	limits := ReadOptions{MaxEntries: 500, MaxSize: 16 << 20, MaxMetadata: 1 << 20}
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		ctx := context.Background()
+		blob = withChecksums(blob)
 		l, err := ReadLayer(ctx, memoryBlob(blob), limits)
 		if err != nil {
 			mustBeTyped(t, err)
@@ -77,6 +78,18 @@ func FuzzReadLayer(f *testing.F) {
 			t.Errorf("a tree differs from itself: %v", err)
 		}
 	})
+}
+
+// withChecksums puts the checksums of headers right, so that the engine need not find them.
+func withChecksums(tar []byte) []byte {
+	tar = bytes.Clone(tar)
+	for at := 0; at+tarBlock <= len(tar); at += tarBlock {
+		if b := (*[tarBlock]byte)(tar[at:]); string(b[tarMagicAt:tarMagicAt+5]) == "ustar" {
+			sum, _ := checksums(b)
+			copy(b[tarChecksumAt:], fmt.Sprintf("%06o\x00 ", sum))
+		}
+	}
+	return tar
 }
 
 func mustBeTyped(t *testing.T, err error) {

@@ -40,20 +40,23 @@ func (b *buffer) release() {
 	}
 }
 
-// newBufferPool returns a pool of count buffers, which bounds the memory of a pipeline; getBuffer waits when all are in use.
-func newBufferPool(count, size int) chan *buffer {
+// newBufferPool returns a pool of count buffers without memory, which bounds the memory of a pipeline; getBuffer waits when all are in use.
+func newBufferPool(count int) chan *buffer {
 	pool := make(chan *buffer, count)
 	for range count {
-		pool <- &buffer{data: make([]byte, size), pool: pool}
+		pool <- &buffer{pool: pool}
 	}
 	return pool
 }
 
-// getBuffer takes a buffer with one user out of the pool.
-func getBuffer(ctx context.Context, pool chan *buffer) (*buffer, error) {
+// getBuffer takes a buffer with one user and at least size bytes out of the pool.
+func getBuffer(ctx context.Context, pool chan *buffer, size int64) (*buffer, error) {
 	select {
 	case b := <-pool:
 		b.users.Store(1)
+		if int64(len(b.data)) < size {
+			b.data = make([]byte, size)
+		}
 		return b, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
