@@ -125,6 +125,9 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 		rootVolume.Rest, spare.Rest = false, true
 		list = append(list, spare)
 	}
+	if boot := bootVolume(list); s.bootloader && boot.FS == "squashfs" && (boot.Compression == "zstd" || boot.Compression == "lz4") {
+		return nil, t.Errorf("squashfscompression", "use gzip, lzo or xz, or bootpartition=\"true\"", "GRUB can't read a squashfs that is compressed by %s", boot.Compression)
+	}
 	s.identify(list, ids)
 	return list, checkMountpoints(list, t)
 }
@@ -157,9 +160,8 @@ func (s *settings) rootVolume() *volume {
 	case "ext2", "ext3", "ext4":
 		v.Pass = 1
 	case "squashfs":
-		// GRUB reads no squashfs that is compressed by zstd.
 		if v.Compression == "" && !t.BootPartition.Or(false) {
-			v.Compression = "xz"
+			v.Compression = "gzip" // which GRUB reads
 		}
 	case "btrfs":
 		if t.BtrfsRootIsSubvolume.Or(true) {
