@@ -3,6 +3,9 @@ package registry
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -41,6 +44,7 @@ func TestRootlessPodmanSeesIt(t *testing.T) {
 	podman := user.Command(t, testenv.NeedProgram(t, "podman"), "unshare", "sh", "-c",
 		`podman images --format '{{.Repository}}:{{.Tag}}' && m=$(podman image mount mine:1) && cat $m/etc/x && podman image umount mine:1 >/dev/null`)
 	podman.Env = append(podman.Env, env...)
+	t.Cleanup(func() { endPause(t, run) })
 	out, err := podman.Output()
 	if want := "localhost/mine:1\nx"; err != nil || string(out) != want {
 		t.Errorf("podman: %v\n%s", err, out)
@@ -48,4 +52,22 @@ func TestRootlessPodmanSeesIt(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(home, ".local/share/containers/storage")); err != nil {
 		t.Error(err)
 	}
+}
+
+// endPause ends the process that podman leaves behind to keep an ordinary user's namespaces.
+func endPause(t *testing.T, run string) {
+	data, err := os.ReadFile(filepath.Join(run, "libpod/tmp/pause.pid"))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid < 2 {
+		t.Errorf("podman's pause process is %q", data)
+		return
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	testenv.NoProcess(t, strconv.Itoa(pid))
 }

@@ -415,3 +415,36 @@ func TestUpdatesDoNotGetLost(t *testing.T) {
 		}
 	})
 }
+
+// TestLayerOnOthers puts a layer that the storage has on top of others: reading and writing one storage at once must not stop.
+func TestLayerOnOthers(t *testing.T) {
+	each(t, func(t *testing.T, p place) {
+		ctx := t.Context()
+		s := openTest(t, p)
+		if err := s.PutImage(ctx, "a", testImage(t, nil, "a", strings.Repeat("x", 200_000))); err != nil {
+			t.Fatal(err)
+		}
+		a, err := s.Image(ctx, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := a.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := mutate.Append(testImage(t, nil, "b", "below"), mutate.Addendum{Layer: layers[0], MediaType: types.OCIUncompressedLayer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutImage(ctx, "b", b); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Image(ctx, "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all := tars(t, got); len(all) != 2 || all[1] != tars(t, a)[0] {
+			t.Error("the layer is another")
+		}
+	})
+}

@@ -176,7 +176,7 @@ func (s *Store) putLayer(ctx context.Context, l v1.Layer, parent string, diffID 
 	if stored, err := s.store.Layer(id); err == nil {
 		return stored, nil
 	}
-	r, err := l.Uncompressed()
+	r, err := openPlain(l)
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +191,33 @@ func (s *Store) putLayer(ctx context.Context, l v1.Layer, parent string, diffID 
 		err = checked.err
 	}
 	return stored, err
+}
+
+// openPlain opens a layer's tar. One that lies in a storage of podman's itself, on other layers, is copied first: while the library gives a
+// layer's tar it holds a lock that it needs for writing.
+func openPlain(l v1.Layer) (io.ReadCloser, error) {
+	direct, ok := l.(manifest.BlobLayer)
+	if !ok {
+		return l.Uncompressed()
+	}
+	blob, err := direct.OpenBlob()
+	if err != nil {
+		return nil, err
+	}
+	ours, ok := blob.(*layerBlob)
+	if !ok {
+		if err := blob.Close(); err != nil {
+			return nil, err
+		}
+		return l.Uncompressed()
+	}
+	if _, err := ours.source(false); err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(blob, 0, blob.Size()), blob}, nil
 }
 
 // checkedReader fails at its end if what was read has another digest.
