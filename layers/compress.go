@@ -22,7 +22,7 @@ const (
 func DefaultCompression() Compression { return Compression{Algorithm: Zstd, Level: defaultZstdLevel} }
 
 // ParseCompression reads what users write for --compression: "zstd", "gzip" or "none", the first two with ":LEVEL" if they like.
-// An empty text is the default.
+// An empty text is the default. The library that compresses zstd has four levels; the numbers 1, 3, 6 and 10 begin them.
 func ParseCompression(s string) (Compression, error) {
 	if s == "" {
 		return DefaultCompression(), nil

@@ -49,7 +49,7 @@ const (
 	sparePieces = 3 // one each to be filled, to be hashed and to be written, beside those that are compressed
 )
 
-// newBlobWriter starts the goroutines. The caller must call finish or abort.
+// newBlobWriter starts the goroutines. The caller must call finish or, after an error, stop.
 func newBlobWriter(ctx context.Context, w io.Writer, opts PackOptions) (*blobWriter, error) {
 	comp := opts.Compression.withDefaults()
 	if err := comp.check(); err != nil {
@@ -75,7 +75,7 @@ func newBlobWriter(ctx context.Context, w io.Writer, opts PackOptions) (*blobWri
 	}
 	enc, err := newPieceEncoder(comp, jobs)
 	if err != nil {
-		_ = b.abort()
+		_ = b.stop() // nothing was written yet
 		return nil, err
 	}
 	b.packing = make(chan *piece, maxPieces)
@@ -241,10 +241,7 @@ func (b *blobWriter) finish() (*Packed, error) {
 	}, nil
 }
 
-// abort stops the goroutines after an error of the caller. It returns the error of a goroutine, which is the cause of the caller's
-// if the two are connected.
-func (b *blobWriter) abort() error { return b.stop() }
-
+// stop ends the goroutines and returns the error of the first that failed. It is called once: by finish, or after an error of the caller.
 func (b *blobWriter) stop() error {
 	close(b.hashing)
 	if b.packing != nil {

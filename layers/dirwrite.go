@@ -64,6 +64,10 @@ func WriteDir(ctx context.Context, dir string, t *Tree, opts DirOptions) (*DirRe
 		return nil, fmt.Errorf("writing a tree: %w", err)
 	}
 	defer w.fds.close()
+	var before unix.Stat_t
+	if err := unix.Fstat(w.fds.root, &before); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
 	w.overwrite = opts.Overwrite
 	if !w.overwrite {
 		if err := checkEmpty(w.fds.root, dir); err != nil {
@@ -73,7 +77,7 @@ func WriteDir(ctx context.Context, dir string, t *Tree, opts DirOptions) (*DirRe
 	if err := w.writeTree(t); err != nil {
 		err = w.explain(err, dir, t)
 		if !w.overwrite {
-			err = errors.Join(err, w.undo(dir, made))
+			err = joinErrors(err, w.undo(dir, made, before.Mode))
 		}
 		return nil, err
 	}
@@ -310,15 +314,19 @@ func (w *dirWriter) explain(err error, dir string, t *Tree) error {
 	return fmt.Errorf("writing a tree into %s: %w", dir, err)
 }
 
-// undo removes all that was written.
-func (w *dirWriter) undo(dir string, made bool) error {
+// undo removes all that was written, and the directory itself if it was made; otherwise it gets its mode back.
+func (w *dirWriter) undo(dir string, made bool, mode uint32) error {
 	w.fds.forget()
 	fd, err := unix.Openat(w.fds.root, ".", unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err == nil {
 		err = removeContents(fd, dir)
 	}
-	if err == nil && made {
+	switch {
+	case err != nil:
+	case made:
 		err = os.Remove(dir)
+	default:
+		err = unix.Fchmod(w.fds.root, mode&PermMask)
 	}
 	if err != nil {
 		return fmt.Errorf("removing what was written: %w", err)

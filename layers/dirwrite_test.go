@@ -131,6 +131,9 @@ func TestWriteDirLeavesNothingAfterAnError(t *testing.T) {
 	}
 	missing := filepath.Join(t.TempDir(), "new/tree")
 	empty := t.TempDir()
+	if err := os.Chmod(empty, 0o751); err != nil {
+		t.Fatal(err)
+	}
 	for _, dir := range []string{missing, empty} {
 		if _, err := WriteDir(t.Context(), dir, e.Tree(), DirOptions{}); !errors.Is(err, errDisk) {
 			t.Errorf("a content's error became %v", err)
@@ -143,6 +146,9 @@ func TestWriteDirLeavesNothingAfterAnError(t *testing.T) {
 	}
 	if _, err := os.Lstat(missing); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the directory made was left: %v", err)
+	}
+	if info, err := os.Stat(empty); err != nil || info.Mode().Perm() != 0o751 {
+		t.Errorf("the directory that was there has become %v, %v", info.Mode(), err)
 	}
 	if names, err := os.ReadDir(empty); err != nil || len(names) > 0 {
 		t.Errorf("left in the directory: %v, %v", names, err)

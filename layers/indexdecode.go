@@ -70,7 +70,12 @@ func (d *indexDecoder) size(what string) int64 { return int64(d.upTo(math.MaxInt
 
 // count reads how many things follow that take at least least bytes each.
 func (d *indexDecoder) count(least int, what string) int {
-	return int(d.upTo(uint64(len(d.in)/least), what))
+	n := d.uint()
+	if limit := len(d.in) / least; n > uint64(limit) {
+		d.fail("it has the %s %d, more than %d", what, n, limit)
+		return 0
+	}
+	return int(n)
 }
 
 // bytes reads a text; it is only good until the next one is read.

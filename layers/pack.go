@@ -46,10 +46,9 @@ func Pack(ctx context.Context, w io.Writer, l *Layer, opts PackOptions) (*Packed
 	}
 	packed, err := packEntries(ctx, blob, l)
 	if err != nil {
+		// If a goroutine of the blob's writer failed, its error is what packEntries got.
 		cancel()
-		if cause := blob.abort(); cause != nil && ctx.Err() == nil {
-			err = cause
-		}
+		_ = blob.stop()
 		return nil, fmt.Errorf("packing a layer: %w", err)
 	}
 	result, err := blob.finish()

@@ -55,6 +55,7 @@ var everyCompression = []Compression{{Algorithm: Zstd}, {Zstd, 1}, {Algorithm: G
 func TestPackIsDeterministic(t *testing.T) {
 	l := layerOf(t, randomTree(t, 7, 600))
 	golden := map[string][2]string{
+		"gzip:6": {"sha256:83e561f9a67ba8a2f9f4466f25107769f8b0ce58368921f2028396f3596bd8bb", "sha256:c52314e7933c618b1c39e9f40bf86fee425d4da498362fbd2e2e79678a6f2c66"},
 		"zstd:3": {"sha256:783aab164b72472c49273f351f5fb261483cd3fed3a1a5f967726c8474c71815", "sha256:c52314e7933c618b1c39e9f40bf86fee425d4da498362fbd2e2e79678a6f2c66"},
 	}
 	for _, c := range everyCompression {
