@@ -60,6 +60,11 @@ func vmTree(t testing.TB) *layers.Tree {
 // describe resolves a description with the given attributes and content of its type element.
 func describe(t testing.TB, attributes, content string) *description.Image {
 	t.Helper()
+	return describeFor(t, "x86_64", attributes, content)
+}
+
+func describeFor(t testing.TB, arch, attributes, content string) *description.Image {
+	t.Helper()
 	text := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
 <image schemaversion="7.5" name="Test-VM" displayname="Test VM">
   <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
@@ -76,7 +81,7 @@ func describe(t testing.TB, attributes, content string) *description.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolved, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	resolved, err := doc.Resolve(description.Selection{Arch: arch})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -192,6 +192,11 @@ func carve(tree *layers.Tree, name string) (rest, part *layers.Tree, err error) 
 func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 	fixed, additional, unpartitioned := d.size()
 	for _, v := range d.volumes {
+		if v.isFAT() {
+			if err := d.sizeFAT(v); err != nil {
+				return err
+			}
+		}
 		if v.Tree == nil || v.isFAT() {
 			continue
 		}
@@ -233,6 +238,23 @@ func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 	for i, v := range d.volumes {
 		v.Size = table.Partitions[i].Size
 	}
+	return nil
+}
+
+// bootLoaderRoom is what the boot loader takes on an ESP at most: shim, GRUB and MokManager, or our own core image.
+const bootLoaderRoom = 10 << 20
+
+// sizeFAT makes room for what is known to go into a FAT file system. A size that the description sets is not changed.
+func (d *design) sizeFAT(v *volume) error {
+	need := v.Tree.Stats().Bytes * 11 / 10
+	asked := v.Name != espName || d.typ.EFIPartSize > 0
+	if v.Name == espName {
+		need += bootLoaderRoom
+	}
+	if need > v.Size && asked {
+		return fmt.Errorf("the partition %s has %d MiB, but its content needs about %d MiB: give it that size", v.Name, v.Size>>20, need>>20+1)
+	}
+	v.Size = max(v.Size, need)
 	return nil
 }
 

@@ -87,6 +87,7 @@ func prepare(ctx context.Context, r *image.Request) (*design, *layers.Tree, erro
 	if err != nil {
 		return nil, nil, err
 	}
+	d.warn(r.Description, r.Log)
 	if err := d.inspect(r.Tree, r.Log); err != nil {
 		return nil, nil, err
 	}

@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -325,6 +326,56 @@ func TestVMX(t *testing.T) {
 	}
 	if got := d.formatOptions(); len(got) != 2 || got[0].Value != "streamOptimized" || got[1].Value != "lsilogic" {
 		t.Errorf("options are %v", got)
+	}
+}
+
+func TestArm64(t *testing.T) {
+	edit := smallTree(t).Edit(layers.Timespec{})
+	if err := edit.WriteFile("usr/lib/grub/arm64-efi/kernel.img", []byte("core"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := request(t, edit.Tree(), `filesystem="ext4" firmware="uefi"`, "")
+	r.Description = describeFor(t, "aarch64", `filesystem="ext4" firmware="uefi"`, "")
+	d, _, err := prepare(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.biosGrub != nil || d.efiGrub == nil || len(d.table.Partitions) != 2 || !strings.HasPrefix(root(d.volumes).Type.GUID, "B921B045") {
+		t.Errorf("the design is\n%s", d)
+	}
+	r.Description = describeFor(t, "aarch64", `filesystem="ext4" firmware="bios"`, "")
+	if err := (Builder{}).Check(t.Context(), r); err == nil {
+		t.Error("there is a BIOS for arm64")
+	}
+}
+
+func TestEFIPartitionGrowsWithItsContent(t *testing.T) {
+	edit := smallTree(t).Edit(layers.Timespec{})
+	if err := edit.WriteFile("boot/efi/EFI/tools/big.efi", make([]byte, 30<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d, _, err := prepare(t.Context(), request(t, edit.Tree(), `filesystem="ext4" firmware="efi"`, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if esp, _ := d.table.Named(espName); esp.Size < 40<<20 {
+		t.Errorf("the ESP has %d bytes", esp.Size)
+	}
+	_, _, err = prepare(t.Context(), request(t, edit.Tree(), `filesystem="ext4" firmware="efi" efipartsize="25"`, ""))
+	if err == nil || !strings.Contains(err.Error(), "p.UEFI has 25 MiB") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestSettingsWithoutEffectAreTold(t *testing.T) {
+	var out bytes.Buffer
+	r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" vga="0x314"`, "")
+	r.Log = slog.New(slog.NewTextHandler(&out, nil))
+	if _, _, err := prepare(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "setting=vga") {
+		t.Errorf("the log says %s", out.String())
 	}
 }
 

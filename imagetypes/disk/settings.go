@@ -2,6 +2,8 @@ package disk
 
 import (
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -126,6 +128,7 @@ func refuseUnsupported(t *description.Type) error {
 		{t.StandaloneIntegrity, "standalone_integrity", "dm-integrity"},
 		{t.RootClone > 0, "root_clone", "a clone of the root partition"},
 		{t.BootClone > 0, "boot_clone", "a clone of the boot partition"},
+		{t.XenServer, "xen_server", "a Xen host"},
 		{t.BtrfsRootIsSnapshot, "btrfs_root_is_snapshot", "a btrfs root in a snapshot"},
 		{t.InstallISO || t.InstallStick, "installiso", "an installation ISO"},
 		{t.InstallPXE, "installpxe", "an installation archive for PXE"},
@@ -148,6 +151,27 @@ func refuseUnsupported(t *description.Type) error {
 		}
 	}
 	return nil
+}
+
+// warn tells what of a description has no effect on disks yet, though the image works without it.
+func (s *settings) warn(d *description.Image, log *slog.Logger) {
+	t := s.typ
+	for what, asked := range map[string]bool{
+		"grub_template": t.Bootloader.GrubTemplate != "", "use_disk_password": t.Bootloader.UseDiskPassword, "editbootconfig": t.EditBootConfig != "",
+		"editbootinstall": t.EditBootInstall != "", "bootloader-theme": d.BootloaderTheme != "", "wwid_wait_timeout": t.WWIDWaitTimeout > 0, "vga": t.VGA != "",
+	} {
+		if asked {
+			log.Warn("this setting of the description has no effect yet", "setting", what)
+		}
+	}
+	if d.FS == nil {
+		return
+	}
+	for _, script := range []string{"disk.sh", "pre_disk_sync.sh"} {
+		if _, err := fs.Stat(d.FS, script); err == nil {
+			log.Warn("this script of the description is not run yet", "script", script)
+		}
+	}
 }
 
 // formatOptions returns the options for the disk format.

@@ -159,6 +159,10 @@ func (s *settings) rootVolume() *volume {
 	switch v.FS {
 	case "ext2", "ext3", "ext4":
 		v.Pass = 1
+	case "xfs":
+		if s.sectorSize != 512 {
+			v.MkfsOptions = append([]string{"-s", fmt.Sprintf("size=%d", s.sectorSize)}, v.MkfsOptions...)
+		}
 	case "squashfs":
 		if v.Compression == "" && !t.BootPartition.Or(false) {
 			v.Compression = "gzip" // which GRUB reads

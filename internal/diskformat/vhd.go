@@ -3,6 +3,7 @@ package diskformat
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"time"
 )
 
@@ -24,6 +25,7 @@ const (
 	vhdCreatorWin10  = 0x000a0000
 	vhdMaxCylinders  = 65535
 	vhdLargeGeometry = vhdMaxCylinders * 16 * 255
+	vhdMaxDynamic    = 2040 << 30 // beyond it the table can't name sectors
 )
 
 // vhdFooter is the record that ends every VHD. The creator is given as Hyper-V, which counts the disk's size in bytes; readers take the
@@ -113,6 +115,9 @@ func writeVHDFixed(ctx context.Context, j *job) error {
 
 // writeVHD writes an image that grows, with blocks of 2 MiB.
 func writeVHD(ctx context.Context, j *job) error {
+	if j.size > vhdMaxDynamic {
+		return fmt.Errorf("the disk has %d GiB, but a VHD that grows ends at 2040 GiB: use vhdx or vhd-fixed", j.size>>30)
+	}
 	blocks := (j.size + vhdBlockSize - 1) / vhdBlockSize
 	tableSize := (4*blocks + 511) / 512 * 512
 	table := make([]byte, tableSize)
