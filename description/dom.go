@@ -243,18 +243,12 @@ func parseXML(file string, data []byte) (*element, error) {
 	}
 	if len(p.stack) > 0 {
 		open := p.stack[len(p.stack)-1]
-		return nil, p.fail(open.pos, "close it with </"+open.name+">", "element <%s> is not closed", open.name)
+		return nil, problem(open.pos, "close it with </"+open.name+">", "element <%s> is not closed", open.name)
 	}
 	if p.root == nil {
-		return nil, p.fail(Position{File: file, Line: 1, Column: 1}, "a description starts with <image>", "the file holds no XML element")
+		return nil, problem(start(file), "a description starts with <image>", "the file holds no XML element")
 	}
 	return p.root, nil
-}
-
-func (p *domParser) fail(pos Position, hint, format string, args ...any) error {
-	var es Errors
-	es.add(pos, hint, format, args...)
-	return es
 }
 
 // syntaxError turns an error of the decoder into one of ours. The decoder
@@ -277,13 +271,13 @@ func (p *domParser) syntaxError(start int, err error) error {
 		open := p.stack[len(p.stack)-1]
 		hint = fmt.Sprintf("the element <%s> of %s is still open there", open.name, open.pos)
 	}
-	return p.fail(p.lines.position(offset), hint, "not well-formed XML: %s", text)
+	return problem(p.lines.position(offset), hint, "not well-formed XML: %s", text)
 }
 
 func (p *domParser) token(tok xml.Token, start int) error {
 	pos := p.lines.position(start)
 	if p.nodes++; p.nodes > maxNodes {
-		return p.fail(pos, "", "the file has more than %d elements", maxNodes)
+		return problem(pos, "", "the file has more than %d elements", maxNodes)
 	}
 	switch t := tok.(type) {
 	case xml.StartElement:
@@ -295,7 +289,7 @@ func (p *domParser) token(tok xml.Token, start int) error {
 	case xml.Comment:
 		p.appendNode(node{comment: string(t)})
 	case xml.Directive:
-		return p.fail(pos, "remove it; use <include> for parts in other files",
+		return problem(pos, "remove it; use <include> for parts in other files",
 			"a document type declaration is not allowed in a description")
 	case xml.ProcInst:
 		// The XML declaration and editors' instructions mean nothing here.
@@ -313,10 +307,10 @@ func qualified(n xml.Name) string {
 func (p *domParser) startElement(t xml.StartElement, start int, pos Position) error {
 	e := &element{name: qualified(t.Name), pos: pos}
 	if len(p.stack) >= maxDepth {
-		return p.fail(pos, "", "elements are nested more than %d deep", maxDepth)
+		return problem(pos, "", "elements are nested more than %d deep", maxDepth)
 	}
 	if len(t.Attr) > maxAttrs {
-		return p.fail(pos, "", "<%s> has more than %d attributes", e.name, maxAttrs)
+		return problem(pos, "", "<%s> has more than %d attributes", e.name, maxAttrs)
 	}
 	offsets := attributeOffsets(p.lines.data[start:int(p.dec.InputOffset())])
 	for i, a := range t.Attr {
@@ -326,13 +320,13 @@ func (p *domParser) startElement(t xml.StartElement, start int, pos Position) er
 		}
 		name := qualified(a.Name)
 		if _, twice := e.attr(name); twice {
-			return p.fail(at, "", "attribute %s is given twice", name)
+			return problem(at, "", "attribute %s is given twice", name)
 		}
 		e.attrs = append(e.attrs, attribute{name: name, value: a.Value, pos: at})
 	}
 	if len(p.stack) == 0 {
 		if p.root != nil {
-			return p.fail(pos, "", "there is a second top element <%s>", e.name)
+			return problem(pos, "", "there is a second top element <%s>", e.name)
 		}
 		p.root = e
 	} else {
@@ -344,11 +338,11 @@ func (p *domParser) startElement(t xml.StartElement, start int, pos Position) er
 
 func (p *domParser) endElement(name string, pos Position) error {
 	if len(p.stack) == 0 {
-		return p.fail(pos, "", "</%s> closes nothing", name)
+		return problem(pos, "", "</%s> closes nothing", name)
 	}
 	open := p.stack[len(p.stack)-1]
 	if open.name != name {
-		return p.fail(pos, fmt.Sprintf("close <%s> first", open.name),
+		return problem(pos, fmt.Sprintf("close <%s> first", open.name),
 			"</%s> closes nothing: the open element is <%s> of line %d", name, open.name, open.pos.Line)
 	}
 	p.stack = p.stack[:len(p.stack)-1]
@@ -358,7 +352,7 @@ func (p *domParser) endElement(name string, pos Position) error {
 func (p *domParser) charData(text string, pos Position) error {
 	if len(p.stack) == 0 {
 		if strings.Trim(text, " \t\r\n\ufeff") != "" {
-			return p.fail(pos, "", "text outside of the top element")
+			return problem(pos, "", "text outside of the top element")
 		}
 		return nil
 	}
@@ -403,7 +397,7 @@ func attributeOffsets(tag []byte) []int {
 // toUTF8 returns the file in UTF-8. UTF-8, US-ASCII and ISO-8859-1 are known.
 func toUTF8(file string, data []byte) ([]byte, error) {
 	fail := func(text, hint string) error {
-		return Errors{{Pos: Position{File: file, Line: 1, Column: 1}, Text: text, Hint: hint}}
+		return problem(start(file), hint, "%s", text)
 	}
 	if len(data) > maxFileSize {
 		return nil, fail(fmt.Sprintf("the file is larger than %d MiB", maxFileSize>>20), "")

@@ -82,6 +82,16 @@ func (es *Errors) add(pos Position, hint, format string, args ...any) {
 	*es = append(*es, &Error{Pos: pos, Text: clip(fmt.Sprintf(format, args...), 1000), Hint: clip(hint, 1000)})
 }
 
+// problem makes the only error there is.
+func problem(pos Position, hint, format string, args ...any) Errors {
+	var es Errors
+	es.add(pos, hint, format, args...)
+	return es
+}
+
+// start is the position of a file as a whole.
+func start(file string) Position { return Position{File: file, Line: 1, Column: 1} }
+
 // clip cuts a text that a hostile description has made too long to be read.
 func clip(s string, length int) string {
 	if r := []rune(s); len(r) > length {

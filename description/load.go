@@ -110,19 +110,18 @@ func (d *Document) bringUp(root *element) error {
 	}
 	written, ok := root.attr("schemaversion")
 	if !ok {
-		return Errors{{Pos: root.pos, Text: "<image> needs the attribute schemaversion",
-			Hint: fmt.Sprintf("add schemaversion=%q", v7_6)}}
+		return problem(root.pos, fmt.Sprintf("add schemaversion=%q", v7_6), "<image> needs the attribute schemaversion")
 	}
 	v, err := parseVersion(written)
 	pos := root.attrPos("schemaversion")
 	switch {
 	case err != nil:
-		return Errors{{Pos: pos, Text: err.Error(), Hint: "known are 5.0 to " + latestVersion.String()}}
+		return problem(pos, "known are 5.0 to "+latestVersion.String(), "%v", err)
 	case v < v5_0:
-		return Errors{{Pos: pos, Text: fmt.Sprintf("schema version %s is older than 5.0", written), Hint: "upgrade the description with KIWI 7 first"}}
+		return problem(pos, "upgrade the description with KIWI 7 first", "schema version %s is older than 5.0", written)
 	case v > latestVersion:
-		return Errors{{Pos: pos, Text: fmt.Sprintf("schema version %s is newer than %s, the newest that is known here", written, latestVersion),
-			Hint: "use a newer imgbuild, or a lower schemaversion"}}
+		return problem(pos, "use a newer imgbuild, or a lower schemaversion",
+			"schema version %s is newer than %s, the newest that is known here", written, latestVersion)
 	}
 	d.Written = strings.TrimSpace(written)
 	d.version = v.target()
@@ -235,13 +234,13 @@ func (l *loader) include(root *element) error {
 func (l *loader) included(from string, pos Position) ([]node, error) {
 	files, read, err := l.includeFiles(from)
 	if err != nil {
-		return nil, Errors{{Pos: pos, Text: err.Error(), Hint: "included files lie in the description's directory, or at file:///absolute/path"}}
+		return nil, problem(pos, "included files lie in the description's directory, or at file:///absolute/path", "%v", err)
 	}
 	var nodes []node
 	for _, file := range files {
 		data, err := read(file)
 		if err != nil {
-			return nil, Errors{{Pos: pos, Text: fmt.Sprintf("including %q: %v", from, err), Hint: "paths are relative to the description's directory"}}
+			return nil, problem(pos, "paths are relative to the description's directory", "including %q: %v", from, err)
 		}
 		name := file
 		if !path.IsAbs(file) {
@@ -252,10 +251,10 @@ func (l *loader) included(from string, pos Position) ([]node, error) {
 			return nil, err
 		}
 		if part.name != imageRule.Name {
-			return nil, Errors{{Pos: part.pos, Text: fmt.Sprintf("an included file holds <%s>", part.name), Hint: "put its parts into <image>...</image>"}}
+			return nil, problem(part.pos, "put its parts into <image>...</image>", "an included file holds <%s>", part.name)
 		}
 		if nested := part.child(includeRule.Name); nested != nil {
-			return nil, Errors{{Pos: nested.pos, Text: "an included file can't include another", Hint: "include it from the description itself"}}
+			return nil, problem(nested.pos, "include it from the description itself", "an included file can't include another")
 		}
 		nodes = append(nodes, part.children...)
 	}

@@ -42,14 +42,14 @@ type markupPair struct {
 
 // parse reads a file in the language that its content shows.
 func parse(name string, data []byte) (*element, error) {
-	start := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), " \t\r\n")
+	begin := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), " \t\r\n")
 	var read func(string, []byte) (*markupNode, error)
 	switch {
-	case len(start) == 0 || start[0] == '<' || len(data) > maxFileSize || bytes.HasPrefix(start, []byte("\xff\xfe")):
+	case len(begin) == 0 || begin[0] == '<' || len(data) > maxFileSize || bytes.HasPrefix(begin, []byte("\xff\xfe")):
 		return parseXML(name, data)
-	case start[0] == '{':
+	case begin[0] == '{':
 		read = parseJSON
-	case looksLikeTOML(start):
+	case looksLikeTOML(begin):
 		read = parseTOML
 	default:
 		read = parseYAML
@@ -68,8 +68,8 @@ func parse(name string, data []byte) (*element, error) {
 // markupElement turns a document into the tree that its XML form would give.
 func markupElement(name string, tree *markupNode) (*element, error) {
 	if tree.kind != markupMap || len(tree.pairs) != 1 || tree.pairs[0].value.kind == markupList {
-		return nil, Errors{{Pos: Position{File: name, Line: 1, Column: 1}, Text: "the document is not a mapping with the one key image",
-			Hint: "a description in YAML starts with image:, in XML with <image>"}}
+		return nil, problem(start(name), "a description in YAML starts with image:, in XML with <image>",
+			"the document is not a mapping with the one key image")
 	}
 	top := tree.pairs[0]
 	var rule *elementRule
@@ -156,7 +156,7 @@ func parseYAML(name string, data []byte) (*markupNode, error) {
 		if _, scanErr := fmt.Sscanf(text, "line %d:", &line); scanErr == nil {
 			_, text, _ = strings.Cut(text, ": ")
 		}
-		return nil, Errors{{Pos: Position{File: name, Line: line, Column: 1}, Text: "not a description: neither XML, JSON, TOML nor well-formed YAML: " + text}}
+		return nil, problem(Position{File: name, Line: line, Column: 1}, "", "not a description: neither XML, JSON, TOML nor well-formed YAML: %s", text)
 	}
 	y := &yamlReader{file: name, path: map[*yaml.Node]bool{}}
 	tree := y.read(doc.Content[0], 0)
@@ -222,7 +222,7 @@ func parseJSON(name string, data []byte) (*markupNode, error) {
 		}
 	}
 	if err != nil {
-		return nil, Errors{{Pos: j.lines.position(int(j.dec.InputOffset())), Text: "not well-formed JSON: " + err.Error()}}
+		return nil, problem(j.lines.position(int(j.dec.InputOffset())), "", "not well-formed JSON: %v", err)
 	}
 	return tree, nil
 }

@@ -22,9 +22,7 @@ func (o Origin) At(name string) Position {
 // element, for packages that find out later that a setting cannot be obeyed.
 // An empty name means the element itself. Hint says what to do.
 func (o Origin) Errorf(name, hint, format string, args ...any) *Error {
-	var es Errors
-	es.add(o.At(name), hint, format, args...)
-	return es[0]
+	return problem(o.At(name), hint, format, args...)[0]
 }
 
 // Has reports whether the description itself sets the attribute or child

@@ -154,8 +154,7 @@ func (o *Overrides) changeContainer(typ *element) error {
 		return nil
 	}
 	if image, _ := typ.attr("image"); !forTypes(onContainer, collapse(image)) {
-		return Errors{{Pos: commandLine, Text: fmt.Sprintf("settings of a container have no meaning for the image type %s", collapse(image)),
-			Hint: "choose a type docker or oci"}}
+		return problem(commandLine, "choose a type docker or oci", "settings of a container have no meaning for the image type %s", collapse(image))
 	}
 	if len(o.DerivedFrom) > 0 {
 		typ.setAttr("derived_from", strings.Join(o.DerivedFrom, ","), commandLine)

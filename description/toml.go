@@ -36,17 +36,17 @@ func looksLikeTOML(data []byte) bool {
 func parseTOML(name string, data []byte) (*markupNode, error) {
 	var values map[string]any
 	if _, err := toml.Decode(string(data), &values); err != nil {
-		pos := Position{File: name, Line: 1, Column: 1}
+		pos := start(name)
 		text := err.Error()
 		var parse toml.ParseError
 		if errors.As(err, &parse) {
 			text = parse.Message
 			pos.Line, pos.Column = max(parse.Position.Line, 1), max(parse.Position.Col, 1)
 		}
-		return nil, Errors{{Pos: pos, Text: "not well-formed TOML: " + text}}
+		return nil, problem(pos, "", "not well-formed TOML: %s", text)
 	}
 	t := &tomlReader{file: name, places: tomlPlaces(name, data)}
-	return t.read(nil, Position{File: name, Line: 1, Column: 1}, values), t.errors.err()
+	return t.read(nil, start(name), values), t.errors.err()
 }
 
 type tomlReader struct {
