@@ -16,7 +16,7 @@ func leftovers() []string {
 	return []string{
 		"var/lib/dpkg/*-old", "var/cache/debconf/*-old", "etc/passwd-", "etc/shadow-", "etc/group-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
 		"var/cache/ldconfig/aux-cache", "var/log/alternatives.log", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/apt/*", "var/log/fontconfig.log",
-		"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/lib/dbus/machine-id", "var/cache/apt/*.bin",
+		"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/cache/apt/*.bin",
 	}
 }
 
@@ -81,9 +81,18 @@ func resetMachineID(edit *layers.Editor) error {
 	case err != nil:
 		return err
 	case node.Size == 0:
-		return nil
+		return linkMachineID(edit)
 	}
-	return edit.WriteFile(name, nil, 0o444)
+	return errors.Join(edit.WriteFile(name, nil, 0o444), linkMachineID(edit))
+}
+
+// linkMachineID makes D-Bus use the machine's id, where a tree has a copy of an old one for it.
+func linkMachineID(edit *layers.Editor) error {
+	const name = "var/lib/dbus/machine-id"
+	if node, err := edit.Lookup(name); err != nil || !node.IsRegular() {
+		return nil //nolint:nilerr // not there
+	}
+	return edit.Symlink("/etc/machine-id", name)
 }
 
 // hostKeysUnit makes the keys of a machine that has none before its ssh server starts.
@@ -102,37 +111,40 @@ WantedBy=multi-user.target
 `
 
 // hostKeys takes away ssh host keys that were made during the build, since all machines of the image would share them, and lets each machine make its
-// own. Keys that the tree or the description's overlay brought stay.
+// own when it starts. Keys that the tree or the description's overlay brought stay.
 func (o *overlay) hostKeys(edit *layers.Editor) error {
 	const dir = "etc/ssh"
 	_, node, err := edit.Resolve(dir)
 	if err != nil || !node.IsDir() {
 		return nil //nolint:nilerr // no ssh server
 	}
-	removed := false
+	kept := false
 	for _, name := range node.Names() {
 		if !strings.HasPrefix(name, "ssh_host_") || !(strings.HasSuffix(name, "_key") || strings.HasSuffix(name, "_key.pub")) {
 			continue
 		}
 		full := path.Join(dir, name)
-		if _, _, err := o.Tree.Resolve(full); err == nil {
-			continue
-		}
-		if _, err := fs.Stat(o.source.FS, "root/"+full); err == nil {
+		_, _, before := o.Tree.Resolve(full)
+		_, brought := fs.Stat(o.source.FS, "root/"+full)
+		if before == nil || brought == nil {
+			kept = true
 			continue
 		}
 		if err := edit.Remove(full); err != nil {
 			return err
 		}
-		removed = true
 	}
-	if _, _, err := edit.Resolve("usr/lib/systemd/systemd"); err != nil || !removed {
-		return nil //nolint:nilerr // another init: its ssh server's script makes keys
+	if kept {
+		return nil
 	}
-	// Fedora and openSUSE have a unit of their own for it.
-	for _, unit := range []string{"usr/lib/systemd/system/sshd-keygen.target", "usr/lib/systemd/system/sshd-keygen@.service", "usr/sbin/sshd-gen-keys-start"} {
-		if _, _, err := edit.Resolve(unit); err == nil {
-			return nil
+	return makeKeysAtStart(edit)
+}
+
+// makeKeysAtStart adds the unit that makes host keys to a tree whose distribution, as Debian, makes them only when the ssh server is installed.
+func makeKeysAtStart(edit *layers.Editor) error {
+	for _, needed := range []string{"usr/sbin/sshd", "usr/lib/systemd/systemd", "etc/debian_version"} {
+		if _, _, err := edit.Resolve(needed); err != nil {
+			return nil //nolint:nilerr // it has no use for it
 		}
 	}
 	const unit = "etc/systemd/system/ssh-host-keys.service"

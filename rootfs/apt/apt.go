@@ -166,6 +166,10 @@ func (s *Session) spec(args ...string) sandbox.Spec {
 	for _, name := range []string{"update-initramfs", "update-grub", "grub-install", "flash-kernel"} {
 		spec.Files = append(spec.Files, sandbox.File{Path: standInDir + "/" + name, Perm: 0o755, Data: []byte("#!/bin/sh\nexit 0\n")})
 	}
+	// An ssh server's keys must not be the same on all machines of an image.
+	spec.Files = append(spec.Files, sandbox.File{
+		Path: standInDir + "/ssh-keygen", Perm: 0o755, Data: []byte("#!/bin/sh\ncase \"$*\" in */etc/ssh/ssh_host_*) exit 0 ;; esac\nexec /usr/bin/ssh-keygen \"$@\"\n"),
+	})
 	return spec
 }
 

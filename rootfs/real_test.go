@@ -1,0 +1,203 @@
+package rootfs
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/userns"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+)
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	userns.MustEnter()
+	os.Exit(m.Run())
+}
+
+// debianVariable names a tar file with a minimal Debian 12 root tree; without it the test makes one.
+const debianVariable = "IMGBUILD_TEST_DEBIAN"
+
+// debianTree returns a minimal Debian 12.
+func debianTree(t *testing.T) *layers.Tree {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("not in short mode: it installs packages from Debian's mirror")
+	}
+	name := os.Getenv(debianVariable)
+	if name == "" {
+		testenv.NeedProgram(t, "mmdebstrap")
+		name = filepath.Join(t.TempDir(), "debian.tar")
+		testenv.Run(t, "mmdebstrap", "--quiet", "--variant=minbase", "bookworm", name)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	info, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers.ReadLayer(t.Context(), fileBlob{file, info.Size()}, layers.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := layers.Apply(nil, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+type fileBlob struct {
+	*os.File
+	size int64
+}
+
+func (b fileBlob) Size() int64 { return b.size }
+
+// load writes a description's files and resolves it.
+func load(t *testing.T, files map[string]string) *description.Image {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	doc, err := description.Load(dir, description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// machine is a description of a machine that boots.
+func machine(packages ...string) string {
+	var list strings.Builder
+	for _, p := range packages {
+		fmt.Fprintf(&list, "<package name=%q/>", p)
+	}
+	return `<?xml version="1.0" encoding="utf-8"?>
+<image schemaversion="7.6" name="test-machine">
+  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
+  <preferences>
+    <version>1.0.0</version><packagemanager>apt</packagemanager><locale>en_US</locale><keytable>us</keytable><timezone>Europe/Berlin</timezone>
+    <type image="oem" filesystem="ext4" firmware="uefi"><oemconfig><oem-resize>false</oem-resize></oemconfig></type>
+  </preferences>
+  <users><user name="ann" password="secret" pwdformat="plain" groups="users,sudo" shell="/bin/bash"/></users>
+  <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
+  <packages type="image">` + list.String() + `</packages>
+</image>
+`
+}
+
+// withRepository adds what the element <repository> of Debian lacks in machine.
+func withRepository(text string) string {
+	return strings.Replace(text, `<repository type="apt-deb">`, `<repository type="apt-deb" distribution="bookworm" components="main">`, 1)
+}
+
+func overlayOf(t *testing.T, tree *layers.Tree, image *description.Image, dir string) (*Result, string) {
+	t.Helper()
+	var log bytes.Buffer
+	start := time.Now()
+	result, err := Overlay(t.Context(), Request{
+		Tree: tree, Description: image, Dir: filepath.Join(dir, "root"), PackageCache: os.Getenv("IMGBUILD_TEST_CACHE"), Repro: repro.New(time.Unix(1700000000, 0), "test"),
+		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.String())
+	}
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &usage); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("overlay took %.1f s, programs %.1f s of CPU time: %q", time.Since(start).Seconds(),
+		float64(usage.Utime.Nano()+usage.Stime.Nano())/1e9, result.Ran)
+	return result, log.String()
+}
+
+// TestRealMachine makes a container into a machine with Debian's own packages.
+func TestRealMachine(t *testing.T) {
+	testenv.NeedRoot(t)
+	tree := debianTree(t)
+	text := withRepository(machine("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-efi-amd64-bin", "grub-pc-bin", "systemd-sysv", "openssh-server", "locales", "tzdata", "sudo"))
+	image := load(t, map[string]string{"config.xml": text, "config.sh": "#!/bin/bash\nset -e\n. /.kconfig\n. /.profile\nbaseInsertService ssh\necho $kiwi_iname > /etc/made-by\n", "root/etc/motd": "hello\n"})
+	dir := t.TempDir()
+	if shm, err := os.MkdirTemp("/dev/shm", "imgbuild-test-"); err == nil {
+		dir = shm
+		t.Cleanup(func() { _ = os.RemoveAll(shm) })
+	}
+	before := read(t, tree, "etc/resolv.conf") + read(t, tree, "etc/hosts")
+	result, log := overlayOf(t, tree, image, dir)
+	got := result.Tree
+	t.Log(log)
+	kernels := FindKernels(got)
+	if len(kernels) != 1 || kernels[0].Initrd == "" || kernels[0].Modules == "" {
+		t.Errorf("kernels %+v", kernels)
+	}
+	for name, want := range map[string]string{
+		"etc/motd": "hello\n", "etc/made-by": "test-machine\n", "etc/timezone": "Europe/Berlin\n", "etc/locale.conf": "LANG=en_US.UTF-8\n", "etc/machine-id": "",
+	} {
+		if diff := cmp.Diff(want, read(t, got, name)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	if diff := cmp.Diff(before, read(t, got, "etc/resolv.conf")+read(t, got, "etc/hosts")); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "usr/sbin/policy-rc.d", "var/log/dpkg.log", "var/log/apt/history.log", "etc/passwd-", "var/lib/dpkg/status-old", "etc/resolv.conf.imgbuild-saved"} {
+		if _, err := got.Lookup(name); err == nil {
+			t.Errorf("/%s was left", name)
+		}
+	}
+	if n, err := got.Lookup("home/ann"); err != nil || n.UID != 1000 || n.GID != 100 {
+		t.Errorf("home of ann: %+v, %v", n, err)
+	}
+	if n, err := got.Lookup("etc/systemd/system/multi-user.target.wants/ssh.service"); err != nil || !n.IsSymlink() {
+		t.Errorf("ssh.service is not enabled: %v", err)
+	}
+	if !strings.Contains(read(t, got, "etc/shadow"), "ann:$6$") {
+		t.Error("ann has no password")
+	}
+	packages, err := InstalledPackages(got)
+	if err != nil || len(packages) < 100 {
+		t.Errorf("%d packages, %v", len(packages), err)
+	}
+	// What is there already needs nothing to run.
+	image = load(t, map[string]string{"config.xml": text})
+	again, _ := overlayOf(t, got, image, t.TempDir())
+	if again.Ran != nil || again.Dir != "" {
+		t.Errorf("it ran %q in %q", again.Ran, again.Dir)
+	}
+}
+
+func read(t *testing.T, tree *layers.Tree, name string) string {
+	t.Helper()
+	data, err := tree.ReadFile(name, 1<<20)
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
