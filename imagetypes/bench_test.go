@@ -9,6 +9,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -103,6 +105,7 @@ func BenchmarkCreateQcow2(b *testing.B) {
 	tree := zstdTree(b, archive)
 	d := describe(b, `image="oem" filesystem="ext4" firmware="uefi" format="qcow2" kernelcmdline="console=ttyS0"`, "")
 	source := repro.New(time.Unix(1700000000, 0), "benchmark")
+	before := cpuSeconds(b)
 	for b.Loop() {
 		dir := filepath.Join(b.TempDir(), "target")
 		results, err := Create(b.Context(), CreateOptions{Tree: tree, Description: d, TargetDir: dir, Repro: source})
@@ -114,4 +117,19 @@ func BenchmarkCreateQcow2(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric((cpuSeconds(b)-before)/float64(b.N), "cpu-s/op")
+}
+
+// cpuSeconds returns what this process and the programs it ran have used.
+func cpuSeconds(b *testing.B) float64 {
+	b.Helper()
+	sum := 0.0
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var usage unix.Rusage
+		if err := unix.Getrusage(who, &usage); err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
+	}
+	return sum
 }

@@ -229,6 +229,9 @@ func (d *design) writeGrubDefaults(edit *layers.Editor, _ *slog.Logger) error {
 	if set["GRUB_TIMEOUT_STYLE"] == "" {
 		set["GRUB_TIMEOUT_STYLE"] = "menu"
 	}
+	if c.GfxMode != "" {
+		set["GRUB_GFXMODE"] = c.GfxMode
+	}
 	if slices.Contains(c.Output, "serial") {
 		set["GRUB_SERIAL_COMMAND"] = c.Serial
 	}

@@ -73,7 +73,7 @@ type planCase struct{ name, attributes, content string }
 
 func planCases() []planCase {
 	return []planCase{
-		{"uefi", `filesystem="ext4" firmware="uefi" kernelcmdline="console=ttyS0"`, ""},
+		{"uefi", `filesystem="ext4" firmware="uefi" vga="0x317" kernelcmdline="console=ttyS0"`, ""},
 		{"bios", `filesystem="ext4" firmware="bios"`, `<bootloader name="grub2" timeout="3" console="serial"/><oemconfig><oem-swap>true</oem-swap><oem-swapsize>64</oem-swapsize></oemconfig>`},
 		{"size", `filesystem="ext4" firmware="efi" devicepersistency="by-partuuid" fsmountoptions="noatime" rootfs_label="SYSTEM"`, `<size unit="G">2</size>`},
 		{"additive", `filesystem="ext4" firmware="efi" bootpartition="true" bootfilesystem="ext2"`, `<size unit="M" additive="true">512</size>`},
@@ -369,12 +369,12 @@ func TestEFIPartitionGrowsWithItsContent(t *testing.T) {
 
 func TestSettingsWithoutEffectAreTold(t *testing.T) {
 	var out bytes.Buffer
-	r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" vga="0x314"`, "")
+	r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" wwid_wait_timeout="5"`, "")
 	r.Log = slog.New(slog.NewTextHandler(&out, nil))
 	if _, _, err := prepare(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "setting=vga") {
+	if !strings.Contains(out.String(), "setting=wwid_wait_timeout") {
 		t.Errorf("the log says %s", out.String())
 	}
 }

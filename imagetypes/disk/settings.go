@@ -158,7 +158,7 @@ func (s *settings) warn(d *description.Image, log *slog.Logger) {
 	t := s.typ
 	for what, asked := range map[string]bool{
 		"grub_template": t.Bootloader.GrubTemplate != "", "use_disk_password": t.Bootloader.UseDiskPassword, "editbootconfig": t.EditBootConfig != "",
-		"editbootinstall": t.EditBootInstall != "", "bootloader-theme": d.BootloaderTheme != "", "wwid_wait_timeout": t.WWIDWaitTimeout > 0, "vga": t.VGA != "",
+		"editbootinstall": t.EditBootInstall != "", "bootloader-theme": d.BootloaderTheme != "", "wwid_wait_timeout": t.WWIDWaitTimeout > 0,
 	} {
 		if asked {
 			log.Warn("this setting of the description has no effect yet", "setting", what)
@@ -227,7 +227,7 @@ func (s *settings) cmdline(root string, readOnly bool) string {
 // grubConfig returns the settings of grub.cfg that come from the description.
 func (s *settings) grubConfig() grub.Config {
 	b := &s.typ.Bootloader
-	c := grub.Config{Title: s.title, Timeout: 10, Style: b.TimeoutStyle, Serial: b.SerialLine}
+	c := grub.Config{Title: s.title, Timeout: 10, Style: b.TimeoutStyle, Serial: b.SerialLine, GfxMode: gfxMode(s.typ.VGA)}
 	if b.HasTimeout {
 		c.Timeout = b.Timeout
 	}
@@ -248,6 +248,21 @@ func (s *settings) grubConfig() grub.Config {
 		}
 	}
 	return c
+}
+
+// gfxMode turns a VESA mode number of the attribute vga into GRUB's words; "" is for GRUB to choose.
+func gfxMode(vga string) string {
+	switch strings.ToLower(vga) {
+	case "0x301", "0x310", "0x311", "0x312":
+		return "640x480"
+	case "0x303", "0x313", "0x314", "0x315":
+		return "800x600"
+	case "0x305", "0x316", "0x317", "0x318":
+		return "1024x768"
+	case "0x307", "0x319", "0x31a", "0x31b":
+		return "1280x1024"
+	}
+	return ""
 }
 
 // defaultSerial is GRUB's command for the first serial port.
