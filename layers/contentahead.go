@@ -17,8 +17,10 @@ const aheadBytes = 1 << 20
 
 // orderedContents opens contents in an order that is known before, as the sinks do that write sorted entries.
 type orderedContents struct {
-	files  chan openedFile // files of this machine, in order
+	ctx    context.Context
 	stop   context.CancelFunc
+	files  chan openedFile // files of this machine, in order
+	passes map[*BlobSource]*blobPass
 	frames *frameCache
 }
 
@@ -31,7 +33,7 @@ type openedFile struct {
 // openInOrder begins to open contents. Each node of nodes counts only where it comes first.
 func openInOrder(ctx context.Context, nodes []*Node) *orderedContents {
 	ctx, stop := context.WithCancel(ctx)
-	o := &orderedContents{files: make(chan openedFile, aheadFiles), stop: stop, frames: newFrameCache()}
+	o := &orderedContents{ctx: ctx, stop: stop, files: make(chan openedFile, aheadFiles), passes: planPasses(nodes), frames: newFrameCache()}
 	go o.openFiles(ctx, nodes)
 	return o
 }
@@ -85,15 +87,25 @@ func (o *orderedContents) open(n *Node) (io.ReadCloser, error) {
 		}
 		f.close()
 	}
-	if c, ok := n.Content.(*BlobContent); ok && c.Source.Frames != nil && c.Source.spooled() == nil {
+	c, ok := n.Content.(*BlobContent)
+	if !ok || c.Source.spooled() != nil {
+		return n.Content.Open()
+	}
+	if pass := o.passes[c.Source]; pass != nil {
+		return pass.open(o.ctx, c)
+	}
+	if c.Source.Frames != nil {
 		return &frameReader{cache: o.frames, source: c.Source, runs: slices.Clone(c.runs())}, nil
 	}
 	return n.Content.Open()
 }
 
-// close closes the files that nobody has asked for.
+// close closes what nobody has asked for.
 func (o *orderedContents) close() {
 	o.stop()
+	for _, p := range o.passes {
+		p.close()
+	}
 	for f := range o.files {
 		f.close()
 	}
