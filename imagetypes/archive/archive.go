@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,8 +41,7 @@ func (Builder) Plan(_ context.Context, r *image.Request) (string, error) {
 	return fmt.Sprintf("archive: %s%s, %d entries, %s before compression\n", r.BaseName, extension, stats.Entries, progress.FormatBytes(stats.Data)), nil
 }
 
-// Build writes BaseName.tar.xz. The tar is the same for the same tree; so is the whole file for the same version of xz and number of processors
-// or fewer blocks than processors, since xz splits its input into blocks of a fixed size.
+// Build writes BaseName.tar.xz. The same tree gives the same tar, and with the same version of xz the same file.
 func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
 	r, err := r.Filled()
 	if err != nil {
@@ -67,8 +68,8 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	return []image.Artifact{{Key: image.KeyRootArchive, File: name, UseForBundle: true}}, nil
 }
 
-// compress runs xz with the tree's tar as its input. With --threads=0 it always writes blocks of its default size, so that the number of
-// processors does not change the bytes.
+// compress runs xz with the tree's tar as its input. With two threads or more xz cuts its input into blocks of a fixed size, so that the
+// number of processors does not change the bytes.
 func compress(ctx context.Context, out *os.File, tree *layers.Tree, task progress.Task) error {
 	r, w := io.Pipe()
 	group, ctx := errgroup.WithContext(ctx)
@@ -81,7 +82,7 @@ func compress(ctx context.Context, out *os.File, tree *layers.Tree, task progres
 		return err
 	})
 	group.Go(func() error {
-		err := command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--threads=0", "--stdout"}, Stdin: r, Stdout: out})
+		err := command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--threads=" + strconv.Itoa(max(runtime.NumCPU(), 2)), "--stdout"}, Stdin: r, Stdout: out})
 		r.CloseWithError(io.ErrClosedPipe)
 		return err
 	})

@@ -31,6 +31,7 @@ type Disk struct {
 	File     string
 	Format   string // as qemu-img names it: raw, qcow2 …
 	Writable bool   // what the machine writes stays in the file
+	Sector   int    // bytes; 0: 512
 }
 
 // Spec says what machine to start.
@@ -143,8 +144,12 @@ func (m *Machine) commandLine(ctx context.Context, spec Spec) (string, []string,
 		if disk.Writable {
 			snapshot = "off"
 		}
+		device := fmt.Sprintf("virtio-blk-pci,drive=disk%d,bootindex=%d", i, i+1)
+		if disk.Sector != 0 {
+			device += fmt.Sprintf(",logical_block_size=%d,physical_block_size=%d", disk.Sector, disk.Sector)
+		}
 		args = append(args, "-drive", fmt.Sprintf("file=%s,format=%s,if=none,id=disk%d,snapshot=%s,discard=unmap", escapeOption(disk.File), disk.Format, i, snapshot),
-			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,bootindex=%d", i, i+1))
+			"-device", device)
 	}
 	if spec.CDROM != "" {
 		args = append(args, "-drive", "file="+escapeOption(spec.CDROM)+",format=raw,if=none,id=cd,media=cdrom,readonly=on", "-device", "ide-cd,drive=cd")
