@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -197,8 +199,16 @@ func TestRedirectKeepsToken(t *testing.T) {
 	}
 }
 
+// newTLSServer starts a server with a certificate that nobody vouches for, which doesn't log the handshakes that fail.
+func newTLSServer(handler http.Handler) *httptest.Server {
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	return s
+}
+
 func TestSelfSigned(t *testing.T) {
-	server := httptest.NewTLSServer(registry.New(quiet()))
+	server := newTLSServer(registry.New(quiet()))
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "https://")
 	certs := t.TempDir()

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,8 +177,7 @@ type badLine struct {
 	down int64 // bytes to the client
 	up   int64 // bytes to the server
 
-	mu   sync.Mutex
-	cuts int
+	cuts atomic.Int64
 }
 
 func newBadLine(t *testing.T, to string, down, up int64) *badLine {
@@ -219,9 +219,7 @@ func (l *badLine) pass(client net.Conn, to string) {
 			return
 		}
 		if n, _ := io.CopyN(w, r, limit); n == limit {
-			l.mu.Lock()
-			l.cuts++
-			l.mu.Unlock()
+			l.cuts.Add(1)
 		}
 	}
 	go copyUpTo(client, server, l.down)
@@ -235,7 +233,7 @@ func TestBadLine(t *testing.T) {
 	up := newBadLine(t, d.host, 0, 10<<20)
 	c := newClient(t, Options{})
 	push(t, c, img, mustParse(t, up.host+"/a:1"))
-	if up.cuts == 0 {
+	if up.cuts.Load() == 0 {
 		t.Error("the line to the registry never broke")
 	}
 	down := newBadLine(t, d.host, 5<<20, 0)
@@ -245,8 +243,8 @@ func TestBadLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkPulled(t, store, p, img)
-	if down.cuts < 7 || p.Fetched != p.Size() {
-		t.Errorf("after %d cuts %d bytes were fetched, want %d", down.cuts, p.Fetched, p.Size())
+	if down.cuts.Load() < 7 || p.Fetched != p.Size() {
+		t.Errorf("after %d cuts %d bytes were fetched, want %d", down.cuts.Load(), p.Fetched, p.Size())
 	}
 }
 

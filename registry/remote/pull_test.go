@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/imgbuild/imgbuild/internal/progress"
 )
 
 func TestPushThenPull(t *testing.T) {
@@ -267,9 +270,23 @@ func TestRetries(t *testing.T) {
 	})
 }
 
+// notes is a progress.Reporter that keeps what the user is told.
+type notes struct {
+	progress.Reporter
+	mu   sync.Mutex
+	text []string
+}
+
+func (n *notes) Note(text string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text = append(n.text, text)
+}
+
 func TestRetryAfter(t *testing.T) {
 	r := newRegistry(t)
-	c := newClient(t, Options{})
+	told := &notes{Reporter: progress.Discard}
+	c := newClient(t, Options{Progress: told})
 	push(t, c, testImage(t), r.ref(t, "a:1"))
 	var first atomic.Bool
 	r.setFault(func(w http.ResponseWriter, req *http.Request) bool {
@@ -286,6 +303,10 @@ func TestRetryAfter(t *testing.T) {
 	}
 	if took := time.Since(start); took < time.Second {
 		t.Errorf("the second request came after %s and not after the second that was asked for", took)
+	}
+	want := "the manifest of " + r.host + "/a: the registry answered 429 Too Many Requests; trying again in 1s"
+	if len(told.text) != 1 || told.text[0] != want {
+		t.Errorf("the user was told %q, want %q", told.text, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -20,6 +21,8 @@ const (
 	maxDelay = 30 * time.Second
 	// maxRetryAfter is how long a registry may ask us to wait; beyond it the user should know.
 	maxRetryAfter = 5 * time.Minute
+	// shownDelay is from which pause on the user is told why nothing goes on.
+	shownDelay = time.Second
 	// refusedRetries is how often a host is tried again where nothing listens.
 	refusedRetries = 2
 )
@@ -62,6 +65,9 @@ func (c *Client) pause(ctx context.Context, what string, failures int, err error
 		delay = status.retryAfter
 	}
 	c.log.Info("trying again", "what", what, "after", delay.Round(time.Millisecond), "failures", failures, "because", plainText(err))
+	if delay >= shownDelay {
+		c.opts.Progress.Note(fmt.Sprintf("%s: %s; trying again in %s", what, plainText(err), delay.Round(time.Second)))
+	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
