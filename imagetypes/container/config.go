@@ -1,10 +1,8 @@
 package container
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -121,8 +119,6 @@ func encode(value any) ([]byte, error) {
 	}
 	return data, nil
 }
-
-func bytesReader(data []byte) io.Reader { return bytes.NewReader(data) }
 
 // fileBlob is a file as a blob.
 type fileBlob struct {

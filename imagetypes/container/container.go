@@ -2,6 +2,7 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -144,7 +145,7 @@ func newImage(r *image.Request, packed *layers.Packed, open manifest.Opener) (v1
 	if err != nil {
 		return nil, err
 	}
-	configDigest, configSize, err := v1.SHA256(bytesReader(config))
+	configDigest, configSize, err := v1.SHA256(bytes.NewReader(config))
 	if err != nil {
 		return nil, err
 	}

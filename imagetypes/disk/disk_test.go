@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -162,7 +163,7 @@ func TestForeignReadersOfADisk(t *testing.T) {
 	parts := map[string]string{}
 	for _, p := range d.table.Partitions {
 		parts[p.Name] = filepath.Join(t.TempDir(), p.Name)
-		testenv.Run(t, "dd", "if="+raw, "of="+parts[p.Name], "bs=1M", "conv=sparse", "status=none", "skip="+itoa(p.Start>>20), "count="+itoa(p.Size>>20))
+		testenv.Run(t, "dd", "if="+raw, "of="+parts[p.Name], "bs=1M", "conv=sparse", "status=none", fmt.Sprintf("skip=%d", p.Start>>20), fmt.Sprintf("count=%d", p.Size>>20))
 	}
 	testenv.Run(t, "fsck.fat", "-n", parts[espName])
 	if out := testenv.Run(t, "mdir", "-i", parts[espName], "::/EFI/BOOT"); !strings.Contains(out, "BOOTX64  EFI") {
@@ -192,15 +193,6 @@ func TestForeignReadersOfADisk(t *testing.T) {
 	if data[0] == 0 || data[510] != 0x55 || data[511] != 0xaa {
 		t.Error("there is no boot sector")
 	}
-}
-
-func itoa(n int64) string {
-	var b []byte
-	for n > 0 {
-		b = append([]byte{byte('0' + n%10)}, b...)
-		n /= 10
-	}
-	return "0" + string(b)
 }
 
 func TestWhatIsMissingIsSaid(t *testing.T) {

@@ -2,7 +2,6 @@ package disk
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -21,7 +20,11 @@ func (d *design) vmx(title, disk string) string {
 	set("virtualHW.version", or(m.HWVersion, "9"))
 	set("displayName", title)
 	set("guestOS", or(m.GuestOS, "otherlinux-64"))
-	set("memsize", fmt.Sprint(max(m.Memory, 512*int(boolInt(m.Memory == 0)))))
+	memory := m.Memory
+	if memory == 0 {
+		memory = 512
+	}
+	set("memsize", fmt.Sprint(memory))
 	set("numvcpus", fmt.Sprint(max(m.CPUs, 1)))
 	if d.efi && !d.bios {
 		set("firmware", "efi")
@@ -62,7 +65,7 @@ func (d *design) vmx(title, disk string) string {
 	}
 	set("usb.present", "TRUE")
 	set("tools.syncTime", "TRUE")
-	for _, entry := range slices.Clone(m.ConfigEntries) {
+	for _, entry := range m.ConfigEntries {
 		b.WriteString(strings.TrimSpace(entry) + "\n")
 	}
 	return b.String()

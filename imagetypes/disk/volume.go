@@ -92,7 +92,10 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 	}
 	if s.efi {
 		size := int64(t.EFIPartSize) * mib
-		list = append(list, &volume{Name: espName, ID: "kiwi_EfiPart", Type: partition.ESP(), Size: max(size, espSize*boolInt(size == 0)), FS: "fat16", Label: "EFI", Mountpoint: "boot/efi", MountOptions: "defaults"})
+		if size == 0 {
+			size = espSize
+		}
+		list = append(list, &volume{Name: espName, ID: "kiwi_EfiPart", Type: partition.ESP(), Size: size, FS: "fat16", Label: "EFI", Mountpoint: "boot/efi", MountOptions: "defaults"})
 	}
 	if t.BootPartition.Or(false) {
 		fs := t.BootFilesystem
@@ -130,13 +133,6 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 	}
 	s.identify(list, ids)
 	return list, checkMountpoints(list, t)
-}
-
-func boolInt(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (s *settings) rootVolume() *volume {
