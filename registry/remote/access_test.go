@@ -391,3 +391,37 @@ func TestAnswersOfOthers(t *testing.T) {
 		t.Errorf("a silent registry gave %v", err)
 	}
 }
+
+// TestResumesOverHTTP2 breaks streams of a connection that goes on, which HTTP/2 reports in its own way.
+func TestResumesOverHTTP2(t *testing.T) {
+	inner := registry.New(quiet())
+	var mu sync.Mutex
+	var ranges, protocols []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
+			mu.Lock()
+			ranges, protocols = append(ranges, req.Header.Get("Range")), append(protocols, req.Proto)
+			mu.Unlock()
+			w = &cutter{ResponseWriter: w, left: 700_000}
+		}
+		inner.ServeHTTP(w, req)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	no := false
+	c := newClient(t, Options{TLSVerify: &no})
+	img := testImage(t, randomBytes(t, 2<<20))
+	ref := mustParse(t, strings.TrimPrefix(server.URL, "https://")+"/a:1")
+	push(t, c, img, ref)
+	store := newMemoryStore()
+	p, err := c.Pull(t.Context(), ref, store, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkPulled(t, store, p, img)
+	if len(ranges) != 4 || ranges[2] != "bytes=700000-2097151" || protocols[0] != "HTTP/2.0" {
+		t.Errorf("the ranges were %q over %q", ranges, protocols)
+	}
+}

@@ -284,4 +284,17 @@ func TestProxies(t *testing.T) {
 	if seen := secure.requests(); len(seen) == 0 || seen[0] != "CONNECT example.com:443" {
 		t.Errorf("the proxy saw %q", seen)
 	}
+
+	// Docker Hub lies under another name than the one that users write, and its short names in library/.
+	push(t, newClient(t, Options{CertDirs: []string{certs}}), img, mustParse(t, host+"/library/debian:12"))
+	hub := newProxy(t, host)
+	conf = writeFile(t, filepath.Join(t.TempDir(), "r.conf"), "unqualified-search-registries=['docker.io']\n[[registry]]\nlocation='docker.io'\ninsecure=true\n")
+	for _, name := range []string{"docker.io/debian:12", "debian:12"} {
+		if out, err := pullProcess(t, []string{"HTTPS_PROXY=" + hub.URL}, name, t.TempDir(), conf).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	if seen := hub.requests(); len(seen) == 0 || seen[0] != "CONNECT index.docker.io:443" {
+		t.Errorf("the way to Docker Hub was %q", seen)
+	}
 }

@@ -92,6 +92,7 @@ func isTemporary(status int) bool {
 func temporary(err error) bool {
 	var status *statusError
 	var registry *transport.Error
+	var broken *brokenError
 	var proxy *proxyError
 	var dns *net.DNSError
 	var network net.Error
@@ -101,6 +102,8 @@ func temporary(err error) bool {
 		return isTemporary(status.status)
 	case errors.As(err, &registry):
 		return isTemporary(registry.StatusCode)
+	case errors.As(err, &broken):
+		return true
 	case errors.As(err, &proxy):
 		return isTemporary(proxy.status)
 	case isTrust(err), errors.Is(err, http.ErrSchemeMismatch), errors.Is(err, errPlainHTTP), isAlert(err):

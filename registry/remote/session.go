@@ -320,11 +320,20 @@ type watchedBody struct {
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.dog.timer.Reset(b.dog.limit)
-	if err != nil && err != io.EOF && context.Cause(b.ctx) == errStalled {
-		err = errStalled
+	switch {
+	case err == nil || err == io.EOF:
+		return n, err
+	case context.Cause(b.ctx) == errStalled:
+		return n, errStalled
 	}
-	return n, err
+	return n, &brokenError{err}
 }
+
+// brokenError is an answer that breaks off, by whatever the HTTP library says of it: HTTP/2 has errors of its own there.
+type brokenError struct{ err error }
+
+func (e *brokenError) Error() string { return "the answer broke off: " + e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
 
 func (b *watchedBody) Close() error {
 	err := b.ReadCloser.Close()
