@@ -88,7 +88,7 @@ type overlay struct {
 	work    *workspace
 	source  files.Source
 	session *apt.Session // nil until packages are touched
-	scratch string       // a directory for temporary files, "" until one is needed
+	scratch *scratch     // nil until temporary files are needed
 	ran     []string
 	// installed says that packages were added or removed, so that initial RAM disks are out of date.
 	installed bool
@@ -135,28 +135,11 @@ func (o *overlay) close() error {
 		errs = append(errs, o.session.Close())
 		o.session = nil
 	}
-	if o.scratch != "" {
-		errs = append(errs, os.RemoveAll(o.scratch))
-		o.scratch = ""
+	if o.scratch != nil {
+		errs = append(errs, o.scratch.remove())
+		o.scratch = nil
 	}
 	return errors.Join(errs...)
-}
-
-// scratchDir returns a directory for temporary files, beside the one that the tree is unpacked into.
-func (o *overlay) scratchDir() (string, error) {
-	if o.scratch != "" {
-		return o.scratch, nil
-	}
-	parent := filepath.Dir(o.Dir)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return "", fmt.Errorf("making a directory for temporary files: %w", err)
-	}
-	dir, err := os.MkdirTemp(parent, ".overlay-")
-	if err != nil {
-		return "", fmt.Errorf("making a directory for temporary files: %w", err)
-	}
-	o.scratch = dir
-	return dir, nil
 }
 
 // note tells the user what may not have been meant.

@@ -370,3 +370,34 @@ func TestCanceled(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestScratchOfKilledRun leaves a directory as a killed run would, and one of a run that lives.
+func TestScratchOfKilledRun(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "build")
+	alive, err := newScratch(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := filepath.Join(parent, scratchPrefix+"dead")
+	if err := os.MkdirAll(filepath.Join(dead, "x/y"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	second, err := newScratch(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dead); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the dead one is there: %v", err)
+	}
+	for _, s := range []*scratch{alive, second} {
+		if _, err := os.Stat(s.dir); err != nil {
+			t.Error(err)
+		}
+		if err := s.remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	if entries, err := os.ReadDir(parent); err != nil || len(entries) != 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}

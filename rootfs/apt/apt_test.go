@@ -513,3 +513,50 @@ func TestWriteSources(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestDearmor(t *testing.T) {
+	const block = "-----BEGIN PGP PUBLIC KEY BLOCK-----\nComment: x\n\nmQ==\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+	got, err := dearmor([]byte("text\n" + block + "\r\n" + strings.ReplaceAll(block, "Comment: x\n", "")))
+	if err != nil || string(got) != "\x99\x99" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, bad := range []string{"", "hello", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==", strings.Replace(block, "mQ==", "m!", 1), strings.Replace(block, "\n\n", "\n", 1)} {
+		if got, err := dearmor([]byte(bad)); err == nil {
+			t.Errorf("%q gave %q", bad, got)
+		}
+	}
+}
+
+func TestParseURIs(t *testing.T) {
+	got := parseURIs("Reading package lists...\n'http://h/p/x_1%3a2_all.deb' x_1%3a2_all.deb 123 SHA256:ab\n'file:/r/y.deb' y_1_amd64.deb 5\n'bad\n'u' ../x 1\n")
+	want := []Download{{"x_1%3a2_all.deb", 123, "ab"}, {"y_1_amd64.deb", 5, ""}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if name, version := got[0].Package(); name != "x" || version != "1:2" {
+		t.Errorf("%s %s", name, version)
+	}
+	if n := parseGrowth("x\nAfter this operation, 1,234 kB of additional disk space will be used.\n"); n != 1234000 {
+		t.Errorf("%d", n)
+	}
+}
+
+func FuzzDearmor(f *testing.F) {
+	f.Add([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\nA: b\n\nmQ==\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if ring, err := dearmor(data); err == nil && len(ring) > len(data) {
+			t.Errorf("%d bytes from %d", len(ring), len(data))
+		}
+	})
+}
+
+func FuzzParseURIs(f *testing.F) {
+	f.Add("'http://h/x_1_all.deb' x_1_all.deb 123 SHA256:ab\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, d := range parseURIs(text) {
+			if strings.Contains(d.File, "/") || d.File == "" {
+				t.Errorf("%+v", d)
+			}
+		}
+	})
+}

@@ -67,6 +67,9 @@ func (s *setup) enter() error {
 	if err := protectProc(); err != nil {
 		return err
 	}
+	if err := hideSwaps(); err != nil {
+		return err
+	}
 	if err := s.writeFiles(); err != nil {
 		return err
 	}
@@ -225,6 +228,18 @@ func protectProc() error {
 		}
 	}
 	return nil
+}
+
+// hideSwaps takes the machine's swap space out of sight: initramfs-tools would make it the image's own to resume from.
+func hideSwaps() error {
+	if _, err := os.Lstat("/proc/swaps"); err != nil {
+		return nil //nolint:nilerr // this kernel has none
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/dev/null", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("hiding /proc/swaps: %w", err)
+	}
+	return hang(mount{fd: fd, target: "/proc/swaps"})
 }
 
 // writeFiles puts the caller's files and the stand-ins into memory.

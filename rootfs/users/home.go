@@ -52,6 +52,7 @@ func (d definitions) number(name string, otherwise uint32) uint32 {
 
 // nextID is the id that useradd and groupadd give: one more than the highest in the range, or else the lowest that is free.
 func nextID(used map[uint32]bool, low, high uint32) (uint32, error) {
+	high = min(high, 1<<32-3) // the last two ids mean "nobody in particular" to system calls
 	next := low
 	for id := range used {
 		if id >= next && id <= high {

@@ -254,3 +254,46 @@ func TestLookup(t *testing.T) {
 		t.Error("an owner that is not there has ids")
 	}
 }
+
+// FuzzApply gives account files of strangers a user.
+func FuzzApply(f *testing.F) {
+	f.Add(passwdText, shadowText, groupText, "SUB_UID_COUNT 5\n")
+	f.Add("+\n\n:\n", "ann:", "ann:x:99999999999:\n", "UID_MIN 0x\nUID_MAX 4294967295\n")
+	f.Fuzz(func(t *testing.T, passwd, shadow, group, defs string) {
+		edit := layers.NewTree().Edit(layers.Timespec{})
+		for name, text := range map[string]string{"etc/passwd": passwd, "etc/shadow": shadow, "etc/group": group, "etc/gshadow": group, "etc/login.defs": defs, "etc/subuid": shadow} {
+			if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		user := description.User{Name: "ann", Password: "!", UID: -1, Groups: []description.Group{{Name: "g", GID: -1}, {Name: "h", GID: 5}}}
+		if _, err := Apply(edit, nil, []description.User{user}, source()); err != nil {
+			return
+		}
+		data, err := edit.ReadFile("etc/passwd", 1<<30)
+		if err != nil || strings.Count("\n"+string(data), "\nann:") == 0 {
+			t.Errorf("no ann in %q, %v", data, err)
+		}
+	})
+}
+
+func TestNextID(t *testing.T) {
+	for _, test := range []struct {
+		used            []uint32
+		low, high, want uint32
+	}{
+		{nil, 1000, 60000, 1000}, {[]uint32{1000, 1005}, 1000, 60000, 1006}, {[]uint32{1000, 60000}, 1000, 60000, 1001}, {[]uint32{65534, 1<<32 - 1}, 1000, 1<<32 - 1, 65535},
+		{[]uint32{1<<32 - 3}, 1000, 1<<32 - 1, 1000},
+	} {
+		used := map[uint32]bool{}
+		for _, id := range test.used {
+			used[id] = true
+		}
+		if got, err := nextID(used, test.low, test.high); err != nil || got != test.want {
+			t.Errorf("%v from %d to %d: %d, %v; want %d", test.used, test.low, test.high, got, err, test.want)
+		}
+	}
+	if id, err := nextID(map[uint32]bool{5: true}, 5, 5); err == nil {
+		t.Errorf("a full range gave %d", id)
+	}
+}
