@@ -180,6 +180,33 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	checkWhole(t, s)
+	checkNothingLoose(t, s)
+}
+
+// checkNothingLoose fails the test if the store holds a blob that no name leads to.
+func checkNothingLoose(t *testing.T, s *Store) {
+	t.Helper()
+	cas, err := s.reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := cas.GetIndex(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := map[digest.Digest]bool{}
+	if err := s.mark(t.Context(), index.Manifests, keep, 0); err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := cas.ListBlobs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range blobs {
+		if !keep[d] {
+			t.Errorf("no name leads to blob %s", d)
+		}
+	}
 }
 
 // TestFullDisk fills a small file system: writing fails with the reason, what was there stays whole, and names can be removed.

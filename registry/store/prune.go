@@ -219,7 +219,7 @@ func (s *Store) verifyName(ctx context.Context, name string, good map[digest.Dig
 			return fmt.Errorf("reading blob %s: %w", d, err)
 		}
 		if !verifier.Verified() {
-			return fmt.Errorf("reading blob %s: %w: its content has another digest", d, manifest.ErrInvalid)
+			return fmt.Errorf("reading blob %s: %w: its content has another digest; remove what uses it, prune, and pull or stash it again", d, manifest.ErrInvalid)
 		}
 		good[d] = true
 	}
