@@ -75,7 +75,7 @@ func PodmanSpec(name string) (spec string, ok bool) {
 
 func (c *Client) openStore() error {
 	if spec, ok := PodmanSpec(c.opts.Store); ok {
-		s, err := podman.Open(context.Background(), podman.Options{Spec: spec, Log: c.opts.Log})
+		s, err := podman.Open(context.Background(), podman.Options{Spec: spec, Progress: c.opts.Progress, Log: c.opts.Log})
 		if err != nil {
 			return err
 		}
@@ -90,7 +90,7 @@ func (c *Client) openStore() error {
 			return err
 		}
 	}
-	s, err := store.Open(dir, store.Options{Log: c.opts.Log})
+	s, err := store.Open(dir, store.Options{Progress: c.opts.Progress, Log: c.opts.Log})
 	if err != nil {
 		return err
 	}

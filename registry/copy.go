@@ -124,7 +124,7 @@ func (c *Client) writeArchive(ctx context.Context, img *Image, ref reference.Ref
 		if name == "" {
 			return "", fmt.Errorf("writing %s: it is a store of imgbuild's, in which every container has a name: add one after a colon", ref)
 		}
-		s, err := store.Open(ref.Path, store.Options{Log: c.opts.Log})
+		s, err := store.Open(ref.Path, store.Options{Progress: c.opts.Progress, Log: c.opts.Log})
 		if err != nil {
 			return "", err
 		}

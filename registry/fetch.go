@@ -138,7 +138,7 @@ func (c *Client) podmanStore(ctx context.Context, spec string) (Store, error) {
 	if main, ok := PodmanSpec(c.opts.Store); ok && spec == main {
 		return c.store, nil
 	}
-	s, err := podman.Open(ctx, podman.Options{Spec: spec, Log: c.opts.Log})
+	s, err := podman.Open(ctx, podman.Options{Spec: spec, Progress: c.opts.Progress, Log: c.opts.Log})
 	if err != nil {
 		return nil, err
 	}

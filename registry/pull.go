@@ -90,7 +90,7 @@ func (c *Client) pull(ctx context.Context, ref reference.Reference, opts FetchOp
 			return nil, fmt.Errorf("pulling %s: %w", ref, err)
 		}
 		defer os.RemoveAll(dir)
-		if layout, err = store.Open(dir, store.Options{Log: c.opts.Log}); err != nil {
+		if layout, err = store.Open(dir, store.Options{Progress: c.opts.Progress, Log: c.opts.Log}); err != nil {
 			return nil, err
 		}
 		defer layout.Close()

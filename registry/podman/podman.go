@@ -25,6 +25,7 @@ import (
 	"go.podman.io/storage/types"
 
 	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/registry/reference"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
@@ -35,14 +36,17 @@ func Init() bool { return reexec.Init() }
 
 // Options says which storage is used. The zero value means podman's own, as storage.conf says.
 type Options struct {
-	Spec string       // DRIVER@GRAPHROOT+RUNROOT, as in containers-storage:[…]NAME; parts may be missing; empty for podman's own
-	Log  *slog.Logger // nil for nowhere
+	Spec string // DRIVER@GRAPHROOT+RUNROOT, as in containers-storage:[…]NAME; parts may be missing; empty for podman's own
+
+	Progress progress.Reporter // is shown layers that are unpacked; nil shows nothing
+	Log      *slog.Logger      // nil for nowhere
 }
 
 // Store is podman's storage. Its methods may be called by several goroutines at once.
 type Store struct {
-	store storage.Store
-	log   *slog.Logger
+	store    storage.Store
+	progress progress.Reporter
+	log      *slog.Logger
 }
 
 // overlay is the driver that podman uses unless it can't.
@@ -125,7 +129,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Store{store: s, log: log}, nil
+	show := opts.Progress
+	if show == nil {
+		show = progress.Discard
+	}
+	return &Store{store: s, progress: show, log: log}, nil
 }
 
 // podmansDriver asks podman which driver it chooses for a storage that does not exist yet: that depends on its version, the kernel and who runs

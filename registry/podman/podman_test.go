@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -29,6 +30,12 @@ import (
 func TestMain(m *testing.M) {
 	if Init() {
 		return
+	}
+	if spec := os.Getenv("PODMAN_TEST_CHURN"); spec != "" {
+		if err := churn(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 
+	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
@@ -171,7 +172,7 @@ func layerID(parent string, diffID v1.Hash) string {
 	return digest.FromString(parent + "+" + diffID.Hex).Encoded()
 }
 
-func (s *Store) putLayer(ctx context.Context, l v1.Layer, parent string, diffID v1.Hash) (*storage.Layer, error) {
+func (s *Store) putLayer(ctx context.Context, l v1.Layer, parent string, diffID v1.Hash) (stored *storage.Layer, err error) {
 	id := layerID(parent, diffID)
 	if stored, err := s.store.Layer(id); err == nil {
 		return stored, nil
@@ -182,10 +183,13 @@ func (s *Store) putLayer(ctx context.Context, l v1.Layer, parent string, diffID 
 	}
 	defer r.Close()
 	d := digest.Digest(diffID.String())
-	checked := &checkedReader{ctx: ctx, r: r, verifier: d.Verifier()}
-	stored, _, err := s.store.PutLayer(id, parent, nil, "", false, &storage.LayerOptions{UncompressedDigest: d}, checked)
+	task := s.progress.Start("unpacking layer "+diffID.Hex[:12]+" into podman's storage", 0, progress.Bytes)
+	defer func() { task.Done(err) }()
+	checked := &checkedReader{ctx: ctx, r: progress.Reader(r, task), verifier: d.Verifier()}
+	stored, _, err = s.store.PutLayer(id, parent, nil, "", false, &storage.LayerOptions{UncompressedDigest: d}, checked)
 	if errors.Is(err, storage.ErrDuplicateID) { // another process was quicker
-		return s.store.Layer(id)
+		stored, err = s.store.Layer(id)
+		return stored, err
 	}
 	if checked.err != nil { // says more than the library does
 		err = checked.err

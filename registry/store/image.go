@@ -14,6 +14,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -269,5 +270,8 @@ func (s *Store) putLayer(ctx context.Context, layer v1.Layer, desc v1.Descriptor
 		return err
 	}
 	defer r.Close()
-	return s.PutBlob(ctx, d, desc.Size, r)
+	task := s.progress.Start("storing layer "+d.Encoded()[:12], desc.Size, progress.Bytes)
+	err = s.PutBlob(ctx, d, desc.Size, progress.Reader(r, task))
+	task.Done(err)
+	return err
 }

@@ -84,7 +84,7 @@ func (s *Store) lock(ctx context.Context, name string, mode lockMode, what strin
 		}
 		if !told && time.Since(start) > tell {
 			told = true
-			s.log.Info("waiting for another imgbuild that works on "+what, "lock", name)
+			s.progress.Note("waiting for another imgbuild that works on " + what)
 		}
 		select {
 		case <-ctx.Done():

@@ -47,6 +47,8 @@ import (
 	"github.com/opencontainers/umoci/oci/cas"
 	"github.com/opencontainers/umoci/oci/cas/dir"
 	"github.com/opencontainers/umoci/oci/casext"
+
+	"github.com/imgbuild/imgbuild/internal/progress"
 )
 
 // ErrNotFound is in the error of every method that is asked for a name, blob or index which the store does not have. It is
@@ -63,13 +65,15 @@ var ErrNotStore = errors.New("not a store")
 
 // Options says how a store is used.
 type Options struct {
-	Log *slog.Logger // where waiting for others and repairs are told; nil for nowhere
+	Progress progress.Reporter // is shown layers that are copied, and told of waiting for others; nil shows nothing
+	Log      *slog.Logger      // is told of damage; nil for nowhere
 }
 
 // Store is an open store. Its methods may be called by several goroutines at once.
 type Store struct {
-	dir string
-	log *slog.Logger
+	dir      string
+	progress progress.Reporter
+	log      *slog.Logger
 
 	mu       sync.Mutex
 	engine   *casext.Engine // nil until the layout exists
@@ -107,7 +111,10 @@ func Open(dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store %s: %w", dir, err)
 	}
-	s := &Store{dir: abs, log: opts.Log}
+	s := &Store{dir: abs, progress: opts.Progress, log: opts.Log}
+	if s.progress == nil {
+		s.progress = progress.Discard
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
