@@ -212,6 +212,21 @@ func TestSeveralInOneLayout(t *testing.T) {
 	}
 }
 
+func TestFurtherTags(t *testing.T) {
+	ref := parse(t, "docker-archive:"+t.TempDir()+"/d.tar:leap:15.3")
+	opts := WriteOptions{Name: "other", Tags: []string{"leap:latest", "leap:15.3", "registry.example.org/leap:x", "@", "oci:x"}}
+	if err := Write(t.Context(), ref, testImage(t, "a"), opts); err != nil {
+		t.Fatal(err)
+	}
+	names, err := Names(t.Context(), ref, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"leap:15.3", "leap:latest", "registry.example.org/leap:x"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestForeignReaders lets skopeo copy what we write, and reads what it made.
 func TestForeignReaders(t *testing.T) {
 	skopeo := testenv.NeedProgram(t, "skopeo")

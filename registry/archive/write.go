@@ -28,6 +28,7 @@ import (
 // WriteOptions says how a container is written.
 type WriteOptions struct {
 	Name     string        // that the archive gives the container if the reference has no REF; may be empty
+	Tags     []string      // further names in a docker-archive, in this order after the first
 	Progress func(n int64) // counts bytes written; nil counts nothing
 }
 
@@ -50,7 +51,7 @@ func Write(ctx context.Context, ref reference.Reference, img v1.Image, opts Writ
 	case reference.OCIArchive:
 		err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeLayoutTar(ctx, w, name) })
 	case reference.DockerArchive:
-		err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeDockerTar(ctx, w, name) })
+		err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeDockerTar(ctx, w, append([]string{name}, opts.Tags...)) })
 	case reference.Dir:
 		err = p.writeSkopeoDir(ctx, ref.Path)
 	default:
@@ -279,11 +280,17 @@ func (p *parts) writeLayoutTar(ctx context.Context, w *tarWriter, name string) e
 }
 
 // writeDockerTar writes the form that docker load and podman load have read since Docker 1.10: plain layers named by their diff ids.
-func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, name string) error {
+func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, names []string) error {
 	sum := p.manifest.Config.Digest
 	entry := dockerImage{Config: sum.Hex + ".json", RepoTags: []string{}, Layers: []string{}}
-	if ref, err := reference.Parse(name); err == nil && ref.Repository != "" && ref.Digest == "" {
-		entry.RepoTags = append(entry.RepoTags, ref.WithDefaultTag().String())
+	for _, name := range names {
+		ref, err := reference.Parse(name)
+		if err != nil || ref.Transport != reference.None || ref.Digest != "" {
+			continue // docker knows no names of another kind
+		}
+		if tag := ref.WithDefaultTag().String(); !slices.Contains(entry.RepoTags, tag) {
+			entry.RepoTags = append(entry.RepoTags, tag)
+		}
 	}
 	written := map[v1.Hash]bool{}
 	for i, layer := range p.layers {
