@@ -105,7 +105,7 @@ func newOverlay(r Request) *overlay {
 	if o.source.FS == nil {
 		o.source.FS = os.DirFS(filepath.Join(os.DevNull, "nothing"))
 	}
-	o.work = &workspace{dir: r.Dir, modTime: layers.TimespecOf(r.Repro.Epoch), log: r.Log, tree: r.Tree}
+	o.work = &workspace{dir: r.Dir, modTime: layers.TimespecOf(r.Repro.Epoch), progress: r.Progress, log: r.Log, tree: r.Tree}
 	return o
 }
 
@@ -143,10 +143,7 @@ func (o *overlay) close() error {
 }
 
 // note tells the user what may not have been meant.
-func (o *overlay) note(text string) {
-	o.Log.Warn(text)
-	o.Progress.Note(text)
-}
+func (o *overlay) note(text string) { o.Log.Warn(text) }
 
 // archives unpacks the archives of the description.
 func (o *overlay) archives(ctx context.Context) error {

@@ -134,7 +134,7 @@ func (o *overlay) simulate(ctx context.Context, wanted []description.Package, re
 	if err != nil {
 		return t, err
 	}
-	work := &workspace{dir: path.Join(dir, "root"), modTime: o.work.modTime, log: o.Log, tree: part}
+	work := &workspace{dir: path.Join(dir, "root"), modTime: o.work.modTime, progress: o.Progress, log: o.Log, tree: part}
 	session, err := apt.Open(ctx, apt.Options{
 		Image: o.Description, Files: o.source, Tree: part, Run: work.run, Workdir: dir, Progress: o.Progress, Log: o.Log,
 	})

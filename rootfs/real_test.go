@@ -30,18 +30,32 @@ func TestMain(m *testing.M) {
 // debianVariable names a tar file with a minimal Debian 12 root tree; without it the test makes one.
 const debianVariable = "IMGBUILD_TEST_DEBIAN"
 
-// debianTree returns a minimal Debian 12.
-func debianTree(t *testing.T) *layers.Tree {
+// debianTar returns the path of a tar file with a minimal Debian 12, which ordinary users can read.
+func debianTar(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("not in short mode: it installs packages from Debian's mirror")
 	}
-	name := os.Getenv(debianVariable)
-	if name == "" {
-		testenv.NeedProgram(t, "mmdebstrap")
-		name = filepath.Join(t.TempDir(), "debian.tar")
-		testenv.Run(t, "mmdebstrap", "--quiet", "--variant=minbase", "bookworm", name)
+	if name := os.Getenv(debianVariable); name != "" {
+		return name
 	}
+	testenv.NeedProgram(t, "mmdebstrap")
+	dir, err := os.MkdirTemp("", "imgbuild-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "debian.tar")
+	testenv.Run(t, "mmdebstrap", "--quiet", "--variant=minbase", "bookworm", name)
+	return name
+}
+
+// debianTree returns a minimal Debian 12.
+func debianTree(t *testing.T, name string) *layers.Tree {
+	t.Helper()
 	file, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +74,17 @@ func debianTree(t *testing.T) *layers.Tree {
 		t.Fatal(err)
 	}
 	return tree
+}
+
+// fastDir returns a directory in memory, or else on the disk.
+func fastDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "imgbuild-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 type fileBlob struct {
@@ -124,7 +149,7 @@ func overlayOf(t *testing.T, tree *layers.Tree, image *description.Image, dir st
 	start := time.Now()
 	result, err := Overlay(t.Context(), Request{
 		Tree: tree, Description: image, Dir: filepath.Join(dir, "root"), PackageCache: os.Getenv("IMGBUILD_TEST_CACHE"), Repro: repro.New(time.Unix(1700000000, 0), "test"),
-		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log.String())
@@ -141,14 +166,21 @@ func overlayOf(t *testing.T, tree *layers.Tree, image *description.Image, dir st
 // TestRealMachine makes a container into a machine with Debian's own packages.
 func TestRealMachine(t *testing.T) {
 	testenv.NeedRoot(t)
-	tree := debianTree(t)
+	name := debianTar(t)
+	testRealMachine(t, name)
+	if testenv.InUserNamespace() || t.Failed() {
+		return
+	}
+	t.Run("ordinary user", func(t *testing.T) {
+		testenv.OrdinaryUser(t).RunAgain(t, "TestRealMachine", debianVariable+"="+name)
+	})
+}
+
+func testRealMachine(t *testing.T, name string) {
+	tree := debianTree(t, name)
 	text := withRepository(machine("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-efi-amd64-bin", "grub-pc-bin", "systemd-sysv", "openssh-server", "locales", "tzdata", "sudo"))
 	image := load(t, map[string]string{"config.xml": text, "config.sh": "#!/bin/bash\nset -e\n. /.kconfig\n. /.profile\nbaseInsertService ssh\necho $kiwi_iname > /etc/made-by\n", "root/etc/motd": "hello\n"})
-	dir := t.TempDir()
-	if shm, err := os.MkdirTemp("/dev/shm", "imgbuild-test-"); err == nil {
-		dir = shm
-		t.Cleanup(func() { _ = os.RemoveAll(shm) })
-	}
+	dir := fastDir(t)
 	before := read(t, tree, "etc/resolv.conf") + read(t, tree, "etc/hosts")
 	result, log := overlayOf(t, tree, image, dir)
 	got := result.Tree
@@ -195,9 +227,25 @@ func TestRealMachine(t *testing.T) {
 
 func read(t *testing.T, tree *layers.Tree, name string) string {
 	t.Helper()
-	data, err := tree.ReadFile(name, 1<<20)
+	data, err := tree.ReadFile(name, 1<<30)
 	if err != nil {
 		return err.Error()
 	}
 	return string(data)
+}
+
+// TestRealDracut makes the initial RAM disk with dracut.
+func TestRealDracut(t *testing.T) {
+	testenv.NeedRoot(t)
+	tree := debianTree(t, debianTar(t))
+	text := withRepository(machine("linux-image-cloud-amd64", "dracut", "zstd", "systemd-sysv"))
+	result, _ := overlayOf(t, tree, load(t, map[string]string{"config.xml": text}), fastDir(t))
+	kernels := FindKernels(result.Tree)
+	if len(kernels) != 1 || !strings.HasPrefix(kernels[0].Initrd, "boot/initrd.img-") {
+		t.Fatalf("kernels %+v", kernels)
+	}
+	// Where processor microcode is there, it comes first and is not compressed.
+	if data := read(t, result.Tree, kernels[0].Initrd); !strings.Contains(data, "\x28\xb5\x2f\xfd") {
+		t.Errorf("the initial RAM disk is not compressed with zstd: it begins with %x", data[:min(len(data), 16)])
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
@@ -12,10 +13,10 @@ import (
 // workspace is a root tree under change. Edits are made on the value. Only when a program must run is the tree written out as a directory, and from then on
 // each side is brought up to date when the other needs it.
 type workspace struct {
-	dir     string // where the tree is written out
-	modTime layers.Timespec
-	log     *slog.Logger
-	written func(bytes int64) // told what is written
+	dir      string // where the tree is written out
+	modTime  layers.Timespec
+	progress progress.Reporter
+	log      *slog.Logger
 
 	tree    *layers.Tree      // the tree as a value, unless stale
 	onDisk  *layers.Tree      // what dir holds; nil if it was not written
@@ -69,7 +70,9 @@ func (w *workspace) sync(ctx context.Context) error {
 	case w.stale || w.onDisk == w.tree:
 		return nil
 	case w.onDisk == nil:
-		report, err := layers.WriteDir(ctx, w.dir, w.tree, layers.DirOptions{Progress: w.written})
+		task := w.progress.Start("unpacking the root tree", w.tree.Stats().Data, progress.Bytes)
+		report, err := layers.WriteDir(ctx, w.dir, w.tree, layers.DirOptions{Progress: task.Add})
+		task.Done(err)
 		if err != nil {
 			return fmt.Errorf("unpacking the root tree: %w", err)
 		}

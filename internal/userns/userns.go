@@ -134,7 +134,7 @@ func runInside() (int, error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	if err := cmd.Start(); err != nil {
-		return 0, &Error{Text: "making a user namespace" + namespaceHint(), Err: err}
+		return 0, &Error{Text: "making a user namespace" + Restriction(), Err: err}
 	}
 	ready.Close()
 	if err := writeMaps(cmd.Process.Pid, maps); err != nil {
@@ -245,8 +245,8 @@ func writeMaps(pid int, m idMaps) error {
 	return nil
 }
 
-// namespaceHint names the kernel setting that keeps user namespaces from ordinary users, if one does.
-func namespaceHint() string {
+// Restriction names the kernel setting that keeps user namespaces, or rights in them, from ordinary users, with the way out, or "" if there is none.
+func Restriction() string {
 	for _, setting := range []struct{ file, bad, fix string }{
 		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"},
 		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"},

@@ -482,6 +482,7 @@ func TestWriteSources(t *testing.T) {
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	notes, err := WriteSources(t.Context(), edit, &description.Image{Repositories: []description.Repository{
 		{Source: "http://build.example.org/x"},
+		{Source: "obs://Virtualization:Appliances/xUbuntu_22.04", Alias: "obs", ImageInclude: true},
 		{Source: "https://user:pass@deb.example.org/debian", Distribution: "bookworm", Components: []string{"main", "contrib"}, Alias: "Debian main", ImageInclude: true, Priority: 600, SigningKeys: []description.SigningKey{{URI: "this://key.gpg"}}},
 		{Source: "http://flat.example.org/", ImageOnly: true, RepoGPGCheck: description.False, Alias: "flat"},
 		{Source: "dir://" + dir, ImageInclude: true},
@@ -507,6 +508,7 @@ func TestWriteSources(t *testing.T) {
 		"etc/apt/keyrings/Debian_main.gpg":           "\x99key",
 		"etc/apt/sources.list.d/Debian_main.sources": "Types: deb\nURIs: https://deb.example.org/debian\nSuites: bookworm\nComponents: main contrib\nSigned-By: /etc/apt/keyrings/Debian_main.gpg\n",
 		"etc/apt/preferences.d/Debian_main.pref":     "Package: *\nPin: origin \"deb.example.org\"\nPin-Priority: 600\n\n",
+		"etc/apt/sources.list.d/obs.sources":         "Types: deb\nURIs: https://download.opensuse.org/repositories/Virtualization:/Appliances/xUbuntu_22.04\nSuites: ./\n",
 		"etc/apt/sources.list.d/flat.sources":        "Types: deb\nURIs: http://flat.example.org/\nSuites: ./\nTrusted: yes\n",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -95,6 +95,9 @@ func newSource(ctx context.Context, repo description.Repository, opts Options) (
 	if err := s.parse(repo, opts); err != nil {
 		return source{}, err
 	}
+	if repo.Customize != "" && opts.Log != nil {
+		opts.Log.Warn("the script that customizes a repository is not run", "at", repo.At("customize").String(), "script", repo.Customize)
+	}
 	var err error
 	if s.keys, err = readKeys(ctx, repo, opts.Files); err != nil {
 		return source{}, err
@@ -137,7 +140,10 @@ func (s *source) parse(repo description.Repository, opts Options) error {
 	if strings.HasPrefix(raw, "/") {
 		return local(raw)
 	}
-	u, err := url.Parse(raw)
+	if strings.HasPrefix(raw, "obsrepositories:") {
+		return fail("give the repository's https address", "%s has a meaning inside of the Open Build Service only", raw)
+	}
+	u, err := url.Parse(openBuildService(raw))
 	if err != nil {
 		return fail("write it as http://host/path, file:///path or dir:///path", "the repository's address can't be read: %v", errors.Unwrap(err))
 	}
@@ -160,10 +166,17 @@ func (s *source) parse(repo description.Repository, opts Options) error {
 		u.RawQuery = ""
 		s.uri = u.String()
 		return nil
-	case "obs", "obsrepositories":
-		return fail("give the repository's https address", "repositories of the Open Build Service by name are not supported")
 	}
 	return fail("write it as http://host/path, file:///path or dir:///path", "repositories can't be read from %s", u.Redacted())
+}
+
+// openBuildService turns obs://PROJECT/REPOSITORY into the address that the public Open Build Service gives it. Other addresses stay as they are.
+func openBuildService(address string) string {
+	name, ok := strings.CutPrefix(address, "obs://")
+	if !ok {
+		return address
+	}
+	return "https://download.opensuse.org/repositories/" + strings.ReplaceAll(name, ":", ":/")
 }
 
 func notDirectory(info os.FileInfo) error {

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/userns"
 )
 
 // Spec says what to run and what it finds inside.
@@ -155,7 +156,7 @@ func judge(err error, r report, spec Spec) error {
 		log.Debug("sandbox", "root", spec.Root, "note", note)
 	}
 	if r.Error != "" {
-		return fmt.Errorf("preparing a sandbox in %s: %s", spec.Root, r.Error)
+		return fmt.Errorf("preparing a sandbox in %s: %s%s", spec.Root, r.Error, hint(r.Error))
 	}
 	var exit *command.ExitError
 	if errors.As(err, &exit) && r.Signal != "" {
@@ -165,6 +166,17 @@ func judge(err error, r report, spec Spec) error {
 		return fmt.Errorf("%w (namespaces need root, or an ordinary user with subordinate ids; in a container they need --privileged)", err)
 	}
 	return err
+}
+
+// hint says what may keep a sandbox from being made here.
+func hint(text string) string {
+	switch {
+	case strings.Contains(text, unix.ENOSYS.Error()):
+		return " (sandboxes need Linux 5.12 or newer)"
+	case strings.Contains(text, unix.EPERM.Error()) || strings.Contains(text, unix.EACCES.Error()):
+		return userns.Restriction()
+	}
+	return ""
 }
 
 // prepare checks the request and reads what the sandbox needs of the host.
