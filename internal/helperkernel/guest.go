@@ -28,9 +28,11 @@ func guestScript(m machine, s *Spec) string {
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
-mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs run /run
-cd /tmp
+mount -t tmpfs -o mode=1777 tmp /tmp && cd /tmp || {
+	printf '%s%d\nmounting a tmpfs on /tmp failed\n' '` + resultMark + `' 125 >` + m.device(resultDisk) + `
+	exit
+}
 (
 set -e
 `)
@@ -45,7 +47,7 @@ code=$?
 { echo "%s$code"; tail -c %d /tmp/.output; } >%s
 sync
 echo o >/proc/sysrq-trigger
-sleep 600
+sleep 10
 `, resultMark, maxOutput, m.device(resultDisk))
 	return b.String()
 }

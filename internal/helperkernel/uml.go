@@ -16,6 +16,7 @@ import (
 // root, read-only.
 type umlMachine struct {
 	program string
+	setpriv string // the first process: it turns setuid bits off, see run
 }
 
 func findUML() (machine, error) {
@@ -23,7 +24,11 @@ func findUML() (machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &umlMachine{path}, nil
+	setpriv, err := command.Find("setpriv")
+	if err != nil {
+		return nil, err
+	}
+	return &umlMachine{path, setpriv}, nil
 }
 
 func (m *umlMachine) kind() Kind       { return UML }
@@ -77,7 +82,7 @@ echo /tmp/.modprobe >/proc/sys/kernel/modprobe
 
 func (m *umlMachine) run(ctx context.Context, s *Spec, disks []Disk) (string, error) {
 	args := []string{
-		fmt.Sprintf("mem=%dM", s.Memory), "root=/dev/root", "rootfstype=hostfs", "ro", "init=/bin/sh",
+		fmt.Sprintf("mem=%dM", s.Memory), "root=/dev/root", "rootfstype=hostfs", "ro", "init=" + m.setpriv,
 		"con=null", "con0=null,fd:1", "con1=null,fd:1", "quiet", "panic=1",
 	}
 	var files []*os.File
@@ -89,7 +94,8 @@ func (m *umlMachine) run(ctx context.Context, s *Spec, disks []Disk) (string, er
 		args = append(args, fmt.Sprintf("ubd%d%s=/proc/self/fd/%d", i, flag, 3+i))
 		files = append(files, d.File)
 	}
-	args = append(args, "--", m.device(scriptDisk))
+	// In a user namespace this machine's root is nobody, to whom a setuid program like mount would switch.
+	args = append(args, "--", "--no-new-privs", "/bin/sh", m.device(scriptDisk))
 	var console bytes.Buffer
 	err := command.Run(ctx, command.Cmd{
 		Name: m.program, Args: args, Files: files, Stdout: &console, Stderr: &console, Env: umlEnvironment(),
