@@ -53,6 +53,7 @@ func (s *Store) Prune(ctx context.Context, opts PruneOptions) (PruneReport, erro
 	if err := cas.Clean(ctx); err != nil { // what umoci left over
 		return report, fmt.Errorf("pruning %s: %w", s.dir, err)
 	}
+	report.Bytes += s.removeStale(s.path("names"), nil) // locks that nobody holds; who waits for one makes it anew
 	s.prunePartials(opts, &report)
 	index, err := cas.GetIndex(ctx)
 	if err != nil {

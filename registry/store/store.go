@@ -49,6 +49,7 @@ import (
 	"github.com/opencontainers/umoci/oci/casext"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/userns"
 )
 
 // ErrNotFound is in the error of every method that is asked for a name, blob or index which the store does not have. It is
@@ -83,11 +84,11 @@ type Store struct {
 }
 
 // DefaultDir returns where the user's store lies: /var/lib/imgbuild/store for root, else $XDG_DATA_HOME/imgbuild/store
-// (~/.local/share/imgbuild/store). Who is root only of a user namespace is an ordinary user here: then $IMGBUILD_UID, which is set when
-// imgbuild starts itself again in one, names another user than 0.
+// (~/.local/share/imgbuild/store). Who is root only of a user namespace, ours or that of podman unshare, is an ordinary user here.
 func DefaultDir() (string, error) {
-	uid := os.Getuid()
-	if outer, err := strconv.Atoi(os.Getenv("IMGBUILD_UID")); err == nil {
+	user := userns.Real()
+	uid := user.UID
+	if outer, err := strconv.Atoi(os.Getenv("_CONTAINERS_ROOTLESS_UID")); err == nil && !user.Rootless {
 		uid = outer
 	}
 	if uid == 0 {
@@ -95,11 +96,10 @@ func DefaultDir() (string, error) {
 	}
 	data := os.Getenv("XDG_DATA_HOME")
 	if !filepath.IsAbs(data) { // the specification says that relative ones are to be ignored
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("finding the store: %w; give its directory with --store", err)
+		if user.Home == "" {
+			return "", errors.New("finding the store: $HOME is not set; give its directory with --store")
 		}
-		data = filepath.Join(home, ".local", "share")
+		data = filepath.Join(user.Home, ".local", "share")
 	}
 	return filepath.Join(data, "imgbuild", "store"), nil
 }
