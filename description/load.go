@@ -66,7 +66,11 @@ type loader struct {
 	dir      string // "" when fsys is not a directory of this machine
 	label    string // stands before file names in errors
 	absolute bool   // absolute paths of includes are allowed
+	size     int    // bytes read so far
 }
+
+// maxTotalSize bounds what a description is with all its includes, in bytes.
+const maxTotalSize = 16 << 20
 
 func (l *loader) load(opts LoadOptions) (*Document, error) {
 	file, err := l.find(opts.File)
@@ -168,12 +172,37 @@ func (l *loader) find(file string) (string, error) {
 
 // read returns a file of the description.
 func (l *loader) read(file string) ([]byte, error) {
-	f, err := l.fsys.Open(file)
+	return l.readFrom(l.fsys, file, l.name(file))
+}
+
+// readHost returns a file of this machine.
+func (l *loader) readHost(file string) ([]byte, error) {
+	return l.readFrom(os.DirFS("/"), strings.TrimPrefix(file, "/"), file)
+}
+
+// readFrom returns a regular file. It looks before it opens, since opening a
+// pipe or a device may wait for ever.
+func (l *loader) readFrom(fsys fs.FS, file, name string) ([]byte, error) {
+	st, err := fs.Stat(fsys, file)
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("reading description %s: %w", l.name(file), rootCause(err))
+		return nil, fmt.Errorf("reading description %s: %w", name, rootCause(err))
+	}
+	f, err := fsys.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("reading description %s: %w", name, rootCause(err))
 	}
 	defer f.Close()
-	return readBounded(f, l.name(file))
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1)) // toUTF8 refuses one byte more
+	if err != nil {
+		return nil, fmt.Errorf("reading description %s: %w", name, rootCause(err))
+	}
+	if l.size += len(data); l.size > maxTotalSize {
+		return nil, fmt.Errorf("reading description %s: the description is larger than %d MiB with its includes", name, maxTotalSize>>20)
+	}
+	return data, nil
 }
 
 // rootCause drops the repeated file name of a path error.
@@ -183,21 +212,6 @@ func rootCause(err error) error {
 		return pathErr.Err
 	}
 	return err
-}
-
-func readBounded(f fs.File, name string) ([]byte, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("reading description %s: %w", name, rootCause(err))
-	}
-	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("reading description %s: it is not a regular file", name)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading description %s: %w", name, rootCause(err))
-	}
-	return data, nil // toUTF8 refuses one that is too large
 }
 
 // include replaces each <include> of the top element by what the file holds.
@@ -272,7 +286,7 @@ func (l *loader) includeFiles(from string) ([]string, func(string) ([]byte, erro
 		for i := range files {
 			files[i] = "/" + files[i]
 		}
-		return files, readHostFile, err
+		return files, l.readHost, err
 	}
 	clean := path.Clean(name)
 	if strings.Contains(name, "://") {
@@ -320,13 +334,4 @@ func expandInclude(fsys fs.FS, name string) ([]string, error) {
 		return nil, fmt.Errorf("including %q: the directory has no *.xml files", name)
 	}
 	return files, nil
-}
-
-func readHostFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", name, rootCause(err))
-	}
-	defer f.Close()
-	return readBounded(f, name)
 }

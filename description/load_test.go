@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
@@ -159,6 +160,28 @@ func TestIncludeErrors(t *testing.T) {
 	dir := writeFiles(t, map[string]string{"config.xml": small("x", `<include from="this://parts"/>`), "parts/x": ""})
 	if _, err := Load(dir, LoadOptions{}); err == nil || !strings.Contains(err.Error(), "no *.xml files") {
 		t.Errorf("a directory without XML files: %v", err)
+	}
+}
+
+func TestHostileFiles(t *testing.T) {
+	big := `<image><!--` + strings.Repeat("x", 2<<20) + `--></image>`
+	dir := writeFiles(t, map[string]string{
+		"bomb.kiwi": small("x", strings.Repeat(`<include from="this://part.xml"/>`, 100)),
+		"pipe.kiwi": small("x", `<include from="this://pipe"/>`, `<include from="file:///dev/zero"/>`),
+		"part.xml":  big,
+	})
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"bomb.kiwi": "larger than 16 MiB with its includes",
+		"pipe.kiwi": "pipe: it is not a regular file",
+		"pipe":      "not a regular file",
+		".":         "not a regular file",
+	} {
+		if _, err := Load(dir, LoadOptions{File: file}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %.300v, want %q", file, err, want)
+		}
 	}
 }
 
