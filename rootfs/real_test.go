@@ -217,11 +217,28 @@ func testRealMachine(t *testing.T, name string) {
 	if err != nil || len(packages) < 100 {
 		t.Errorf("%d packages, %v", len(packages), err)
 	}
+	if os.Getenv("IMGBUILD_TEST_TWICE") != "" {
+		second, _ := overlayOf(t, tree, image, fastDir(t))
+		sameTrees(t, got, second.Tree)
+	}
 	// What is there already needs nothing to run.
 	image = load(t, map[string]string{"config.xml": text})
 	again, _ := overlayOf(t, got, image, t.TempDir())
 	if again.Ran != nil || again.Dir != "" {
 		t.Errorf("it ran %q in %q", again.Ran, again.Dir)
+	}
+}
+
+// sameTrees compares two builds of the same inputs, with times after SOURCE_DATE_EPOCH taken for equal as the images have them.
+func sameTrees(t *testing.T, a, b *layers.Tree) {
+	t.Helper()
+	epoch := layers.Timespec{Sec: 1700000000}
+	differences, err := layers.Diff(t.Context(), layers.Clamp(a, epoch), layers.Clamp(b, epoch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range differences {
+		t.Errorf("/%s differs between two builds: %v %q", d.Path, d.Kind, d.What)
 	}
 }
 

@@ -196,8 +196,14 @@ func (s *Session) Update(ctx context.Context) error {
 	if s.updated {
 		return nil
 	}
+	if err := s.listsFromCache(); err != nil {
+		return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+	}
 	if err := s.apt(ctx, "fetching package lists", 0, nil, "update"); err != nil {
 		return fmt.Errorf("fetching package lists: %w", err)
+	}
+	if err := s.listsToCache(); err != nil {
+		return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
 	}
 	s.updated = true
 	return nil

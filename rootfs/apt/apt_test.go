@@ -446,11 +446,16 @@ func testCache(t *testing.T) {
 	w := newWorld(t)
 	cache := filepath.Join(t.TempDir(), "cache")
 	var mu sync.Mutex
-	fetched := 0
+	fetched, lists := 0, 0
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, ".deb") {
 			mu.Lock()
 			fetched++
+			mu.Unlock()
+		}
+		if strings.Contains(r.URL.Path, "/Packages") {
+			mu.Lock()
+			lists++
 			mu.Unlock()
 		}
 		http.FileServer(http.Dir(w.repo)).ServeHTTP(rw, r)
@@ -472,6 +477,9 @@ func testCache(t *testing.T) {
 		}
 		if fetched != want {
 			t.Errorf("run %d: %d packages fetched in all, want %d", i+1, fetched, want)
+		}
+		if lists != 1 {
+			t.Errorf("run %d: lists were fetched %d times in all", i+1, lists)
 		}
 	}
 }

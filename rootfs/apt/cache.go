@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/description"
 )
@@ -129,6 +133,69 @@ func (s *Session) toCache(downloads []Download) error {
 			continue // it came from a directory of this machine, and stays there
 		}
 		if err := linkOrCopy(fetched, cached); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listsDir is where the cache keeps the lists of these repositories.
+func (s *Session) listsDir() string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(s.sources.files)) {
+		fmt.Fprintf(h, "%s\n%s\n", name, s.sources.files[name])
+	}
+	return filepath.Join(s.opts.Cache, "lists-"+hex.EncodeToString(h.Sum(nil)[:12]))
+}
+
+// listsFromCache puts the lists of an earlier build where apt looks for them: it fetches them again only if they have changed since.
+func (s *Session) listsFromCache() error {
+	if s.opts.Cache == "" || s.sources.own || len(s.sources.binds) > 0 {
+		return nil
+	}
+	return linkAll(s.listsDir(), filepath.Join(s.dir, "lists"))
+}
+
+// listsToCache keeps the lists that apt has now. Of two builds at once, one does.
+func (s *Session) listsToCache() error {
+	if s.opts.Cache == "" || s.sources.own || len(s.sources.binds) > 0 {
+		return nil
+	}
+	if err := os.MkdirAll(s.opts.Cache, 0o755); err != nil {
+		return err
+	}
+	fresh, err := os.MkdirTemp(s.opts.Cache, ".lists-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	if err := linkAll(filepath.Join(s.dir, "lists"), fresh); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.listsDir()); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, s.listsDir()); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
+}
+
+// linkAll makes the files of one directory, if there is one, available in another.
+func linkAll(from, to string) error {
+	entries, err := os.ReadDir(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || e.Name() == "lock" {
+			continue
+		}
+		err := linkOrCopy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another build has put newer ones there
 			return err
 		}
 	}
