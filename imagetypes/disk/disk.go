@@ -248,7 +248,7 @@ func (d *design) writeFAT(ctx context.Context, v *volume, full *layers.Tree, nam
 		}
 	}
 	bits := 16
-	if v.FS == "fat32" || v.Size >= fat32From {
+	if v.FS == "fat32" || v.Size >= fat32From || d.sectorSize == 4096 && v.Size >= fat32From4K {
 		bits = 32
 	}
 	spec := fat.Spec{Size: v.Size, Bits: bits, Label: v.Label, ID: v.FATID, SectorSize: int(d.sectorSize), Time: d.ids.Epoch}

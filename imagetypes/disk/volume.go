@@ -20,6 +20,7 @@ const (
 	swapSize       = 128 << 20
 	mib            = 1 << 20
 	fat32From      = 512 * mib // FAT16 ends at 2 GiB and wastes much before
+	fat32From4K    = 250 * mib // with sectors and so clusters of 4096 bytes it ends at 256 MiB
 	maxFATLabel    = 11
 	rootVolumeName = "p.lxroot"
 	espName        = "p.UEFI"

@@ -97,6 +97,9 @@ func format(ctx context.Context, name string, spec Spec) error {
 	if spec.SectorSize != 0 {
 		args = append(args, "-S", strconv.Itoa(spec.SectorSize))
 	}
+	if spec.SectorSize > 512 {
+		args = append(args, "-s", "1") // the default of four sectors leaves a small file system too few clusters for FAT16
+	}
 	return command.Run(ctx, command.Cmd{Name: "mkfs.vfat", Args: append(args, name)})
 }
 

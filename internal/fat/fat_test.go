@@ -62,6 +62,20 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+func TestLargeSectors(t *testing.T) {
+	testenv.NeedPrograms(t, append(Programs(), "fsck.fat", "mtype")...)
+	for bits, size := range map[int]int64{16: 20 << 20, 32: 300 << 20} {
+		name := filepath.Join(t.TempDir(), "esp.img")
+		if err := Write(t.Context(), name, Spec{Size: size, Bits: bits, SectorSize: 4096, Time: time.Unix(0, 0)}, files(), t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		testenv.Run(t, "fsck.fat", "-n", name)
+		if got := testenv.Run(t, "mtype", "-i", name, "::EFI/debian/grub.cfg"); got != "configfile\n" {
+			t.Errorf("FAT%d: grub.cfg is %q", bits, got)
+		}
+	}
+}
+
 func TestWriteTooMuch(t *testing.T) {
 	testenv.NeedPrograms(t, Programs()...)
 	spec := Spec{Size: 1 << 20, Time: time.Unix(0, 0)}
