@@ -224,6 +224,16 @@ func TestSelfSigned(t *testing.T) {
 		t.Errorf("an unknown authority gave %v", err)
 	}
 	push(t, newClient(t, Options{CertDirs: []string{filepath.Join(certs, "absent"), certs}}), img, ref)
+	push(t, newClient(t, Options{CertDirs: []string{filepath.Join(certs, host)}}), img, ref)
+	config := t.TempDir()
+	writeFile(t, filepath.Join(config, "containers", "certs.d", host, "ca.crt"), string(authority))
+	usual, err := New(Options{RetryDelay: time.Millisecond, Getenv: func(name string) string {
+		return map[string]string{"XDG_CONFIG_HOME": config, "CONTAINERS_REGISTRIES_CONF": "/dev/null"}[name]
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	push(t, usual, img, ref)
 	push(t, newClient(t, Options{TLSVerify: &no}), img, ref)
 	conf := writeFile(t, filepath.Join(t.TempDir(), "registries.conf"), fmt.Sprintf("[[registry]]\nlocation=%q\ninsecure=true\n", host))
 	push(t, newClient(t, Options{RegistriesConf: conf}), img, ref)

@@ -11,27 +11,31 @@ import (
 	"strings"
 )
 
-// certDirs are the certs.d directories, the user's first: containers-certs.d(5) and Docker's.
-func (c *Client) certDirs() []string {
-	if c.opts.CertDirs != nil {
-		return c.opts.CertDirs
-	}
+// certDirs are the directories with the certificates for host: HOST[:PORT] in the certs.d directories, the user's first
+// (containers-certs.d(5) and Docker's). A directory that the user named may also hold the files itself, as podman's and
+// skopeo's --cert-dir has it.
+func (c *Client) certDirs(host string) []string {
 	var dirs []string
+	for _, dir := range c.opts.CertDirs {
+		dirs = append(dirs, dir, filepath.Join(dir, host))
+	}
+	if c.opts.CertDirs != nil {
+		return dirs
+	}
 	if config := c.opts.Getenv("XDG_CONFIG_HOME"); config != "" {
-		dirs = append(dirs, filepath.Join(config, "containers", "certs.d"))
+		dirs = append(dirs, filepath.Join(config, "containers", "certs.d", host))
 	}
 	if home := c.opts.Getenv("HOME"); home != "" {
-		dirs = append(dirs, filepath.Join(home, ".config", "containers", "certs.d"))
+		dirs = append(dirs, filepath.Join(home, ".config", "containers", "certs.d", host))
 	}
-	return append(dirs, "/etc/containers/certs.d", "/etc/docker/certs.d")
+	return append(dirs, filepath.Join("/etc/containers/certs.d", host), filepath.Join("/etc/docker/certs.d", host))
 }
 
-// tlsConfig trusts the system's authorities and those of DIR/HOST[:PORT]/*.crt, and shows the certificates of *.cert with the
+// tlsConfig trusts the system's authorities and those of *.crt in dirs, and shows the certificates of *.cert with the
 // *.key of the same name.
 func tlsConfig(host string, dirs []string, insecure bool) (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}
 	for _, dir := range dirs {
-		dir = filepath.Join(dir, host)
 		entries, err := os.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			continue
@@ -40,6 +44,9 @@ func tlsConfig(host string, dirs []string, insecure bool) (*tls.Config, error) {
 			return nil, fmt.Errorf("reading the certificates of %s: %w", host, err)
 		}
 		for _, e := range entries {
+			if e.IsDir() {
+				continue
+			}
 			if err := addCert(conf, filepath.Join(dir, e.Name())); err != nil {
 				return nil, fmt.Errorf("reading the certificates of %s: %w", host, err)
 			}

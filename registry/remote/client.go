@@ -42,7 +42,7 @@ type Options struct {
 	// nothing else; true forbids both even where registries.conf allows them; nil leaves it to registries.conf. A registry on
 	// loopback may always speak plain http.
 	TLSVerify *bool
-	// CertDirs replaces the usual certs.d directories.
+	// CertDirs replaces the usual certs.d directories: each holds *.crt, *.cert and *.key, or does so in HOST[:PORT].
 	CertDirs []string
 	// AuthFiles are login files to look into before the usual ones.
 	AuthFiles []string

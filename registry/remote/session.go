@@ -146,7 +146,7 @@ func (c *Client) transport(host string, insecure bool) (*http.Transport, error) 
 	if t, ok := c.transports[key]; ok {
 		return t, nil
 	}
-	dirs := c.certDirs()
+	dirs := c.certDirs(host)
 	if host == "" {
 		dirs = nil
 	}
