@@ -88,7 +88,8 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	}
 	name := r.BaseName + extension
 	ref := reference.Reference{Transport: form, Path: filepath.Join(r.Dir, name)}
-	if err := archive.Write(ctx, ref, img, archive.WriteOptions{Name: names(t)[0]}); err != nil {
+	all := names(t)
+	if err := archive.Write(ctx, ref, img, archive.WriteOptions{Name: all[0], Tags: all[1:]}); err != nil {
 		return nil, fmt.Errorf("building a container: %w", err)
 	}
 	return []image.Artifact{{Key: image.KeyContainer, File: name, Compress: form == reference.DockerArchive, UseForBundle: true}}, nil

@@ -371,6 +371,52 @@ func TestSettingsWithoutEffectAreTold(t *testing.T) {
 	}
 }
 
+// TestKernelsOutsideBoot builds from a tree like Fedora's, where the kernel lies with its modules.
+func TestKernelsOutsideBoot(t *testing.T) {
+	edit := smallTree(t).Edit(layers.Timespec{})
+	if err := edit.Remove("boot"); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"usr/lib/modules/6.5.0/vmlinuz": "kernel", "usr/lib/modules/6.5.0/initrd": "initrd", "usr/sbin/grub2-mkconfig": "x"} {
+		if err := edit.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, tree, err := prepare(t.Context(), request(t, edit.Tree(), `filesystem="ext4" firmware="efi" bootpartition="true"`, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"boot/vmlinuz-6.5.0": "kernel", "boot/initrd.img-6.5.0": "initrd"} {
+		if got, err := tree.ReadFile(name, 100); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+	config, err := tree.ReadFile("boot/grub2/grub.cfg", 1<<20)
+	if err != nil || !strings.Contains(string(config), "linux /vmlinuz-6.5.0 ") || !strings.Contains(string(config), "initrd /initrd.img-6.5.0\n") {
+		t.Errorf("grub.cfg is %s, %v", config, err)
+	}
+}
+
+// TestSquashfsRoot has no UUID that GRUB could look for, and can't be mounted for writing.
+func TestSquashfsRoot(t *testing.T) {
+	testenv.NeedPrograms(t, "tar2sqfs")
+	d, tree, err := prepare(t.Context(), request(t, smallTree(t), `filesystem="squashfs" firmware="efi"`, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker := fmt.Sprintf("boot/0x%08x", d.signature)
+	if _, err := tree.Lookup(marker); err != nil {
+		t.Error(err)
+	}
+	config, err := tree.ReadFile("boot/grub/grub.cfg", 1<<20)
+	if err != nil || !strings.Contains(string(config), "search --no-floppy --file --set=root /"+marker) || !strings.Contains(string(config), "root=PARTUUID="+root(d.volumes).PartUUID+" ro") {
+		t.Errorf("grub.cfg is %s, %v", config, err)
+	}
+	if root(d.volumes).Compression != "gzip" {
+		t.Errorf("the root is compressed by %s", root(d.volumes).Compression)
+	}
+}
+
 func TestSetVariables(t *testing.T) {
 	got := setVariables("# x\nA=1\nB=2\nA=3\n", map[string]string{"A": `a "$b"`, "C": "c"})
 	if diff := cmp.Diff("# x\nA=\"a \\\"\\$b\\\"\"\nB=2\nC=\"c\"\n", got); diff != "" {
