@@ -24,7 +24,8 @@ const AllChecks = "all"
 func Checks() []Check {
 	return []Check{
 		{"image_version_provided", "The version is part of every result's name.", findVersion},
-		{"image_type_unique", "Of two types of the same name in the chosen profiles only one would be built.", nil},
+		{"include_references_unresolvable", "What an included file includes is not read.", findIncludes},
+		{"image_type_unique", "Of two types of the same name in the chosen profiles only one would be built.", findTypes},
 		{"locale_settings_valid", "A wrong time zone or keyboard map is found out only by whoever boots the image.", findSettings},
 		{"user_definition_valid", "A wrong account locks its user out, or breaks /etc/passwd.", findUsers},
 		{"user_password_format", "A clear-text password that is stored as if it were a hash locks its user out.", findPasswords},
@@ -44,7 +45,7 @@ func Checks() []Check {
 }
 
 // check returns what can't work in a resolved image.
-func check(img *Image, types []*element, skip []string) Errors {
+func check(img *Image, skip []string) Errors {
 	var errs Errors
 	if contains(skip, AllChecks) {
 		return nil
@@ -53,13 +54,7 @@ func check(img *Image, types []*element, skip []string) Errors {
 		if contains(skip, c.ID) {
 			continue
 		}
-		var found Errors
-		if c.find == nil {
-			found = findTypes(types)
-		} else {
-			found = c.find(img)
-		}
-		for _, e := range found {
+		for _, e := range c.find(img) {
 			e.Check = c.ID
 			errs = append(errs, e)
 		}
@@ -76,9 +71,16 @@ func findVersion(img *Image) (errs Errors) {
 	return errs
 }
 
-func findTypes(types []*element) (errs Errors) {
+func findIncludes(img *Image) (errs Errors) {
+	for _, e := range img.doc.root.elements(includeRule.Name) {
+		errs.add(e.pos, "include it from the description itself", "an included file can't include another")
+	}
+	return errs
+}
+
+func findTypes(img *Image) (errs Errors) {
 	seen := map[string]Position{}
-	for _, t := range types {
+	for _, t := range img.types {
 		image, _ := t.attr("image")
 		image = collapse(image)
 		if first, twice := seen[image]; twice {

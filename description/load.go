@@ -267,9 +267,7 @@ func (l *loader) included(from string, pos Position) ([]node, error) {
 		if part.name != imageRule.Name {
 			return nil, problem(part.pos, "put its parts into <image>...</image>", "an included file holds <%s>", part.name)
 		}
-		if nested := part.child(includeRule.Name); nested != nil {
-			return nil, problem(nested.pos, "include it from the description itself", "an included file can't include another")
-		}
+		// An include in here stays as it is, for the check that finds it.
 		nodes = append(nodes, part.children...)
 	}
 	return nodes, nil

@@ -109,6 +109,7 @@ type Image struct {
 
 	doc       *Document
 	selection Selection
+	types     []*element // all that count for the selection
 	// firstPreferences holds the texts of the first preferences section that
 	// counts, which alone reach /.profile.
 	firstPreferences map[string]string

@@ -35,8 +35,8 @@ func (d *Document) Resolve(sel Selection) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	img.doc, img.selection = d, sel
-	if err := check(img, r.types(), sel.SkipChecks).err(); err != nil {
+	img.doc, img.selection, img.types = d, sel, r.types()
+	if err := check(img, sel.SkipChecks).err(); err != nil {
 		return nil, err
 	}
 	return img, nil

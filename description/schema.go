@@ -61,8 +61,9 @@ type attrRule struct {
 	// Types lists the image types that the attribute has a meaning for, for
 	// attributes of <type>; empty: all.
 	Types string
-	// OldTypes is the same for schemas up to 7.6, where it differs.
+	// OldTypes and OldValue are the same for schemas up to 7.6, where they differ.
 	OldTypes string
+	OldValue *valueRule
 	Doc      string
 	Since    version
 	Until    version
@@ -104,6 +105,14 @@ func (r *attrRule) typesIn(v version) string {
 		return r.OldTypes
 	}
 	return r.Types
+}
+
+// valueIn returns the values that the attribute may have.
+func (r *attrRule) valueIn(v version) *valueRule {
+	if v <= v7_6 && r.OldValue != nil {
+		return r.OldValue
+	}
+	return r.Value
 }
 
 // inVersion reports whether something with these bounds exists in a version.

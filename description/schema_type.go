@@ -147,7 +147,7 @@ var typeMediaAttrs = []attrRule{
 	{Name: "hybridpersistent", Value: boolean, Types: "iso pxe", Default: "false", Doc: "Keep changes of a live system in a partition of the stick."},
 	{Name: "hybridpersistent_filesystem", Value: oneOf("ext4", "xfs"), Types: "iso pxe", Doc: "The file system of that partition; ext4 by default."},
 	{Name: "mediacheck", Value: boolean, Types: "iso", Default: "false", Doc: "Have a menu entry that checks the medium (x86)."},
-	{Name: "publisher", Value: isoText, Types: "iso", Doc: "The publisher in the ISO's header."},
+	{Name: "publisher", Value: isoText, OldValue: text, Types: "iso", Doc: "The publisher in the ISO's header."},
 	{Name: "application_id", Value: isoText, Types: onBootloader, Since: v8_0, Doc: "The application identifier in the ISO's header."},
 	{Name: "volid", Value: shortName, Types: onBootloader, Doc: "The volume identifier of the ISO."},
 }

@@ -55,7 +55,7 @@ func (c *validator) attrs(e *element, rule *elementRule) {
 			}
 			c.unknownAttr(a, r, rule)
 		default:
-			if problem, hint := r.Value.check(a.value, c.version); problem != "" {
+			if problem, hint := r.valueIn(c.version).check(a.value, c.version); problem != "" {
 				c.errors.add(a.pos, hint, "attribute %s of <%s>: %s", a.name, e.name, problem)
 				continue
 			}
@@ -76,7 +76,7 @@ func (c *validator) attrs(e *element, rule *elementRule) {
 			continue
 		}
 		if _, ok := e.attr(r.Name); !ok {
-			c.errors.add(e.pos, fmt.Sprintf("add %s=\"...\" (%s)", r.Name, r.Value.want(c.version)), "<%s> needs the attribute %s", e.name, r.Name)
+			c.errors.add(e.pos, fmt.Sprintf("add %s=\"...\" (%s)", r.Name, r.valueIn(c.version).want(c.version)), "<%s> needs the attribute %s", e.name, r.Name)
 		}
 	}
 }
