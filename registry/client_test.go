@@ -328,6 +328,34 @@ func contents(t *testing.T, img v1.Image) []string {
 	return all
 }
 
+func TestPullIntoTheStore(t *testing.T) {
+	ctx := t.Context()
+	dir := t.TempDir()
+	from, to := newClient(t, filepath.Join(dir, "a")), newClient(t, filepath.Join(dir, "b"))
+	putImage(t, from.Store(), "x:1", testImage(t, "x", false))
+	for _, archive := range []string{"oci-archive:" + dir + "/o.tar", "docker-archive:" + dir + "/d.tar", "oci:" + dir + "/l", "dir:" + dir + "/d"} {
+		if _, err := from.Copy(ctx, "x:1", archive, FetchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := to.Pull(ctx, archive, FetchOptions{Platform: "linux/amd64"})
+		if strings.HasPrefix(archive, "dir:") {
+			if err == nil || !strings.Contains(err.Error(), "no name") {
+				t.Errorf("%s: %v", archive, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stored := fetch(t, to, "x:1", FetchOptions{Pull: PullNever}); stored.Digest != got.Digest || comment(t, stored) != "x" {
+			t.Errorf("%s: %+v is stored as %+v", archive, got, stored)
+		}
+		if err := to.Store().Remove(ctx, "x:1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestPush(t *testing.T) {
 	ctx := t.Context()
 	reg := newRegistry(t)

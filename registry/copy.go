@@ -17,6 +17,27 @@ import (
 	"github.com/imgbuild/imgbuild/registry/store"
 )
 
+// Pull fetches a container into the store, from wherever it is. Out of an archive or another storage it gets the name that it has there.
+func (c *Client) Pull(ctx context.Context, name string, opts FetchOptions) (*Image, error) {
+	img, err := c.Fetch(ctx, name, opts)
+	if err != nil || img.store == c.store {
+		return img, err
+	}
+	own := archiveName(img)
+	if own == "" {
+		return nil, fmt.Errorf("pulling %s: it has no name there that the store could keep it under; give it one on the way with imgbuild push %s oci:%s:NAME:TAG",
+			name, name, c.store.Place())
+	}
+	if _, err := put(ctx, c.store, own, img); err != nil {
+		return nil, err
+	}
+	stored, err := c.store.Image(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	return newImage(stored, store.FullName(own), img.From, c.store)
+}
+
 // Push sends a container to destination: a full name with its registry, or any transport that Copy knows. Without a destination the
 // container's own name must have a registry. It returns the digest of the manifest as it is there.
 func (c *Client) Push(ctx context.Context, name, destination string) (digest.Digest, error) {
