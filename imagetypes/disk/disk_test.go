@@ -264,8 +264,8 @@ func TestSignedBootLoaders(t *testing.T) {
 			map[string]string{"EFI/BOOT/BOOTX64.EFI": "shim", "EFI/BOOT/grubx64.efi": "grub", "EFI/BOOT/mmx64.efi": "mm"}},
 		{"suse", map[string]string{"usr/share/efi/x86_64/shim.efi": "shim", "usr/share/efi/x86_64/MokManager.efi": "mm", "usr/share/efi/x86_64/grub.efi": "grub"},
 			map[string]string{"EFI/BOOT/BOOTX64.EFI": "shim", "EFI/BOOT/grub.efi": "grub", "EFI/BOOT/MokManager.efi": "mm"}},
-		{"fedora", map[string]string{"boot/efi/EFI/fedora/shimx64.efi": "shim", "boot/efi/EFI/fedora/grubx64.efi": "grub"},
-			map[string]string{"EFI/BOOT/BOOTX64.EFI": "shim", "EFI/BOOT/grubx64.efi": "grub", "EFI/fedora/shimx64.efi": "shim"}},
+		{"fedora", map[string]string{"boot/efi/EFI/fedora/shimx64.efi": "shim", "boot/efi/EFI/fedora/grubx64.efi": "grub", "boot/efi/EFI/boot/bootx64.efi": "old"},
+			map[string]string{"EFI/boot/bootx64.efi": "shim", "EFI/boot/grubx64.efi": "grub", "EFI/fedora/shimx64.efi": "shim"}},
 	} {
 		edit := smallTree(t).Edit(layers.Timespec{})
 		for name, text := range c.files {
@@ -292,7 +292,7 @@ func TestSignedBootLoaders(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"EFI/BOOT/grub.cfg", "EFI/" + c.name + "/grub.cfg"} {
-			got, err := esp.ReadFile(name, 1<<20)
+			got, err := esp.ReadFile(onFAT(esp.Edit(layers.Timespec{}), name), 1<<20)
 			if err != nil || !strings.Contains(string(got), "configfile $prefix/grub.cfg") || !strings.Contains(string(got), root(d.volumes).UUID) {
 				t.Errorf("%s: %s is %q, %v", c.name, name, got, err)
 			}

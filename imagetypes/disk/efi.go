@@ -98,7 +98,7 @@ func (d *design) espTree(ctx context.Context, full, esp *layers.Tree, scratch st
 		if err != nil {
 			return nil, err
 		}
-		if err := edit.WriteFile(path.Join(dir, bootFile), core, 0o644); err != nil {
+		if err := edit.WriteFile(onFAT(edit, path.Join(dir, bootFile)), core, 0o644); err != nil {
 			return nil, fmt.Errorf("writing the EFI system partition: %w", err)
 		}
 		return edit.Tree(), nil
@@ -111,7 +111,7 @@ func (d *design) espTree(ctx context.Context, full, esp *layers.Tree, scratch st
 
 // putSigned copies the signed programs and writes a grub.cfg for each place where GRUB may look.
 func (d *design) putSigned(edit *layers.Editor, full *layers.Tree, dir, bootFile string) error {
-	if err := edit.MkdirAll(dir, 0o755); err != nil {
+	if err := edit.MkdirAll(onFAT(edit, dir), 0o755); err != nil {
 		return err
 	}
 	for _, file := range []struct{ from, to string }{
@@ -125,7 +125,7 @@ func (d *design) putSigned(edit *layers.Editor, full *layers.Tree, dir, bootFile
 			return err
 		}
 		copied := *node
-		if err := edit.Put(path.Join(dir, file.to), &copied); err != nil {
+		if err := edit.Put(onFAT(edit, path.Join(dir, file.to)), &copied); err != nil {
 			return err
 		}
 	}
@@ -135,11 +135,28 @@ func (d *design) putSigned(edit *layers.Editor, full *layers.Tree, dir, bootFile
 		places = append(places, "EFI/"+vendor(id))
 	}
 	for _, place := range places {
-		if err := edit.WriteFile(path.Join(place, "grub.cfg"), stub, 0o644); err != nil {
+		if err := edit.WriteFile(onFAT(edit, path.Join(place, "grub.cfg")), stub, 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// onFAT returns name in the spelling of what is there already: FAT doesn't tell upper from lower case, but keeps it.
+func onFAT(edit *layers.Editor, name string) string {
+	at := "."
+	for part := range strings.SplitSeq(name, "/") {
+		if dir, err := edit.Lookup(at); err == nil {
+			for _, other := range dir.Names() {
+				if strings.EqualFold(other, part) {
+					part = other
+					break
+				}
+			}
+		}
+		at = path.Join(at, part)
+	}
+	return at
 }
 
 func (d *design) efiCore(ctx context.Context, platform, scratch string) ([]byte, error) {
