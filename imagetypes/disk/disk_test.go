@@ -229,6 +229,7 @@ func TestRefusedDescriptions(t *testing.T) {
 		{`filesystem="ext4" firmware="bios" target_blocksize="4096"`, "", "a BIOS can't boot"},
 		{`filesystem="ext4" firmware="efi"`, `<bootloader name="systemd_boot"/>`, "systemd_boot is not supported"},
 		{`filesystem="squashfs" firmware="efi" squashfscompression="zstd"`, "", "GRUB can't read"},
+		{`filesystem="ext4" firmware="efi" format="qcow2" formatoptions="cluster_size=3k"`, "", "cluster_size=3k: it must be"},
 		{`filesystem="ext4" firmware="efi" installiso="true"`, "", "installation ISO"},
 		{`filesystem="ext4" firmware="efi"`, `<size unit="M">40</size>`, "too small: at least"},
 		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="a" size="50" filesystem="ext4" mountpoint="/var"/><partition name="b" size="50" filesystem="ext4" mountpoint="/var"/></partitions>`, "same mount point"},

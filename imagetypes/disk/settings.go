@@ -62,6 +62,9 @@ func newSettings(d *description.Image) (*settings, error) {
 		return nil, t.Errorf("format", "", "%v", err)
 	}
 	s.format = format
+	if err := format.Check(diskformat.Settings{Options: s.formatOptions(), Tag: t.VHDFixedTag}); err != nil {
+		return nil, t.Errorf("formatoptions", "", "the format %s can't be made so: %v", format.Name, err)
+	}
 	return s, nil
 }
 

@@ -46,6 +46,8 @@ type Format struct {
 	qemu  string   // qemu-img's name
 	fixed []Option // options of qemu-img that the name implies
 	write func(context.Context, *job) error
+	// check looks at the values of options, nil if there is nothing to see.
+	check func(*job) error
 	// options are those that write understands; others lead to qemu-img.
 	options []string
 }
@@ -53,12 +55,12 @@ type Format struct {
 // All returns the formats in the order of their names.
 func All() []Format {
 	return []Format{
-		{Name: "qcow2", Extension: "qcow2", qemu: "qcow2", write: writeQcow2, options: []string{"cluster_size", "compression", "compression_type", "compat"}},
+		{Name: "qcow2", Extension: "qcow2", qemu: "qcow2", write: writeQcow2, check: checkQcow2, options: []string{"cluster_size", "compression", "compression_type", "compat"}},
 		{Name: "raw", Extension: "raw", qemu: "raw", write: writeRaw},
 		{Name: "vdi", Extension: "vdi", qemu: "vdi", write: writeVDI},
 		{Name: "vhd", Extension: "vhd", qemu: "vpc", write: writeVHD, fixed: []Option{{"force_size", "on"}}, options: []string{"force_size"}},
-		{Name: "vhd-fixed", Extension: "vhdfixed", qemu: "vpc", write: writeVHDFixed, fixed: []Option{{"subformat", "fixed"}, {"force_size", "on"}}, options: []string{"force_size"}},
-		{Name: "vhdx", Extension: "vhdx", qemu: "vhdx", write: writeVHDX, options: []string{"block_size"}},
+		{Name: "vhd-fixed", Extension: "vhdfixed", qemu: "vpc", write: writeVHDFixed, check: checkVHDFixed, fixed: []Option{{"subformat", "fixed"}, {"force_size", "on"}}, options: []string{"force_size"}},
+		{Name: "vhdx", Extension: "vhdx", qemu: "vhdx", write: writeVHDX, check: checkVHDX, options: []string{"block_size"}},
 		{Name: "vmdk", Extension: "vmdk", qemu: "vmdk", write: writeVMDK, options: []string{"subformat", "adapter_type", "hwversion"}},
 	}
 }
@@ -117,6 +119,14 @@ func (f Format) Needs(options []Option) string {
 		return ""
 	}
 	return "qemu-img"
+}
+
+// Check refuses settings that Write can't obey. Options that only qemu-img knows are not looked at.
+func (f Format) Check(s Settings) error {
+	if f.check == nil || !f.native(s.Options) {
+		return nil
+	}
+	return f.check(&job{settings: s})
 }
 
 // Write writes the first size bytes of raw, a multiple of 512, as a new file at path.

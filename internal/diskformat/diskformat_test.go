@@ -266,7 +266,11 @@ func TestBadOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = format.Write(t.Context(), raw, 1<<20, filepath.Join(t.TempDir(), "x"), Settings{Options: []Option{c.option}, IDs: ids()})
+		settings := Settings{Options: []Option{c.option}, IDs: ids()}
+		if err := format.Check(settings); err == nil || !strings.Contains(err.Error(), c.option.Name) {
+			t.Errorf("checking %s %v: %v", c.format, c.option, err)
+		}
+		err = format.Write(t.Context(), raw, 1<<20, filepath.Join(t.TempDir(), "x"), settings)
 		if err == nil || !strings.Contains(err.Error(), c.option.Name) {
 			t.Errorf("%s %v: %v", c.format, c.option, err)
 		}

@@ -44,6 +44,14 @@ type qcow2 struct {
 	limit int64 // end of the clusters that free is in
 }
 
+func checkQcow2(j *job) error {
+	if _, err := parseClusterSize(j.option("cluster_size", strconv.Itoa(defaultClusterSize))); err != nil {
+		return err
+	}
+	_, _, err := qcow2Compressor(j.option("compression", "on"), j.option("compression_type", "zstd"), 1)
+	return err
+}
+
 // writeQcow2 writes version 3, compressed by default. Clusters of zeros are not allocated.
 func writeQcow2(ctx context.Context, j *job) error {
 	clusterSize, err := parseClusterSize(j.option("cluster_size", strconv.Itoa(defaultClusterSize)))

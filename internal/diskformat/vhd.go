@@ -89,6 +89,14 @@ func vhdGeometry(total int64) (cylinders uint16, heads, perTrack uint8) {
 	return uint16(cylinderHeads / h), uint8(h), uint8(s)
 }
 
+func checkVHDFixed(j *job) error {
+	if j.settings.Tag == "" {
+		return nil
+	}
+	_, err := mixedGUID(j.settings.Tag)
+	return err
+}
+
 // writeVHDFixed writes the disk as it is with a footer behind, and the tag if one is asked for.
 func writeVHDFixed(ctx context.Context, j *job) error {
 	if err := writeRaw(ctx, j); err != nil {

@@ -34,18 +34,32 @@ const (
 	vhdxVirtualDisk = 2
 )
 
+func checkVHDX(j *job) error {
+	_, err := vhdxBlockSize(j)
+	return err
+}
+
+// vhdxBlockSize returns the size of a block in bytes.
+func vhdxBlockSize(j *job) (int64, error) {
+	text := j.option("block_size", "")
+	switch {
+	case text == "" && j.size > 1<<40:
+		return 32 << 20, nil
+	case text == "":
+		return 1 << 20, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1<<20 || n > 256<<20 || n&(n-1) != 0 {
+		return 0, fmt.Errorf("block_size=%s: it must be a power of two from 1048576 to 268435456", text)
+	}
+	return n, nil
+}
+
 // writeVHDX writes an image that grows. Its blocks have 1 MiB up to a disk of 1 TiB, beyond 32 MiB, or what block_size asks for in bytes.
 func writeVHDX(ctx context.Context, j *job) error {
-	blockSize := int64(1 << 20)
-	if j.size > 1<<40 {
-		blockSize = 32 << 20
-	}
-	if text := j.option("block_size", ""); text != "" {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 1<<20 || n > 256<<20 || n&(n-1) != 0 {
-			return fmt.Errorf("block_size=%s: it must be a power of two from 1048576 to 268435456", text)
-		}
-		blockSize = n
+	blockSize, err := vhdxBlockSize(j)
+	if err != nil {
+		return err
 	}
 	blocks := (j.size + blockSize - 1) / blockSize
 	ratio := vhdxChunk / blockSize
@@ -54,7 +68,7 @@ func writeVHDX(ctx context.Context, j *job) error {
 	tableSize := (8*entries + vhdxMiB - 1) / vhdxMiB * vhdxMiB
 	table := make([]byte, 8*entries)
 	at := vhdxTableAt + tableSize
-	err := eachBlock(ctx, j, blockSize, noWork, func(b *block) error {
+	err = eachBlock(ctx, j, blockSize, noWork, func(b *block) error {
 		binary.LittleEndian.PutUint64(table[8*(b.index+b.index/ratio):], uint64(at)|vhdxFullPresent)
 		err := writeSparse(j.out, b.data, at)
 		at += blockSize
