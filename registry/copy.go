@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,7 +55,11 @@ func (c *Client) Push(ctx context.Context, name, destination string) (digest.Dig
 			return "", fmt.Errorf("pushing %s: say to which registry, as in imgbuild push %s registry.example.org/%s", name, name, ref.Name())
 		}
 	}
-	return c.copyTo(ctx, name, ref, FetchOptions{Pull: PullNever})
+	sum, err := c.copyTo(ctx, name, ref, FetchOptions{Pull: PullNever})
+	if errors.Is(err, errNeverPulled) {
+		err = fmt.Errorf("pushing %s: %w; imgbuild images lists what is", name, ErrNotFound)
+	}
+	return sum, err
 }
 
 // Copy fetches a container and writes it to destination: a name of the store, or docker://, oci:, oci-archive:, docker-archive:, dir: or

@@ -25,6 +25,9 @@ const (
 	PullNever   Policy = "never"   // not at all
 )
 
+// errNeverPulled says that the answer is due to [PullNever].
+var errNeverPulled = errors.New("and nothing may be pulled")
+
 // FetchOptions says where a container may come from.
 type FetchOptions struct {
 	From     []string // registries, HOST[:PORT][/NAMESPACE], that are put before short names, tried in order; empty for registries.conf
@@ -94,7 +97,7 @@ func (c *Client) Fetch(ctx context.Context, name string, opts FetchOptions) (*Im
 		return img, err
 	}
 	if opts.Pull == PullNever {
-		return nil, fmt.Errorf("looking for %s: %w, and nothing may be pulled", name, ErrNotFound)
+		return nil, fmt.Errorf("looking for %s: %w, %w", name, ErrNotFound, errNeverPulled)
 	}
 	return c.pull(ctx, ref, opts)
 }
