@@ -100,8 +100,14 @@ func TestExtSizeAndWrite(t *testing.T) {
 	}
 }
 
-// BenchmarkExt4 writes the tree in the tar or blob that IMGBUILD_BENCH_LAYER names.
-func BenchmarkExt4(b *testing.B) {
+// BenchmarkWrite writes the tree in the tar or blob that IMGBUILD_BENCH_LAYER names.
+func BenchmarkWrite(b *testing.B) {
+	for _, kind := range []string{"ext4", "squashfs", "xfs", "btrfs"} {
+		b.Run(kind, func(b *testing.B) { benchmarkWrite(b, Spec{Type: kind}) })
+	}
+}
+
+func benchmarkWrite(b *testing.B, spec Spec) {
 	name := os.Getenv("IMGBUILD_BENCH_LAYER")
 	if name == "" {
 		b.Skip("IMGBUILD_BENCH_LAYER names no layer")
@@ -128,17 +134,19 @@ func BenchmarkExt4(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		spec := Spec{Type: "ext4"}
 		start := time.Now()
-		size, err := Size(b.Context(), testEnv(), tree, spec)
+		env := testEnv()
+		env.Cache = &Cache{}
+		size, err := Size(b.Context(), env, tree, spec)
 		if err != nil {
 			b.Fatal(err)
 		}
 		b.ReportMetric(float64(time.Since(start).Milliseconds()), "ms-size")
-		if err := Write(b.Context(), testEnv(), f, 1<<20, size, tree, spec); err != nil {
+		if err := Write(b.Context(), env, f, 1<<20, size, tree, spec); err != nil {
 			b.Fatal(err)
 		}
 		b.SetBytes(stats.Data)
+		env.Cache.Close()
 		f.Close()
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
@@ -76,10 +78,44 @@ func estimate(tree *layers.Tree, perEntry int64) int64 {
 	return total
 }
 
-// sizeXFS adds the log, which takes 64 MiB of most file systems, and the tables of the allocation groups to what the tree takes.
-func sizeXFS(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64, error) {
+// sizeXFS adds what mkfs.xfs takes for itself to what the tree takes: the log, and 2 to 4 of a hundred blocks that are kept for the tables of
+// the allocation groups.
+func sizeXFS(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64, error) {
 	need := estimate(tree, 700) + spec.Free
-	return max(need+need/64+80<<20, minXFS), nil
+	need += need/50 + 8<<20
+	log, err := xfsLog(ctx, alignUp(need+need/25+128<<20), env, spec)
+	if err != nil {
+		return 0, err
+	}
+	return max((need+log)*104/100, minXFS), nil
+}
+
+// xfsLog returns how many bytes the log takes of an xfs file system of the given size: mkfs.xfs prints what it would make.
+func xfsLog(ctx context.Context, size int64, env Env, spec Spec) (int64, error) {
+	f, err := memoryFile("size", nil)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	if err := f.Truncate(max(size, minXFS)); err != nil {
+		return 0, err
+	}
+	args := append([]string{"-N", "-f", "-m", "uuid=" + env.uuid(spec)}, spec.MkfsOptions...)
+	out, err := command.Output(ctx, command.Cmd{Name: "mkfs.xfs", Args: append(args, "/proc/self/fd/3"), Files: []*os.File{f}})
+	if err != nil {
+		return 0, err
+	}
+	// log      =internal log           bsize=4096   blocks=16384, version=2
+	m := regexp.MustCompile(`(?m)^log .*bsize=(\d+) +blocks=(\d+)`).FindSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("mkfs.xfs -N does not tell how large the log is: %q", out)
+	}
+	blockSize, err := strconv.ParseInt(string(m[1]), 10, 32)
+	if err != nil {
+		return 0, err
+	}
+	blocks, err := strconv.ParseInt(string(m[2]), 10, 40)
+	return blockSize * blocks, err
 }
 
 // sizeBtrfs counts the metadata twice, as mkfs.btrfs keeps it, and leaves room for the large chunks that space is given out in.

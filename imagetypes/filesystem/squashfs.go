@@ -41,7 +41,7 @@ func checkSquashfs(spec Spec) error {
 
 // squashfsTool chooses the program.
 func squashfsTool(spec Spec) string {
-	if len(spec.MkfsOptions) > 0 || spec.Compression == "uncompressed" {
+	if _, ok := tar2sqfsArgs(spec); !ok {
 		return "mksquashfs"
 	}
 	if _, err := command.Find("tar2sqfs"); err != nil {
@@ -50,6 +50,50 @@ func squashfsTool(spec Spec) string {
 		}
 	}
 	return "tar2sqfs"
+}
+
+// tar2sqfsArgs translates the compression and those of mksquashfs's options that are in use into arguments for tar2sqfs. It reports false
+// where tar2sqfs has no such thing.
+func tar2sqfsArgs(spec Spec) ([]string, bool) {
+	method, level, filters := spec.Compression, "", ""
+	var args []string
+	words := spec.MkfsOptions
+	for len(words) > 0 {
+		word, value := words[0], ""
+		switch word {
+		case "-noappend", "-no-progress", "-quiet", "-no-duplicates":
+			words = words[1:]
+			continue
+		case "-comp", "-b", "-Xcompression-level", "-Xbcj":
+		default:
+			return nil, false
+		}
+		if len(words) < 2 {
+			return nil, false
+		}
+		value, words = words[1], words[2:]
+		switch word {
+		case "-comp":
+			method = value
+		case "-b":
+			args = append(args, "-b", value)
+		case "-Xcompression-level":
+			level = "level=" + value
+		case "-Xbcj":
+			filters = value
+		}
+	}
+	if method == "" {
+		method = squashfsDefault
+	}
+	if method == "zstd" && level == "" {
+		level = "level=" + zstdLevel
+	}
+	args = append(args, "-c", method)
+	if extra := strings.Trim(level+","+filters, ","); extra != "" {
+		args = append(args, "-X", extra)
+	}
+	return args, method != "uncompressed"
 }
 
 // Cache keeps a squashfs that [Size] has made to find out how large it is, so that [Write] need not make it again. It must be closed.
@@ -160,6 +204,9 @@ func makeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_
 	if err != nil {
 		return nil, 0, err
 	}
+	if squashfsTool(spec) == "mksquashfs" {
+		notes = append(notes, layers.Note{Path: "/", Text: "mksquashfs 4.5 gives the root directory the time of the build and owner root; tar2sqfs, which is used where its options allow it, does not"})
+	}
 	env.report("squashfs", notes)
 	return f, info.Size(), nil
 }
@@ -194,19 +241,16 @@ func streamSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree,
 
 // squashfsCommand is the tool's command line; its output is descriptor 3.
 func squashfsCommand(env Env, f *os.File, tar *os.File, root *layers.Node, spec Spec) command.Cmd {
-	method := spec.Compression
-	if method == "" {
-		method = squashfsDefault
-	}
 	epoch := strconv.FormatInt(env.Repro.Epoch.Unix(), 10)
 	cmd := command.Cmd{Name: squashfsTool(spec), Stdin: tar, Files: []*os.File{f}, Env: []string{repro.EpochVariable + "=" + epoch}}
 	if cmd.Name == "tar2sqfs" {
-		cmd.Args = []string{"-q", "-f", "-s", "-c", method}
-		if method == "zstd" {
-			cmd.Args = append(cmd.Args, "-X", "level="+zstdLevel)
-		}
-		cmd.Args = append(cmd.Args, "/proc/self/fd/3")
+		args, _ := tar2sqfsArgs(spec)
+		cmd.Args = append(append([]string{"-q", "-f", "-s"}, args...), "/proc/self/fd/3")
 		return cmd
+	}
+	method := spec.Compression
+	if method == "" {
+		method = squashfsDefault
 	}
 	cmd.Env = nil // mksquashfs takes the variable and its own option for two answers to one question
 	cmd.Args = []string{

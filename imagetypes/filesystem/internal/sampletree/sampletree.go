@@ -16,11 +16,14 @@ type Maker struct {
 	t    testing.TB
 	Edit *layers.Editor
 	Rand *rand.Rand
+
+	// Align is what the extents of sparse files are a multiple of, in bytes.
+	Align int64
 }
 
 // New begins a tree.
 func New(t testing.TB, seed uint64) *Maker {
-	return &Maker{t, layers.NewTree().Edit(layers.Timespec{Sec: 1700000000, Nsec: 123456789}), rand.New(rand.NewPCG(seed, 1))}
+	return &Maker{t, layers.NewTree().Edit(layers.Timespec{Sec: 1700000000, Nsec: 123456789}), rand.New(rand.NewPCG(seed, 1)), 1}
 }
 
 // Put places a node.
@@ -52,14 +55,14 @@ func (m *Maker) File(size int) *layers.Node {
 	return n
 }
 
-// Sparse makes a sparse file with pieces of data that are not aligned to anything.
+// Sparse makes a sparse file with pieces of data.
 func (m *Maker) Sparse(size int64, pieces int) *layers.Node {
 	n := &layers.Node{Mode: layers.TypeRegular | 0o644, MTime: m.Time(), Size: size, Data: []layers.Extent{}}
 	var data []byte
 	at := int64(0)
 	for range pieces {
-		at += 1 + m.Rand.Int64N(2*size/int64(pieces+1))
-		length := 1 + m.Rand.Int64N(20000)
+		at += (1 + m.Rand.Int64N(2*size/int64(pieces+1))) / m.Align * m.Align
+		length := max((1+m.Rand.Int64N(20000))/m.Align*m.Align, m.Align)
 		if at+length > size {
 			break
 		}
@@ -118,6 +121,7 @@ func (m *Maker) Variety(dir string) {
 	m.Put(at(strings.Repeat("n", 255)), m.File(10))
 	m.Put(at("new\nline \xff\x01\"quoted\""), m.File(10))
 	attributes := m.File(10)
+	attributes.Mode = layers.TypeRegular | 0o670 // as the list says
 	attributes.Xattrs = []layers.Xattr{
 		{Name: "security.selinux", Value: "system_u:object_r:bin_t:s0\x00"},
 		{Name: "system.posix_acl_access", Value: ACL(1000, 100000)},
@@ -127,10 +131,81 @@ func (m *Maker) Variety(dir string) {
 	}
 	m.Put(at("attributes"), attributes)
 	same := m.File(11)
+	same.Mode = attributes.Mode
 	same.Xattrs = attributes.Xattrs
 	m.Put(at("same attributes"), same)
-	m.Put(at("default acl"), &layers.Node{Mode: layers.TypeDir | 0o1777, MTime: m.Time(), Xattrs: []layers.Xattr{
+	m.Put(at("default acl"), &layers.Node{Mode: layers.TypeDir | 0o1670, MTime: m.Time(), Xattrs: []layers.Xattr{
 		{Name: "system.posix_acl_access", Value: ACL(1, 2)}, {Name: "system.posix_acl_default", Value: ACL(3, 4)},
 	}})
 	m.Put(at("before 1970"), &layers.Node{Mode: layers.TypeRegular | 0o644, MTime: layers.Timespec{Sec: -1000, Nsec: 999999999}})
+}
+
+// Random fills the directory dir, which must exist, with about count entries of all kinds, some in directories of directories. Names consist of
+// any bytes but, if plain is set, of letters and digits.
+func (m *Maker) Random(dir string, count int, plain bool) {
+	dirs := []string{dir}
+	var files []string
+	for range count {
+		parent := dirs[m.Rand.IntN(len(dirs))]
+		name := m.name(plain)
+		if parent != "." {
+			name = parent + "/" + name
+		}
+		if _, err := m.Edit.Lookup(name); err == nil {
+			continue
+		}
+		if m.Rand.IntN(6) == 0 {
+			m.Dir(name)
+			dirs = append(dirs, name)
+			continue
+		}
+		if m.Rand.IntN(10) == 0 && len(files) > 0 {
+			if err := m.Edit.Link(files[m.Rand.IntN(len(files))], name); err != nil {
+				m.t.Fatal(err)
+			}
+			continue
+		}
+		m.Put(name, m.randomNode())
+		files = append(files, name)
+	}
+}
+
+func (m *Maker) name(plain bool) string {
+	length := 1 + m.Rand.IntN(20)
+	if m.Rand.IntN(20) == 0 {
+		length = 1 + m.Rand.IntN(255)
+	}
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	name := make([]byte, length)
+	for i := range name {
+		name[i] = letters[m.Rand.IntN(len(letters))]
+		if !plain {
+			for name[i] = 0; name[i] == 0 || name[i] == '/' || name[i] == '.'; {
+				name[i] = byte(m.Rand.IntN(256))
+			}
+		}
+	}
+	return string(name)
+}
+
+func (m *Maker) randomNode() *layers.Node {
+	var n *layers.Node
+	switch m.Rand.IntN(10) {
+	case 0:
+		n = &layers.Node{Mode: layers.TypeSymlink | 0o777, Target: strings.Repeat("x", 1+m.Rand.IntN(200)), MTime: m.Time()}
+	case 1:
+		types := []uint32{layers.TypeChar, layers.TypeBlock, layers.TypeFIFO}
+		n = &layers.Node{Mode: types[m.Rand.IntN(3)] | 0o640, MTime: m.Time()}
+		if n.IsDevice() {
+			n.Major, n.Minor = m.Rand.Uint32N(1<<12), m.Rand.Uint32N(1<<20)
+		}
+	case 2:
+		n = m.Sparse(1+m.Rand.Int64N(3<<20), m.Rand.IntN(12))
+	default:
+		n = m.File(m.Rand.IntN(1 << m.Rand.IntN(18)))
+	}
+	for i := range m.Rand.IntN(8) - 4 {
+		n.Xattrs = append(n.Xattrs, layers.Xattr{Name: fmt.Sprintf("security.x%d", i), Value: strings.Repeat("v", m.Rand.IntN(100))})
+	}
+	return n
 }

@@ -1,0 +1,138 @@
+package filesystem
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// squashfsTree reads a file system with squashfs-tools-ng.
+func squashfsTree(t testing.TB, f *os.File, offset int64) *layers.Tree {
+	t.Helper()
+	alone := newFile(t)
+	if _, err := io.Copy(alone, io.NewSectionReader(f, offset, 1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	tar, err := exec.Command(testenv.NeedProgram(t, "sqfs2tar"), "-r", ".", alone.Name()).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers.ReadLayer(t.Context(), bytes.NewReader(tar), layers.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := layers.Apply(layers.NewTree(), layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// wholeSeconds returns the tree with all times cut to seconds.
+func wholeSeconds(t testing.TB, tree *layers.Tree) *layers.Tree {
+	t.Helper()
+	return changeAll(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
+}
+
+func withoutXattrs(t testing.TB, tree *layers.Tree) *layers.Tree {
+	t.Helper()
+	return changeAll(t, tree, func(n *layers.Node) { n.Xattrs = nil })
+}
+
+// withoutRoot returns the tree with a root directory like any other.
+func withoutRoot(t testing.TB, tree *layers.Tree) *layers.Tree {
+	t.Helper()
+	edit := tree.Edit(layers.Timespec{})
+	if err := edit.Put(".", &layers.Node{Mode: layers.TypeDir | 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	return edit.Tree()
+}
+
+// changeAll returns the tree with every entry changed.
+func changeAll(t testing.TB, tree *layers.Tree, change func(*layers.Node)) *layers.Tree {
+	t.Helper()
+	edit := tree.Edit(layers.Timespec{})
+	done := map[*layers.Node]*layers.Node{}
+	err := tree.Walk(func(name string, n *layers.Node) error {
+		cut := done[n]
+		if cut == nil {
+			c := *n
+			change(&c)
+			cut, done[n] = &c, &c
+		}
+		return edit.Put(name, cut)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return edit.Tree()
+}
+
+func TestSquashfs(t *testing.T) {
+	needKernel(t)
+	tree := varietyTree(t)
+	fit, notes, err := forSquashfs(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, n := range notes {
+		all = append(all, n.Path+": "+n.Text)
+	}
+	for _, want := range []string{
+		"/one/attributes: system.posix_acl_access left out: squashfs holds no such attribute",
+		"/one/before 1970: time of last change 1969-12-31 set to 1970-01-01: squashfs holds no other",
+		"/: times are kept in whole seconds",
+	} {
+		if !strings.Contains(strings.Join(all, "\n")+"\n", want+"\n") {
+			t.Errorf("no note %q in %q", want, all)
+		}
+	}
+	want := wholeSeconds(t, fit)
+	for name, spec := range map[string]Spec{
+		"tar2sqfs":   {Type: "squashfs"},
+		"options":    {Type: "squashfs", MkfsOptions: []string{"-b", "64K", "-comp", "xz", "-Xbcj", "x86"}},
+		"mksquashfs": {Type: "squashfs", MkfsOptions: []string{"-comp", "gzip", "-no-fragments"}},
+		"plain":      {Type: "squashfs", Compression: "uncompressed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testenv.NeedProgram(t, squashfsTool(spec))
+			env := testEnv()
+			env.Cache = &Cache{}
+			defer env.Cache.Close()
+			size, err := Size(t.Context(), env, tree, spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const offset = 2 << 20
+			f, again := newFile(t), newFile(t)
+			if err := Write(t.Context(), env, f, offset, size, tree, spec); err != nil {
+				t.Fatal(err)
+			}
+			if err := Write(t.Context(), testEnv(), again, offset, size, tree, spec); err != nil {
+				t.Fatal(err)
+			}
+			bare := func(tree *layers.Tree) *layers.Tree { return tree }
+			if squashfsTool(spec) == "tar2sqfs" {
+				if hash(t, f) != hash(t, again) {
+					t.Error("two runs gave different bytes")
+				}
+			} else {
+				bare = func(tree *layers.Tree) *layers.Tree { return withoutRoot(t, tree) }
+			}
+			sameTree(t, bare(want), bare(squashfsTree(t, f, offset)))
+			// Debian's user-mode Linux shows no extended attributes of squashfs.
+			sameTree(t, bare(withoutXattrs(t, want)), bare(withoutXattrs(t, readBack(t, f, offset, size, "squashfs"))))
+			if err := Write(t.Context(), env, newFile(t), 0, size-Align-1, tree, spec); err == nil || !strings.Contains(err.Error(), "more than it may have") {
+				t.Errorf("too small a place: %v", err)
+			}
+		})
+	}
+}
