@@ -44,11 +44,8 @@ func (s *Store) prepare(ctx context.Context) error {
 }
 
 func (s *Store) makeDirs() error {
-	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
-		return err
-	}
 	// Containers hold password hashes and keys: the store is its owner's alone.
-	if err := os.Mkdir(s.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := makeAll(s.dir, 0o700); err != nil {
 		return err
 	}
 	info, err := os.Stat(s.dir)
@@ -79,6 +76,27 @@ func (s *Store) makeDirs() error {
 		if err := atomicfile.SyncDir(filepath.Dir(dir)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// makeAll makes a directory that is missing, and those above it, so that they are there after a crash too.
+func makeAll(dir string, perm os.FileMode) error {
+	err := os.Mkdir(dir, perm)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeAll(filepath.Dir(dir), 0o755); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, perm)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) { // one may write where one may not read
+		return err
 	}
 	return nil
 }
