@@ -3,17 +3,22 @@ package layers
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	umoci "github.com/opencontainers/umoci/oci/layer"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -310,3 +315,86 @@ func TestApplyEqualsUmoci(t *testing.T) {
 }
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 5)) }
+
+// Layers that umoci makes of a changed directory must give what umoci unpacks of them, whiteouts included.
+func TestApplyOfLayersMadeByUmoci(t *testing.T) {
+	testenv.NeedRealRoot(t)
+	testenv.NeedProgram(t, "umoci")
+	for seed := range uint64(3) {
+		work := t.TempDir()
+		image, bundle := filepath.Join(work, "layout")+":x", filepath.Join(work, "bundle")
+		testenv.Run(t, "umoci", "init", "--layout", filepath.Join(work, "layout"))
+		testenv.Run(t, "umoci", "new", "--image", image)
+		testenv.Run(t, "umoci", "unpack", "--image", image, bundle)
+		root := filepath.Join(bundle, "rootfs")
+		old := randomTree(t, seed, 150)
+		next := randomEdits(t, old, seed, 30)
+		for _, n := range append(nodesOf(old), nodesOf(next)...) {
+			n.MTime.Nsec = 0 // umoci rounds times
+		}
+		report, err := WriteDir(t.Context(), root, old, DirOptions{Overwrite: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		testenv.Run(t, "umoci", "repack", "--refresh-bundle", "--image", image, bundle)
+		if _, err := UpdateDir(t.Context(), root, old, next, report); err != nil {
+			t.Fatal(err)
+		}
+		testenv.Run(t, "umoci", "repack", "--image", image, bundle)
+		again := filepath.Join(work, "again")
+		testenv.Run(t, "umoci", "unpack", "--image", image, again)
+		want := wholeSeconds(t, scanned(t, filepath.Join(again, "rootfs")))
+		var layers []*Layer
+		for _, name := range umociLayers(t, filepath.Join(work, "layout")) {
+			l, err := ReadLayer(t.Context(), openBlob(t, name), ReadOptions{Digest: digest.Digest("sha256:" + filepath.Base(name))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			layers = append(layers, l)
+		}
+		if len(layers) != 2 {
+			t.Fatalf("umoci made %d layers", len(layers))
+		}
+		if diff := cmp.Diff(want, wholeSeconds(t, mustApply(t, nil, layers...))); diff != "" {
+			t.Errorf("seed %d (-unpacked by umoci +ours):\n%s", seed, diff)
+		}
+	}
+}
+
+// umociLayers returns the blobs of the layers of the only image of a layout, lowest first.
+func umociLayers(t testing.TB, layout string) []string {
+	t.Helper()
+	read := func(name string, into any) {
+		data, err := os.ReadFile(filepath.Join(layout, name))
+		if err == nil {
+			err = json.Unmarshal(data, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	blob := func(d digest.Digest) string { return filepath.Join("blobs", "sha256", d.Encoded()) }
+	var index v1.Index
+	var manifest v1.Manifest
+	read("index.json", &index)
+	read(blob(index.Manifests[0].Digest), &manifest)
+	var names []string
+	for _, l := range manifest.Layers {
+		names = append(names, filepath.Join(layout, blob(l.Digest)))
+	}
+	return names
+}
+
+func openBlob(t testing.TB, name string) Blob {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	fi, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fileBlob{f, fi.Size()}
+}
