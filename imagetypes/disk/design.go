@@ -59,13 +59,14 @@ func (v *volume) spec() filesystem.Spec {
 	}
 }
 
-// freeSpace is how many bytes stay free in a file system that is made as large as needed, so that a machine can start and log.
+// freeSpace is how many bytes stay free in a file system that is made as large as needed, so that a machine can start, log and be updated a
+// little. ext2, ext3 and ext4 keep 5 % of their size for the superuser alone. As holes of the disk's file these bytes cost nothing.
 func freeSpace(v *volume) int64 {
 	if v.FS == "squashfs" || v.Tree == nil {
 		return 0
 	}
 	const least = 64 << 20
-	return max(least, v.Tree.Stats().Data/10)
+	return least + v.Tree.Stats().Data*15/100
 }
 
 // inspect finds kernels and boot loaders in the tree, and refuses one that can't boot.
