@@ -155,7 +155,7 @@ type Repository struct {
 	Origin
 	Source     string   // URI as written, with %arch expanded
 	SourcePos  Position // of the path attribute
-	Type       string   `kiwi:"type"`     // apt-deb, rpm-md, … ; empty: by the package manager
+	Type       string   `kiwi:"type"`     // apt-deb, rpm-md, ...; empty: by the package manager
 	Alias      string   `kiwi:"alias"`    // empty: the reader makes one up from Source
 	Priority   int      `kiwi:"priority"` // 0: none given
 	Username   string   `kiwi:"username"`

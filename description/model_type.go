@@ -4,7 +4,7 @@ package description
 // in MiB unless a field says otherwise; 0 means that none was given.
 type Type struct {
 	Origin
-	Image   string `kiwi:"image"` // oem, iso, docker, oci, tbz, kis, ext4, …
+	Image   string `kiwi:"image"` // oem, iso, docker, oci, tbz, kis, ext4, ...
 	Primary bool   `kiwi:"primary"`
 
 	// Root file system and the disk around it.
@@ -84,7 +84,7 @@ type Type struct {
 	EditBootInstall string `kiwi:"editbootinstall"`
 
 	// Results.
-	Format        string `kiwi:"format"` // qcow2, vmdk, …; "" for raw
+	Format        string `kiwi:"format"` // qcow2, vmdk, ...; "" for raw
 	FormatOptions []NameValue
 	VHDFixedTag   string `kiwi:"vhdfixedtag"`
 	GCELicense    string `kiwi:"gcelicense"`
