@@ -41,7 +41,8 @@ type Spec struct {
 	Compression string
 	// Subvolume is the btrfs subvolume that the tree goes into and that is mounted by default, such as "@"; empty for the top level.
 	Subvolume string
-	// MountOptions are used when the helper kernel mounts xfs or btrfs to fill it, such as "compress=zstd:1".
+	// MountOptions are those that the file system will be mounted with, separated by commas. Of them btrfs's compress=… counts here, so that
+	// the files are compressed at once.
 	MountOptions string
 }
 

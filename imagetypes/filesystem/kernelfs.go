@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -40,7 +42,7 @@ func checkBtrfs(spec Spec) error {
 	if len(spec.Label) > 255 {
 		return fmt.Errorf("the label %q has %d bytes; btrfs file systems allow 255", spec.Label, len(spec.Label))
 	}
-	if spec.Subvolume != "" && !regexp.MustCompile(`^[^/\x00-\x1f]+(/[^/\x00-\x1f]+)*$`).MatchString(spec.Subvolume) {
+	if spec.Subvolume != "" && (!filepath.IsLocal(spec.Subvolume) || path.Clean(spec.Subvolume) != spec.Subvolume || spec.Subvolume == ".") {
 		return fmt.Errorf("%q is no name for a btrfs subvolume", spec.Subvolume)
 	}
 	return checkWords(spec.MkfsOptions)
@@ -165,20 +167,20 @@ mount -t btrfs -o ` + spec.mountOptions() + ` $disk1 $root
 
 // makeSubvolume makes the subvolume that the tree goes into, and has it mounted when no other is asked for.
 func makeSubvolume(name string) string {
-	path := shellWord("/tmp/root/" + name)
-	parent := path[:strings.LastIndexByte(path, '/')]
-	if parent[0] == '\'' {
-		parent += "'"
-	}
-	return fmt.Sprintf("mkdir -p %s\nroot=%s\nbtrfs -q subvolume create \"$root\"\nbtrfs subvolume set-default \"$root\"\n", parent, path)
+	place := path.Join("/tmp/root", name)
+	return fmt.Sprintf("mkdir -p %s\nroot=%s\nbtrfs -q subvolume create \"$root\"\nbtrfs subvolume set-default \"$root\"\n",
+		shellWord(path.Dir(place)), shellWord(place))
 }
 
-// mountOptions are those that the helper kernel mounts the new file system with.
+// mountOptions are those that the helper kernel mounts the new file system with: of the spec's, those that change what is written.
 func (s Spec) mountOptions() string {
-	if s.MountOptions == "" {
-		return "noatime"
+	options := "noatime"
+	for option := range strings.SplitSeq(s.MountOptions, ",") {
+		if s.Type == "btrfs" && regexp.MustCompile(`^compress(-force)?(=[a-z]+(:[0-9]+)?)?$`).MatchString(option) {
+			options += "," + option
+		}
 	}
-	return "noatime," + s.MountOptions
+	return options
 }
 
 // runKernel writes the tree to a tar and runs the script with the place of the file system as its first disk and the tar as its second.

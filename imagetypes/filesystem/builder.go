@@ -1,0 +1,149 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// Builder builds the image types that are a single file system: ext2, ext3, ext4, xfs, btrfs and squashfs. It implements [image.Builder].
+type Builder struct{}
+
+const mebibyte = 1 << 20
+
+// SpareSpace is how many bytes stay free in a file system that is made as large as needed and written to later: a tenth of the content, at
+// least 64 MiB.
+func SpareSpace(tree *layers.Tree) int64 { return max(64*mebibyte, tree.Stats().Data/10) }
+
+// CheckTree refuses what can't be fulfilled for this tree, like [Check], and a machine without a helper kernel where one is needed.
+func CheckTree(tree *layers.Tree, spec Spec) error {
+	if err := Check(spec); err != nil {
+		return err
+	}
+	if spec.Type != "xfs" && spec.Type != "btrfs" {
+		return nil
+	}
+	if _, err := helperkernel.Available(kernels(tree)); err != nil {
+		return fmt.Errorf("making the %s file system: %w", spec.Type, err)
+	}
+	return nil
+}
+
+// specOf is what the description asks for.
+func specOf(d *description.Image) Spec {
+	t := &d.Type
+	return Spec{
+		Type: t.Image, Label: t.RootFSLabel, MkfsOptions: t.FSCreateOptions, Compression: t.SquashfsCompression, MountOptions: t.FSMountOptions,
+	}
+}
+
+// Check implements [image.Builder].
+func (Builder) Check(_ context.Context, r *image.Request) error {
+	t := &r.Description.Type
+	if t.LUKS != nil {
+		return t.Errorf("luks", "leave it out, or build a disk (image=\"oem\")", "an encrypted file system image can't be built yet")
+	}
+	spec := specOf(r.Description)
+	var err error
+	if r.Tree == nil {
+		err = Check(spec)
+	} else {
+		err = CheckTree(r.Tree, spec)
+	}
+	var missing *command.MissingError
+	var unavailable *helperkernel.UnavailableError
+	if err == nil || errors.As(err, &missing) || errors.As(err, &unavailable) {
+		return err
+	}
+	return t.Errorf("image", "", "%v", err)
+}
+
+// Plan implements [image.Builder].
+func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
+	r, err := r.Filled()
+	if err != nil {
+		return "", err
+	}
+	tree, err := image.WithoutBuildFiles(r.Tree)
+	if err != nil {
+		return "", err
+	}
+	size := "as large as the compressed content"
+	if r.Description.Type.Image != "squashfs" {
+		n, err := imageSize(ctx, env(r, ""), tree, r.Description)
+		if err != nil {
+			return "", err
+		}
+		size = progress.FormatBytes(n)
+	}
+	return fmt.Sprintf("file system: %s, %s, %d entries\n", fileName(r), size, tree.Stats().Entries), nil
+}
+
+func fileName(r *image.Request) string { return r.BaseName + "." + r.Description.Type.Image }
+
+func env(r *image.Request, workdir string) Env {
+	return Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: workdir}
+}
+
+// imageSize is the size that the description asks for, or that the content needs, in bytes.
+func imageSize(ctx context.Context, env Env, tree *layers.Tree, d *description.Image) (int64, error) {
+	spec := specOf(d)
+	if spec.Type == "squashfs" {
+		return Size(ctx, env, tree, spec)
+	}
+	asked := d.Type.Size
+	if asked != nil && !asked.Additive {
+		return asked.MB * mebibyte, nil
+	}
+	spec.Free = SpareSpace(tree)
+	if asked != nil {
+		spec.Free = asked.MB * mebibyte
+	}
+	return Size(ctx, env, tree, spec)
+}
+
+// Build implements [image.Builder]: it writes BaseName.TYPE.
+func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
+	r, err := r.Filled()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := image.WithoutBuildFiles(r.Tree)
+	if err != nil {
+		return nil, err
+	}
+	scratch, remove, err := r.Scratch("filesystem")
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	env := env(r, scratch)
+	env.Cache = &Cache{}
+	defer env.Cache.Close()
+	size, err := imageSize(ctx, env, tree, r.Description)
+	if err != nil {
+		return nil, err
+	}
+	name := fileName(r)
+	f, err := os.OpenFile(filepath.Join(r.Dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("building a file system: %w", err)
+	}
+	err = Write(ctx, env, f, 0, size, tree, specOf(r.Description))
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: r.Description.Type.Image != "squashfs", UseForBundle: true}}, nil
+}
