@@ -92,6 +92,8 @@ type overlay struct {
 	ran     []string
 	// installed says that packages were added or removed, so that initial RAM disks are out of date.
 	installed bool
+	// initrdSettings says that the settings of initial RAM disks have changed.
+	initrdSettings bool
 }
 
 func newOverlay(r Request) *overlay {
@@ -277,6 +279,9 @@ func (o *overlay) initrds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.initrdSettings, err = initrd.SettingsDiffer(o.Tree, tree); err != nil {
+		return err
+	}
 	for _, k := range o.wantedInitrds(tree) {
 		o.ran = append(o.ran, "initrd of kernel "+k.Version)
 		options := initrd.Options{Run: o.programRun, Tree: tree, Progress: o.Progress, Log: o.Log}
@@ -297,7 +302,8 @@ func (o *overlay) wantedInitrds(tree *layers.Tree) []initrd.Kernel {
 	}
 	var wanted []initrd.Kernel
 	for _, k := range initrd.FindKernels(tree) {
-		if k.Modules != "" && (k.Initrd == "" || o.installed && initrd.Tool(tree) != "") {
+		outdated := (o.installed || o.initrdSettings) && initrd.Tool(tree) != ""
+		if k.Modules != "" && (k.Initrd == "" || outdated) {
 			wanted = append(wanted, k)
 		}
 	}

@@ -59,6 +59,13 @@ func PlanOverlay(ctx context.Context, request Request) (*Plan, error) {
 		}
 	}
 	o.installed = len(p.Install)+len(p.Remove) > 0
+	if !request.Rebuild {
+		for _, name := range initrd.Settings() {
+			if _, err := fs.Stat(o.source.FS, "root/"+name); err == nil {
+				o.initrdSettings = true
+			}
+		}
+	}
 	for _, k := range o.wantedInitrds(tree) {
 		p.Kernels = append(p.Kernels, k.Version)
 	}
@@ -136,7 +143,7 @@ func (o *overlay) simulate(ctx context.Context, wanted []description.Package, re
 	}
 	work := &workspace{dir: path.Join(dir, "root"), modTime: o.work.modTime, progress: o.Progress, log: o.Log, tree: part}
 	session, err := apt.Open(ctx, apt.Options{
-		Image: o.Description, Files: o.source, Tree: part, Run: work.run, Workdir: dir, Progress: o.Progress, Log: o.Log,
+		Image: o.Description, Files: o.source, Tree: part, Run: work.run, Workdir: dir, Cache: o.PackageCache, Progress: o.Progress, Log: o.Log,
 	})
 	if err != nil {
 		return t, err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/dpkg"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -143,12 +145,12 @@ func withRepository(text string) string {
 	return strings.Replace(text, `<repository type="apt-deb">`, `<repository type="apt-deb" distribution="bookworm" components="main">`, 1)
 }
 
-func overlayOf(t *testing.T, tree *layers.Tree, image *description.Image, dir string) (*Result, string) {
+func overlayOf(t *testing.T, tree *layers.Tree, image *description.Image, dir, cache string) (*Result, string) {
 	t.Helper()
 	var log bytes.Buffer
 	start := time.Now()
 	result, err := Overlay(t.Context(), Request{
-		Tree: tree, Description: image, Dir: filepath.Join(dir, "root"), PackageCache: os.Getenv("IMGBUILD_TEST_CACHE"), Repro: repro.New(time.Unix(1700000000, 0), "test"),
+		Tree: tree, Description: image, Dir: filepath.Join(dir, "root"), PackageCache: cache, Repro: repro.New(time.Unix(1700000000, 0), "test"),
 		Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
@@ -180,9 +182,11 @@ func testRealMachine(t *testing.T, name string) {
 	tree := debianTree(t, name)
 	text := withRepository(machine("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-efi-amd64-bin", "grub-pc-bin", "systemd-sysv", "openssh-server", "locales", "tzdata", "sudo"))
 	image := load(t, map[string]string{"config.xml": text, "config.sh": "#!/bin/bash\nset -e\n. /.kconfig\n. /.profile\nbaseInsertService ssh\necho $kiwi_iname > /etc/made-by\n", "root/etc/motd": "hello\n"})
-	dir := fastDir(t)
+	dir, cache := fastDir(t), fastDir(t)
 	before := read(t, tree, "etc/resolv.conf") + read(t, tree, "etc/hosts")
-	result, log := overlayOf(t, tree, image, dir)
+	planned(t, tree, image, cache)
+	result, log := overlayOf(t, tree, image, dir, cache)
+	verified(t, result)
 	got := result.Tree
 	t.Log(log)
 	kernels := FindKernels(got)
@@ -199,10 +203,14 @@ func testRealMachine(t *testing.T, name string) {
 	if diff := cmp.Diff(before, read(t, got, "etc/resolv.conf")+read(t, got, "etc/hosts")); diff != "" {
 		t.Error(diff)
 	}
-	for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "usr/sbin/policy-rc.d", "var/log/dpkg.log", "var/log/apt/history.log", "etc/passwd-", "var/lib/dpkg/status-old", "etc/resolv.conf.imgbuild-saved"} {
-		if _, err := got.Lookup(name); err == nil {
+	for _, name := range []string{"etc/ssh/ssh_host_rsa_key", "usr/sbin/policy-rc.d", "var/log/dpkg.log", "var/log/apt/history.log", "etc/subuid-", "var/lib/dpkg/status-old", "etc/resolv.conf.imgbuild-saved"} {
+		now, err := got.Lookup(name)
+		if before, _ := tree.Lookup(name); err == nil && now != before {
 			t.Errorf("/%s was left", name)
 		}
+	}
+	if n, err := got.Lookup("etc/systemd/system/multi-user.target.wants/ssh-host-keys.service"); err != nil || !n.IsSymlink() {
+		t.Errorf("the unit for ssh host keys is not enabled: %v", err)
 	}
 	if n, err := got.Lookup("home/ann"); err != nil || n.UID != 1000 || n.GID != 100 {
 		t.Errorf("home of ann: %+v, %v", n, err)
@@ -217,17 +225,61 @@ func testRealMachine(t *testing.T, name string) {
 	if err != nil || len(packages) < 100 {
 		t.Errorf("%d packages, %v", len(packages), err)
 	}
-	if os.Getenv("IMGBUILD_TEST_TWICE") != "" {
-		second, _ := overlayOf(t, tree, image, fastDir(t))
+	if !testenv.InUserNamespace() {
+		second, _ := overlayOf(t, tree, image, fastDir(t), cache)
 		sameTrees(t, got, second.Tree)
 	}
 	// What is there already needs nothing to run.
 	image = load(t, map[string]string{"config.xml": text})
-	again, _ := overlayOf(t, got, image, t.TempDir())
+	again, _ := overlayOf(t, got, image, t.TempDir(), "")
 	if again.Ran != nil || again.Dir != "" {
 		t.Errorf("it ran %q in %q", again.Ran, again.Dir)
 	}
 }
+
+// planned asks what would be installed.
+func planned(t *testing.T, tree *layers.Tree, image *description.Image, cache string) {
+	t.Helper()
+	start := time.Now()
+	plan, err := PlanOverlay(t.Context(), Request{Tree: tree, Description: image, PackageCache: cache, Repro: repro.New(time.Unix(1700000000, 0), "test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("planning took %.1f s:\n%s", time.Since(start).Seconds(), plan)
+	if plan.Transaction == nil {
+		t.Fatalf("what would be installed is unknown: %s", plan.Unknown)
+	}
+	kernels := 0
+	for _, p := range plan.Transaction.Packages {
+		if strings.HasPrefix(p, "linux-image-6.") {
+			kernels++
+		}
+	}
+	if kernels != 1 || len(plan.Transaction.Packages) < 30 || plan.Transaction.Download < 10e6 || plan.Transaction.Installed < 50e6 {
+		t.Errorf("plan %+v", plan.Transaction)
+	}
+}
+
+// verified compares what is found to be changed of the packages' files with what dpkg finds in the unpacked tree.
+func verified(t *testing.T, result *Result) {
+	t.Helper()
+	packages, err := InstalledPackages(result.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	var out bytes.Buffer
+	if err := dpkg.WriteVerified(t.Context(), &out, result.Tree, packages); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("verifying took %.1f s", time.Since(start).Seconds())
+	want := testenv.Run(t, "dpkg", "--root="+result.Dir, "--verify")
+	if diff := cmp.Diff(sortedLines(want), sortedLines(out.String())); diff != "" {
+		t.Errorf("dpkg --verify says otherwise (-dpkg +ours): %s", diff)
+	}
+}
+
+func sortedLines(text string) []string { return slices.Sorted(strings.Lines(text)) }
 
 // sameTrees compares two builds of the same inputs, with times after SOURCE_DATE_EPOCH taken for equal as the images have them.
 func sameTrees(t *testing.T, a, b *layers.Tree) {
@@ -256,7 +308,7 @@ func TestRealDracut(t *testing.T) {
 	testenv.NeedRoot(t)
 	tree := debianTree(t, debianTar(t))
 	text := withRepository(machine("linux-image-cloud-amd64", "dracut", "zstd", "systemd-sysv"))
-	result, _ := overlayOf(t, tree, load(t, map[string]string{"config.xml": text}), fastDir(t))
+	result, _ := overlayOf(t, tree, load(t, map[string]string{"config.xml": text}), fastDir(t), "")
 	kernels := FindKernels(result.Tree)
 	if len(kernels) != 1 || !strings.HasPrefix(kernels[0].Initrd, "boot/initrd.img-") {
 		t.Fatalf("kernels %+v", kernels)

@@ -33,7 +33,7 @@ func (s *Session) explain(err error, o *output, packages []description.Package) 
 			if !strings.Contains(all, sign) {
 				continue
 			}
-			detail := firstWith(complaints, sign)
+			detail := firstWith(append(complaints, o.lines...), sign)
 			if cause.hint == "" {
 				return fmt.Errorf("%s: %s", cause.text, detail)
 			}
@@ -76,9 +76,6 @@ func firstWith(lines []string, sign string) string {
 		if strings.Contains(line, sign) {
 			return line
 		}
-	}
-	if len(lines) > 0 {
-		return lines[0]
 	}
 	return sign
 }

@@ -86,3 +86,30 @@ func TestCompareVersions(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestSettingsDiffer(t *testing.T) {
+	base := newTree(t, []string{"etc/initramfs-tools/conf.d/x", "etc/vconsole.conf", "etc/motd"}, map[string]string{"etc/dracut.conf": "x"})
+	for _, test := range []struct {
+		name   string
+		change func(*layers.Editor) error
+		want   bool
+	}{
+		{"nothing", func(*layers.Editor) error { return nil }, false},
+		{"the same again", func(e *layers.Editor) error { return e.WriteFile("etc/initramfs-tools/conf.d/x", []byte("x"), 0o644) }, false},
+		{"other file", func(e *layers.Editor) error { return e.WriteFile("etc/motd", []byte("y"), 0o644) }, false},
+		{"keyboard", func(e *layers.Editor) error { return e.WriteFile("etc/vconsole.conf", []byte("y"), 0o644) }, false},
+		{"content", func(e *layers.Editor) error { return e.WriteFile("etc/initramfs-tools/conf.d/x", []byte("y"), 0o644) }, true},
+		{"new file", func(e *layers.Editor) error { return e.WriteFile("etc/initramfs-tools/hooks/y", nil, 0o755) }, true},
+		{"removed", func(e *layers.Editor) error { return e.Remove("etc/initramfs-tools") }, true},
+		{"link", func(e *layers.Editor) error { return e.Symlink("y", "etc/dracut.conf") }, true},
+		{"encrypted disk", func(e *layers.Editor) error { return e.WriteFile("etc/crypttab", nil, 0o600) }, true},
+	} {
+		edit := base.Edit(layers.Timespec{Sec: 9})
+		if err := test.change(edit); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := SettingsDiffer(base, edit.Tree()); err != nil || got != test.want {
+			t.Errorf("%s: %v, %v", test.name, got, err)
+		}
+	}
+}
