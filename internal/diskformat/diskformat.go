@@ -83,7 +83,7 @@ func Lookup(name string) (Format, error) {
 type job struct {
 	raw      *os.File
 	size     int64
-	out      *os.File
+	out      *eagerFile
 	settings Settings
 }
 
@@ -155,7 +155,7 @@ func (f Format) Write(ctx context.Context, raw *os.File, size int64, path string
 			err = closeErr
 		}
 	}()
-	if err := f.write(ctx, &job{raw: raw, size: size, out: out, settings: s}); err != nil {
+	if err := f.write(ctx, &job{raw: raw, size: size, out: &eagerFile{File: out}, settings: s}); err != nil {
 		return fmt.Errorf("writing %s as %s: %w", path, f.Name, err)
 	}
 	return nil
