@@ -38,7 +38,7 @@ func Checks() []Check {
 		{"swap_name_used_with_lvm", "Only an LVM swap volume has a name.", findSwapName},
 		{"partuuid_persistency_type_used_with_mbr", "An msdos partition table has no partition UUIDs of its own.", findPartUUID},
 		{"xen_uniquely_setup_as_server_or_guest", "A machine is either a Xen server or a guest.", findXen},
-		{"efi_mode_for_disk_overlay_correctly_setup", "Secure boot can't find its boot loader on an overlay root.", findOverlayFirmware},
+		{"efi_mode_for_disk_overlay_correctly_setup", "The setup of Secure Boot changes the root file system, and an overlay root is read-only by then.", findOverlayFirmware},
 		{"architecture_supports_iso_firmware_setup", "Only x86 machines have a BIOS.", findFirmware},
 		{"appx_naming_conventions_valid", "Windows refuses packages with other names.", findAppx},
 	}

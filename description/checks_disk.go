@@ -100,8 +100,8 @@ func findXen(img *Image) (errs Errors) {
 
 func findOverlayFirmware(img *Image) (errs Errors) {
 	t := &img.Type
-	if t.OverlayRoot && t.Firmware == "efi" && t.Has("firmware") {
-		errs.add(t.At("firmware"), `write firmware="uefi"`, "an overlay root needs the firmware uefi where the machine has EFI")
+	if t.OverlayRoot && t.Firmware == "uefi" {
+		errs.add(t.At("firmware"), `write firmware="efi"`, "an overlay root can't boot with Secure Boot, which the firmware uefi is for")
 	}
 	return errs
 }
