@@ -38,6 +38,7 @@ type builder struct {
 	placed  map[place]struct{} // by the layer being applied; nil if that takes nothing away
 	cleared map[*Node]struct{} // directories that hold nothing of earlier layers any more
 	steps   int                // taken so far on the way to directories
+	made    int                // directories made because they were missing
 }
 
 func newBuilder(base *Tree) *builder {
@@ -75,10 +76,14 @@ func (b *builder) ownChild(dir *Node, name string) *Node {
 // maxSteps bounds the work of finding directories, which names full of symbolic links to names full of symbolic links would make endless.
 const maxSteps = 200_000_000
 
+// maxMadeUp bounds how many directories are made because layers do not hold them. One name of 4 KiB can ask for two thousand.
+const maxMadeUp = 250_000
+
 var (
-	errManySteps = errHostile("its names lead through too many symbolic links")
-	errManyLinks = errHostile("its name leads through too many symbolic links")
-	errLongPath  = errHostile("its name leads to a path longer than Linux allows")
+	errManyMadeUp = errHostile(fmt.Sprintf("its names make up more than %d directories that are not in the layer", maxMadeUp))
+	errManySteps  = errHostile("its names lead through too many symbolic links")
+	errManyLinks  = errHostile("its name leads through too many symbolic links")
+	errLongPath   = errHostile("its name leads to a path longer than Linux allows")
 )
 
 // dir finds the directory at name with symbolic links followed, and makes it owned. What is missing is made if create is set; else the result is nil
@@ -124,6 +129,9 @@ func (b *builder) dir(name string, create bool) (*Node, error) {
 		if next == nil || !next.IsDir() {
 			if !create {
 				return nil, nil
+			}
+			if b.made++; b.made > maxMadeUp {
+				return nil, errManyMadeUp
 			}
 			here.children[part] = &Node{Mode: TypeDir | 0o755}
 		}

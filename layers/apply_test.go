@@ -214,6 +214,18 @@ func TestApplyBoundsTheDepth(t *testing.T) {
 	}
 }
 
+// Names ask for directories that take more memory than the names.
+func TestApplyBoundsMadeUpDirectories(t *testing.T) {
+	l := &Layer{}
+	for i := range maxMadeUp/1000 + 1 {
+		l.Entries = append(l.Entries, Entry{Kind: Put, Name: fmt.Sprint(i, strings.Repeat("/d", 1000), "/f"), Node: NewFile(nil, 0o644, Timespec{})})
+	}
+	var hostile *HostileError
+	if _, err := Apply(nil, l); !errors.As(err, &hostile) || !strings.Contains(err.Error(), "make up") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // randomLayer makes a tar with entries of all kinds in any order, of which many clash.
 func randomLayer(t testing.TB, rnd *rand.Rand, entries int, whiteouts bool) []byte {
 	var headers []*tar.Header

@@ -170,7 +170,7 @@ func sameFile(a, b *Node) bool {
 	if a == b || a.Content == nil && b.Content == nil {
 		return true
 	}
-	if a.Host != nil && b.Host != nil && *a.Host == *b.Host {
+	if a.Host != nil && b.Host != nil && a.Host.sameState(b.Host) {
 		return true
 	}
 	x, ok := a.Content.(*BlobContent)

@@ -82,12 +82,20 @@ func (l *Layer) Counts() (puts, whiteouts, opaques, links int) {
 	return
 }
 
-// HostID identifies the state of a file on this machine: as long as all of it is equal, its content and metadata are unchanged. It is kept
+// HostID identifies the state of a file on this machine: as long as it is equal, its content and metadata are unchanged. It is kept
 // for entries that [ScanDir] found, so that [Changes] need not read every file again.
 type HostID struct {
 	Dev, Ino     uint64
 	CTime, MTime Timespec
 	Size         int64
+}
+
+// sameState reports whether two states are those of one unchanged file. The number of the device need not be the same, since many file systems get another one
+// each time they are mounted; that another file on another device has the same number and was changed in the same nanosecond is out of the
+// question, except where the file system counts seconds.
+func (h *HostID) sameState(other *HostID) bool {
+	return h.Ino == other.Ino && h.CTime == other.CTime && h.MTime == other.MTime && h.Size == other.Size &&
+		(h.Dev == other.Dev || h.CTime.Nsec != 0)
 }
 
 // FormatError says that a layer or its compression can't be understood.

@@ -226,6 +226,13 @@ func (r *layerReader) add(h *foundEntry) error {
 	if err != nil {
 		return err
 	}
+	r.metadata += int64(len(h.name) + len(h.link))
+	for _, x := range h.xattrs {
+		r.metadata += int64(len(x.Name) + len(x.Value))
+	}
+	if r.metadata > r.opts.MaxMetadata {
+		return errHostile(fmt.Sprintf("the names and attributes of the layer take more than the %d bytes allowed", r.opts.MaxMetadata))
+	}
 	if strings.HasPrefix(name, whiteoutMeta) && name != whiteoutOpaque {
 		return nil
 	}

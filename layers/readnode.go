@@ -35,13 +35,6 @@ func (r *layerReader) node(name string, h *foundEntry) (*Node, error) {
 	if n.GID, err = owner(h.gid); err != nil {
 		return nil, err
 	}
-	r.metadata += int64(len(name) + len(h.link))
-	for _, x := range h.xattrs {
-		r.metadata += int64(len(x.Name) + len(x.Value))
-	}
-	if r.metadata > r.opts.MaxMetadata {
-		return nil, errHostile(fmt.Sprintf("its names and attributes take more than the %d bytes allowed", r.opts.MaxMetadata))
-	}
 	switch n.Type() {
 	case TypeSymlink:
 		if h.link == "" || len(h.link) > maxPathLength {
