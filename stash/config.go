@@ -3,6 +3,7 @@ package stash
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -45,6 +46,9 @@ func aboutTree(tree *layers.Tree, image *description.Image) (about, error) {
 		}
 	}
 	a.architecture, a.variant = inspect.OCIArchitecture(machine)
+	if a.architecture == "" { // no programs: the OCI specification wants one all the same, and docker and umoci take this machine's
+		a.architecture = runtime.GOARCH
+	}
 	return a, nil
 }
 

@@ -267,8 +267,12 @@ func (m *maker) pack(ctx context.Context, layer *layers.Layer) (v1.Layer, *layer
 			total += e.Node.DataSize()
 		}
 	}
+	compression := m.Compression
+	if !m.store.KeepsBlobs() { // it keeps what is in them
+		compression = layers.Compression{Algorithm: layers.None}
+	}
 	task := m.Progress.Start("packing "+m.name, total, progress.Bytes)
-	packed, err := layers.Pack(ctx, blob, layer, layers.PackOptions{Compression: m.Compression, Progress: task.Add})
+	packed, err := layers.Pack(ctx, blob, layer, layers.PackOptions{Compression: compression, Progress: task.Add})
 	task.Done(err)
 	if err != nil {
 		return nil, nil, err

@@ -48,7 +48,7 @@ func newPull(s *session) *cobra.Command {
 			}
 			return s.withClient(cmd, &flags.storeFlags, func(client *registry.Client) error {
 				for _, name := range args {
-					image, err := client.Fetch(cmd.Context(), name, opts)
+					image, err := client.Pull(cmd.Context(), name, opts)
 					if err != nil {
 						return err
 					}
