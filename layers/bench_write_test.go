@@ -132,6 +132,26 @@ func BenchmarkWriteDir(b *testing.B) {
 	}
 }
 
+// BenchmarkCopyDir writes from a directory, which is on the same file system as $IMGBUILD_BENCH_DIR if the machine is set up so.
+func BenchmarkCopyDir(b *testing.B) {
+	tree := benchTree(b)
+	parent := os.Getenv("IMGBUILD_BENCH_DIR")
+	if parent == "" {
+		parent = b.TempDir()
+	}
+	to := filepath.Join(parent, "imgbuild-bench-copy")
+	measured(b, tree.Stats().Data, func() {
+		if _, err := WriteDir(b.Context(), to, tree, DirOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := os.RemoveAll(to); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	})
+}
+
 // packedTree brings a tree into a blob and back.
 func packedTree(b *testing.B, tree *Tree, c Compression, dir string) *Tree {
 	b.Helper()
