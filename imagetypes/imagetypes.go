@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/archive"
 	"github.com/imgbuild/imgbuild/imagetypes/container"
 	"github.com/imgbuild/imgbuild/imagetypes/disk"
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -40,6 +41,12 @@ func All() []Type {
 		{"docker", "container", "docker.tar", "a container for docker load and podman load", container.Builder{}},
 		{"oci", "container", "oci.tar", "a container as an OCI image layout", container.Builder{}},
 		{"tbz", "archive", "tar.xz", "the root tree as a tar archive", archive.Builder{}},
+		{"ext2", "filesystem", "ext2", "the root tree as an ext2 file system", filesystem.Builder{}},
+		{"ext3", "filesystem", "ext3", "the root tree as an ext3 file system", filesystem.Builder{}},
+		{"ext4", "filesystem", "ext4", "the root tree as an ext4 file system", filesystem.Builder{}},
+		{"xfs", "filesystem", "xfs", "the root tree as an XFS file system", filesystem.Builder{}},
+		{"btrfs", "filesystem", "btrfs", "the root tree as a Btrfs file system", filesystem.Builder{}},
+		{"squashfs", "filesystem", "squashfs", "the root tree as a compressed file system for reading", filesystem.Builder{}},
 	}
 }
 

@@ -55,7 +55,7 @@ func newDesign(d *description.Image, ids repro.Source) (*design, error) {
 // spec is what package filesystem is to make of the volume.
 func (v *volume) spec() filesystem.Spec {
 	return filesystem.Spec{
-		Type: v.FS, Label: v.Label, UUID: v.UUID, MkfsOptions: v.MkfsOptions, Compression: v.Compression, Subvolume: v.Subvolume, Size: v.Size, Free: freeSpace(v),
+		Type: v.FS, Label: v.Label, UUID: v.UUID, MkfsOptions: v.MkfsOptions, Compression: v.Compression, Subvolume: v.Subvolume, MountOptions: v.MountOptions, Size: v.Size, Free: freeSpace(v),
 	}
 }
 
@@ -71,6 +71,14 @@ func freeSpace(v *volume) int64 {
 
 // inspect finds kernels and boot loaders in the tree, and refuses one that can't boot.
 func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
+	for _, v := range d.volumes {
+		if v.FS == fsNone || v.FS == fsSwap || v.isFAT() {
+			continue
+		}
+		if err := filesystem.CheckTree(tree, v.spec()); err != nil {
+			return err
+		}
+	}
 	if !d.bootloader {
 		return nil
 	}

@@ -70,7 +70,7 @@ func (d *design) needPrograms() error {
 
 // Plan prints how the disk will be laid out.
 func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
-	d, _, err := prepare(ctx, r)
+	d, _, err := prepare(ctx, r, filesystem.Env{Repro: r.Repro, Workdir: r.Workdir})
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +78,7 @@ func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 }
 
 // prepare makes a whole design: content and sizes too. The tree it returns is the one with the boot files in it.
-func prepare(ctx context.Context, r *image.Request) (*design, *layers.Tree, error) {
+func prepare(ctx context.Context, r *image.Request, env filesystem.Env) (*design, *layers.Tree, error) {
 	r, err := r.Filled()
 	if err != nil {
 		return nil, nil, err
@@ -101,7 +101,7 @@ func prepare(ctx context.Context, r *image.Request) (*design, *layers.Tree, erro
 	if err := d.distribute(tree); err != nil {
 		return nil, nil, err
 	}
-	if err := d.layOut(ctx, filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: r.Workdir}); err != nil {
+	if err := d.layOut(ctx, env); err != nil {
 		return nil, nil, err
 	}
 	return d, tree, nil
@@ -113,16 +113,18 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, err
 	}
-	d, tree, err := prepare(ctx, r)
-	if err != nil {
-		return nil, fmt.Errorf("building a disk: %w", err)
-	}
-	r.Log.Debug("disk designed", "design", d.String())
 	scratch, remove, err := r.Scratch("disk")
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
+	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Cache: &filesystem.Cache{}}
+	defer env.Cache.Close()
+	d, tree, err := prepare(ctx, r, env)
+	if err != nil {
+		return nil, fmt.Errorf("building a disk: %w", err)
+	}
+	r.Log.Debug("disk designed", "design", d.String())
 	name := r.BaseName + "." + d.format.Extension
 	raw := filepath.Join(r.Dir, name)
 	if d.format.Name != "raw" {
@@ -133,7 +135,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, fmt.Errorf("building a disk: %w", err)
 	}
 	defer f.Close()
-	if err := d.write(ctx, r, f, tree, scratch); err != nil {
+	if err := d.write(ctx, env, f, tree); err != nil {
 		return nil, fmt.Errorf("building a disk: %w", err)
 	}
 	if d.format.Name == "raw" {
@@ -164,7 +166,8 @@ func (d *design) convert(ctx context.Context, r *image.Request, f *os.File, name
 }
 
 // write fills the raw disk: file systems, boot loader, partition table.
-func (d *design) write(ctx context.Context, r *image.Request, f *os.File, full *layers.Tree, scratch string) error {
+func (d *design) write(ctx context.Context, env filesystem.Env, f *os.File, full *layers.Tree) error {
+	scratch := env.Workdir
 	if err := f.Truncate(d.table.DiskSize); err != nil {
 		return err
 	}
@@ -191,7 +194,7 @@ func (d *design) write(ctx context.Context, r *image.Request, f *os.File, full *
 		boot, err = d.makeBIOSBoot(groupCtx, scratch)
 		return err
 	})
-	group.Go(func() error { return d.writeVolumes(groupCtx, r, f, scratch) })
+	group.Go(func() error { return d.writeVolumes(groupCtx, env, f) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -219,8 +222,7 @@ func (d *design) offset(v *volume) int64 {
 }
 
 // writeVolumes writes swap and the file systems that hold parts of the root tree.
-func (d *design) writeVolumes(ctx context.Context, r *image.Request, f *os.File, scratch string) error {
-	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch}
+func (d *design) writeVolumes(ctx context.Context, env filesystem.Env, f *os.File) error {
 	for _, v := range d.volumes {
 		at := d.offset(v)
 		switch {

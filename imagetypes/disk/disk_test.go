@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -70,6 +71,12 @@ func withHostGrub(t testing.TB, tree *layers.Tree) *layers.Tree {
 	return edit.Tree()
 }
 
+// designOf designs a disk without building it.
+func designOf(t *testing.T, r *image.Request) (*design, *layers.Tree, error) {
+	t.Helper()
+	return prepare(t.Context(), r, filesystem.Env{Repro: r.Repro, Workdir: r.Workdir})
+}
+
 type planCase struct{ name, attributes, content string }
 
 func planCases() []planCase {
@@ -88,7 +95,7 @@ func TestDesignGolden(t *testing.T) {
 	testenv.NeedPrograms(t, "mke2fs")
 	var got strings.Builder
 	for _, c := range planCases() {
-		d, tree, err := prepare(t.Context(), request(t, smallTree(t), c.attributes, c.content))
+		d, tree, err := designOf(t, request(t, smallTree(t), c.attributes, c.content))
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -152,7 +159,7 @@ func TestForeignReadersOfADisk(t *testing.T) {
 	testenv.NeedPrograms(t, "sgdisk", "fsck.fat", "e2fsck", "debugfs", "mdir", "dd", "swaplabel")
 	r := request(t, withHostGrub(t, smallTree(t)), `filesystem="ext4" firmware="efi"`,
 		`<oemconfig><oem-swap>true</oem-swap></oemconfig><partitions><partition name="var" size="50" filesystem="ext4" mountpoint="/var"/></partitions>`)
-	d, _, err := prepare(t.Context(), r)
+	d, _, err := designOf(t, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +243,7 @@ func TestRefusedDescriptions(t *testing.T) {
 		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="a" size="50" filesystem="ext4" mountpoint="/proc"/></partitions>`, "can't be mounted"},
 		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="var" size="1" filesystem="ext4" mountpoint="/usr"/></partitions>`, "needs"},
 	} {
-		_, _, err := prepare(t.Context(), request(t, smallTree(t), c.attributes, c.content))
+		_, _, err := designOf(t, request(t, smallTree(t), c.attributes, c.content))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: error %v lacks %q", c.attributes, c.content, err, c.want)
 		}
@@ -278,7 +285,7 @@ func TestSignedBootLoaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := request(t, edit.Tree(), `filesystem="ext4" firmware="uefi"`, "")
-		d, full, err := prepare(t.Context(), r)
+		d, full, err := designOf(t, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,7 +336,7 @@ func TestArm64(t *testing.T) {
 	}
 	r := request(t, edit.Tree(), `filesystem="ext4" firmware="uefi"`, "")
 	r.Description = describeFor(t, "aarch64", `filesystem="ext4" firmware="uefi"`, "")
-	d, _, err := prepare(t.Context(), r)
+	d, _, err := designOf(t, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,14 +354,14 @@ func TestEFIPartitionGrowsWithItsContent(t *testing.T) {
 	if err := edit.WriteFile("boot/efi/EFI/tools/big.efi", make([]byte, 30<<20), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	d, _, err := prepare(t.Context(), request(t, edit.Tree(), `filesystem="ext4" firmware="efi"`, ""))
+	d, _, err := designOf(t, request(t, edit.Tree(), `filesystem="ext4" firmware="efi"`, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if esp, _ := d.table.Named(espName); esp.Size < 40<<20 {
 		t.Errorf("the ESP has %d bytes", esp.Size)
 	}
-	_, _, err = prepare(t.Context(), request(t, edit.Tree(), `filesystem="ext4" firmware="efi" efipartsize="25"`, ""))
+	_, _, err = designOf(t, request(t, edit.Tree(), `filesystem="ext4" firmware="efi" efipartsize="25"`, ""))
 	if err == nil || !strings.Contains(err.Error(), "p.UEFI has 25 MiB") {
 		t.Errorf("error is %v", err)
 	}
@@ -364,7 +371,7 @@ func TestSettingsWithoutEffectAreTold(t *testing.T) {
 	var out bytes.Buffer
 	r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" wwid_wait_timeout="5"`, "")
 	r.Log = slog.New(slog.NewTextHandler(&out, nil))
-	if _, _, err := prepare(t.Context(), r); err != nil {
+	if _, _, err := designOf(t, r); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(out.String(), "setting=wwid_wait_timeout") {
@@ -383,7 +390,7 @@ func TestKernelsOutsideBoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, tree, err := prepare(t.Context(), request(t, edit.Tree(), `filesystem="ext4" firmware="efi" bootpartition="true"`, ""))
+	_, tree, err := designOf(t, request(t, edit.Tree(), `filesystem="ext4" firmware="efi" bootpartition="true"`, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +408,7 @@ func TestKernelsOutsideBoot(t *testing.T) {
 // TestSquashfsRoot has no UUID that GRUB could look for, and can't be mounted for writing.
 func TestSquashfsRoot(t *testing.T) {
 	testenv.NeedPrograms(t, "tar2sqfs")
-	d, tree, err := prepare(t.Context(), request(t, smallTree(t), `filesystem="squashfs" firmware="efi"`, ""))
+	d, tree, err := designOf(t, request(t, smallTree(t), `filesystem="squashfs" firmware="efi"`, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
