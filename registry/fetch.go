@@ -13,6 +13,7 @@ import (
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/podman"
 	"github.com/imgbuild/imgbuild/registry/reference"
+	"github.com/imgbuild/imgbuild/registry/remote"
 )
 
 // Policy says when a registry is asked.
@@ -216,13 +217,14 @@ func satisfies(img v1.Image, platform string) (bool, error) {
 	if platform == "" {
 		return true, nil
 	}
-	want, err := v1.ParsePlatform(platform)
+	want, err := remote.ParsePlatform(platform)
 	if err != nil {
-		return false, fmt.Errorf("reading the platform %q: %w; write OS/ARCH, as linux/arm64", platform, err)
+		return false, err
 	}
 	config, err := img.ConfigFile()
 	if err != nil {
 		return false, err
 	}
-	return config.Platform().Satisfies(*want), nil
+	have, err := remote.ParsePlatform(config.Platform().String())
+	return err == nil && have.Satisfies(want), err
 }

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"net"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -18,18 +22,73 @@ func TestMain(m *testing.M) {
 // TestScripts runs the transcripts in testdata: what users type and what they see.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("IMGBUILD_STORE", env.WorkDir+"/store")
-			env.Setenv("HOME", env.WorkDir+"/home")
-			env.Setenv("SOURCE_DATE_EPOCH", "1700000000")
-			for _, name := range []string{"USER", "LOGNAME"} {
-				env.Setenv(name, os.Getenv(name))
-			}
-			return os.MkdirAll(env.WorkDir+"/home", 0o755)
+		Dir:       "testdata",
+		Setup:     func(env *testscript.Env) error { return setUp(t, env) },
+		Condition: condition, ContinueOnError: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "keep": keep, "jsonlines": jsonLines, "equal": equal, "store-intact": storeIntact,
+			"registry": startRegistry, "push-index": pushIndex, "login": login, "podman-storage": podmanStorage, "hostile": hostile, "disguise": disguise,
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})
+}
+
+// setUp gives a transcript a store, a home directory and a temporary directory of its own.
+func setUp(t *testing.T, env *testscript.Env) error {
+	env.Setenv("IMGBUILD_STORE", env.WorkDir+"/store")
+	env.Setenv("HOME", env.WorkDir+"/home")
+	env.Setenv("XDG_RUNTIME_DIR", env.WorkDir+"/run")
+	env.Setenv("SOURCE_DATE_EPOCH", "1700000000")
+	env.Setenv("ADDRESS", outwardAddress())
+	env.Setenv("PATH", env.Getenv("PATH")+":/usr/sbin:/sbin") // an ordinary user's PATH on Debian lacks them
+	for _, name := range []string{"USER", "LOGNAME"} {
+		env.Setenv(name, os.Getenv(name))
+	}
+	env.Values[testKey{}] = t
+	for dir, mode := range map[string]os.FileMode{"home": 0o755, "run": 0o700} {
+		if err := os.MkdirAll(env.WorkDir+"/"+dir, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// testKey is where a transcript keeps the test that it belongs to.
+type testKey struct{}
+
+// condition decides [need:PROGRAM], which fails in CI instead of being false, [superuser] and [address].
+func condition(name string) (bool, error) {
+	if program, ok := strings.CutPrefix(name, "need:"); ok {
+		_, err := command.Find(program)
+		if err != nil && testenv.CI() {
+			return false, err
+		}
+		return err == nil, nil
+	}
+	switch name {
+	case "superuser":
+		return os.Getuid() == 0 && !testenv.InUserNamespace(), nil
+	case "address":
+		return outwardAddress() != "", nil
+	}
+	return false, &unknownCondition{name}
+}
+
+type unknownCondition struct{ name string }
+
+func (e *unknownCondition) Error() string { return "no condition " + e.name }
+
+// outwardAddress is an IPv4 address of this machine that is not on loopback, or empty.
+func outwardAddress() string {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	for _, a := range addresses {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && n.IP.To4() != nil {
+			return n.IP.String()
+		}
+	}
+	return ""
 }
 
 // exits runs a program and checks its exit code: exits CODE PROGRAM ARGS...
