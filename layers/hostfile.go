@@ -22,12 +22,18 @@ type hostRoot struct {
 }
 
 func openHostRoot(dir string) (*hostRoot, error) {
+	if _, err := os.Stat(procFD); err != nil {
+		return nil, fmt.Errorf("looking for open files: %w; mount /proc", err)
+	}
 	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	return &hostRoot{dir: f}, nil
 }
+
+// procFD is where the kernel shows the open files of this process.
+const procFD = "/proc/self/fd/"
 
 func (r *hostRoot) fd() int { return int(r.dir.Fd()) }
 
@@ -90,7 +96,7 @@ func ignoringEINTR(call func() (int, error)) (int, error) {
 // listxattrat before Linux 6.13, and an O_PATH descriptor has no attributes, so the way leads through /proc, which takes the directory as it was
 // opened; the last component is not followed.
 func (r *hostRoot) xattrs(dirFD int, base string) ([]Xattr, error) {
-	place := "/proc/self/fd/" + strconv.Itoa(dirFD) + "/" + base
+	place := procFD + strconv.Itoa(dirFD) + "/" + base
 	var small [1024]byte
 	list := small[:]
 	n, err := ignoringEINTR(func() (int, error) { return unix.Llistxattr(place, list) })

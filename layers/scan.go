@@ -254,6 +254,9 @@ func (r *dirReader) entry(dirFD int, base, name string) (node *Node, descend boo
 		}
 	}
 	if node, err = r.node(name, dirFD, base, &st); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			err = nil // likewise
+		}
 		return nil, false, err
 	}
 	if linked {

@@ -159,6 +159,9 @@ func parsePAXTime(s string) (Timespec, error) {
 const (
 	xattrPrefix           = "SCHILY.xattr."
 	xattrPrefixLibarchive = "LIBARCHIVE.xattr."
+
+	paxSELinux   = "RHT.security.selinux" // GNU tar's record for the label alone
+	xattrSELinux = "security.selinux"
 )
 
 // Limits of Linux, limits.h.
@@ -203,6 +206,9 @@ func (h *foundEntry) applyXattrs(records map[string]string) error {
 		if name, ok := strings.CutPrefix(key, xattrPrefix); ok {
 			keep(unescapeXattr(name), value)
 		}
+	}
+	if label, ok := records[paxSELinux]; ok && found[xattrSELinux] == "" {
+		keep(xattrSELinux, label)
 	}
 	if len(found) == 0 {
 		return nil
