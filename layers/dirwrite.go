@@ -26,7 +26,7 @@ type DirOptions struct {
 // Xattr is set.
 type Unheld struct {
 	Path  string // as trees name it
-	Entry bool   // the whole entry: a device node for an ordinary user. Nothing is at its place.
+	Entry bool   // the whole entry: a device node of an ordinary user, a symbolic link too long. Nothing is in its place.
 	Owner bool   // its owner; it belongs to the caller, without setuid and setgid bits
 	Xattr string // the extended attribute of this name
 	Err   error  // what the system said
@@ -37,7 +37,7 @@ func (u Unheld) String() string {
 	what := "the attribute " + u.Xattr
 	switch {
 	case u.Entry:
-		what = "the device"
+		what = "the entry"
 	case u.Owner:
 		what = "the owner"
 	}

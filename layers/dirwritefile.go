@@ -121,7 +121,7 @@ func writeAllAt(fd int, p []byte, offset int64) error {
 	return nil
 }
 
-// makeSpecial makes a symbolic link, a device or a fifo. One that the caller may not make goes into the report.
+// makeSpecial makes a symbolic link, a device or a fifo. One that the caller may not make, or the file system can't hold, goes into the report.
 func (w *dirWriter) makeSpecial(parent int, base, name string, n *Node) error {
 	var err error
 	switch n.Type() {
@@ -131,13 +131,13 @@ func (w *dirWriter) makeSpecial(parent int, base, name string, n *Node) error {
 		err = unix.Mknodat(parent, base, TypeFIFO|0o600, 0)
 	case TypeChar, TypeBlock:
 		err = unix.Mknodat(parent, base, n.Type()|0o600, int(unix.Mkdev(n.Major, n.Minor)))
-		if err == unix.EPERM || err == unix.EACCES {
-			w.lost[n] = err
-			w.report.Unheld = append(w.report.Unheld, Unheld{Path: name, Entry: true, Err: err})
-			return nil
-		}
 	default:
 		return fmt.Errorf("writing /%s: a %s can't be in a tree", name, TypeName(n.Mode))
+	}
+	if cannotHold(n, err) {
+		w.lost[n] = err
+		w.report.Unheld = append(w.report.Unheld, Unheld{Path: name, Entry: true, Err: err})
+		return nil
 	}
 	if err == nil {
 		err = w.setMetadataAt(parent, base, name, n)
@@ -146,6 +146,15 @@ func (w *dirWriter) makeSpecial(parent int, base, name string, n *Node) error {
 		return &os.PathError{Op: "make " + TypeName(n.Mode), Path: "/" + name, Err: err}
 	}
 	return nil
+}
+
+// cannotHold reports whether the error of making an entry says that it can't be here at all. Of xfs, device numbers have 18 bits for the minor
+// one, and symbolic links 1024 bytes.
+func cannotHold(n *Node, err error) bool {
+	if n.IsDevice() {
+		return err == unix.EPERM || err == unix.EACCES || err == unix.EINVAL
+	}
+	return n.IsSymlink() && err == unix.ENAMETOOLONG
 }
 
 // setMetadata gives an open file or directory its owner, attributes, mode and time: in this order, since a change of owner takes
