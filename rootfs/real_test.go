@@ -2,6 +2,8 @@ package rootfs
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"os"
@@ -169,16 +171,24 @@ func overlayOf(t *testing.T, tree *layers.Tree, image *description.Image, dir, c
 func TestRealMachine(t *testing.T) {
 	testenv.NeedRoot(t)
 	name := debianTar(t)
-	testRealMachine(t, name)
+	digest := testRealMachine(t, name)
+	if want := os.Getenv(digestVariable); want != "" && digest != want {
+		t.Errorf("as an ordinary user the tree has the digest %s, as root %s", digest, want)
+	}
 	if testenv.InUserNamespace() || t.Failed() {
 		return
 	}
 	t.Run("ordinary user", func(t *testing.T) {
-		testenv.OrdinaryUser(t).RunAgain(t, "TestRealMachine", debianVariable+"="+name)
+		testenv.OrdinaryUser(t).RunAgain(t, "TestRealMachine", debianVariable+"="+name, digestVariable+"="+digest)
 	})
 }
 
-func testRealMachine(t *testing.T, name string) {
+// digestVariable tells the test as an ordinary user which tree root has got.
+const digestVariable = "IMGBUILD_TEST_DIGEST"
+
+// testRealMachine returns the digest of the tree that it made.
+func testRealMachine(t *testing.T, name string) string {
+	t.Helper()
 	tree := debianTree(t, name)
 	text := withRepository(machine("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-efi-amd64-bin", "grub-pc-bin", "systemd-sysv", "openssh-server", "locales", "tzdata", "sudo"))
 	image := load(t, map[string]string{"config.xml": text, "config.sh": "#!/bin/bash\nset -e\n. /.kconfig\n. /.profile\nbaseInsertService ssh\necho $kiwi_iname > /etc/made-by\n", "root/etc/motd": "hello\n"})
@@ -235,7 +245,15 @@ func testRealMachine(t *testing.T, name string) {
 	if again.Ran != nil || again.Dir != "" {
 		t.Errorf("it ran %q in %q", again.Ran, again.Dir)
 	}
+	h := sha256.New()
+	if err := layers.WriteTar(t.Context(), h, layers.Clamp(got, epoch()), layers.TarOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
+
+// epoch is the SOURCE_DATE_EPOCH of the tests.
+func epoch() layers.Timespec { return layers.Timespec{Sec: 1700000000} }
 
 // planned asks what would be installed.
 func planned(t *testing.T, tree *layers.Tree, image *description.Image, cache string) {
@@ -284,8 +302,7 @@ func sortedLines(text string) []string { return slices.Sorted(strings.Lines(text
 // sameTrees compares two builds of the same inputs, with times after SOURCE_DATE_EPOCH taken for equal as the images have them.
 func sameTrees(t *testing.T, a, b *layers.Tree) {
 	t.Helper()
-	epoch := layers.Timespec{Sec: 1700000000}
-	differences, err := layers.Diff(t.Context(), layers.Clamp(a, epoch), layers.Clamp(b, epoch))
+	differences, err := layers.Diff(t.Context(), layers.Clamp(a, epoch()), layers.Clamp(b, epoch()))
 	if err != nil {
 		t.Fatal(err)
 	}
