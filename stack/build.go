@@ -65,7 +65,7 @@ func Build(ctx context.Context, client *registry.Client, opts BuildOptions) (*Bu
 		if image, err = loadDescription(opts); err != nil {
 			return nil, err
 		}
-		if _, err := imagetypes.Lookup(image.Type.Image); err != nil {
+		if err := imagetypes.Check(ctx, imagetypes.CreateOptions{Description: image, TargetDir: opts.TargetDir, Log: opts.Log}); err != nil {
 			return nil, err
 		}
 	}
@@ -142,6 +142,9 @@ func loadDescription(opts BuildOptions) (*description.Image, error) {
 	doc, err := description.Load(opts.Description, description.LoadOptions{File: opts.File})
 	if err != nil {
 		return nil, err
+	}
+	for _, w := range doc.Warnings {
+		opts.Log.Warn(w.Error())
 	}
 	return resolve(doc, opts)
 }

@@ -92,16 +92,3 @@ func (s *session) close() {
 		s.logfile.Close()
 	}
 }
-
-// newLogHandler returns a handler for lines of text without a time, as people read them, or for JSON with one.
-func newLogHandler(w io.Writer, format string, level slog.Level) slog.Handler {
-	if format == "json" {
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
-	}
-	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey && len(groups) == 0 {
-			return slog.Attr{}
-		}
-		return a
-	}})
-}

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -138,6 +140,14 @@ func (f *overrideFlags) overrides() (description.Overrides, error) {
 		o.DerivedFrom = []string{f.derivedFrom}
 	}
 	var errs []error
+	for i, key := range o.SigningKeys {
+		if strings.Contains(key, "://") {
+			continue
+		}
+		absolute, err := filepath.Abs(key)
+		o.SigningKeys[i] = absolute
+		errs = append(errs, err)
+	}
 	if f.setRepo != "" {
 		repo, err := description.ParseRepository(f.setRepo)
 		o.SetRepo = &repo
