@@ -274,7 +274,7 @@ func TestApplyEqualsUmoci(t *testing.T) {
 	now := regexp.MustCompile(`(" directory .*) 1[7-9]\d{8}\.\d{9} `)
 	anyTime := regexp.MustCompile(`(" directory .*) \d+\.\d{9} `)
 	agreed, failed := 0, 0
-	for seed := range uint64(300) {
+	for seed := range uint64(200) {
 		rnd := newRand(seed)
 		blobs := [][]byte{randomLayer(t, rnd, 3+int(seed%20), false), randomLayer(t, rnd, 1+int(seed%12), true)}
 		dir := hostDir(t)
@@ -321,7 +321,7 @@ func TestApplyEqualsUmoci(t *testing.T) {
 			t.Errorf("seed %d: not what umoci unpacks (-umoci +ours):\n%s", seed, diff)
 		}
 	}
-	if agreed < 100 {
+	if agreed < 70 {
 		t.Errorf("only %d trees were compared, %d failed", agreed, failed)
 	}
 }

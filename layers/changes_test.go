@@ -196,6 +196,33 @@ func TestChangesOfADirectory(t *testing.T) {
 	}
 }
 
+func TestStatesHoldAcrossMounts(t *testing.T) {
+	a := HostID{Dev: 1, Ino: 2, CTime: Timespec{3, 4}, MTime: Timespec{5, 6}, Size: 7}
+	for name, c := range map[string]struct {
+		change func(h *HostID)
+		same   bool
+	}{
+		"nothing":          {func(h *HostID) {}, true},
+		"another device":   {func(h *HostID) { h.Dev = 9 }, true},
+		"another inode":    {func(h *HostID) { h.Ino = 9 }, false},
+		"changed":          {func(h *HostID) { h.CTime.Nsec = 9 }, false},
+		"written":          {func(h *HostID) { h.MTime.Nsec = 9 }, false},
+		"longer":           {func(h *HostID) { h.Size = 9 }, false},
+		"clock of seconds": {func(h *HostID) { h.CTime.Nsec, h.Dev = 0, 9 }, false},
+	} {
+		b := a
+		c.change(&b)
+		if got := a.sameState(&b); got != c.same {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	seconds, other := a, a
+	seconds.CTime.Nsec, other.CTime.Nsec, other.Dev = 0, 0, 9
+	if seconds.sameState(&other) {
+		t.Error("seconds alone are taken for a proof across devices")
+	}
+}
+
 func TestScanOfAFreshFileHasNoIdentity(t *testing.T) {
 	dir := hostDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "fresh"), []byte("1"), 0o644); err != nil {

@@ -362,6 +362,9 @@ func ParseExcludes(patterns []string) (Excludes, error) {
 	for _, text := range patterns {
 		glob := strings.TrimSuffix(text, "/")
 		p := excludePattern{onlyDir: glob != text}
+		if below, ok := strings.CutPrefix(glob, "./"); ok {
+			glob = "/" + below
+		}
 		p.whole = strings.Contains(glob, "/")
 		p.glob = strings.TrimPrefix(glob, "/")
 		if p.glob == "" {

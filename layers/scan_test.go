@@ -88,6 +88,7 @@ func TestScanExcludes(t *testing.T) {
 	for pattern, gone := range map[string]string{
 		"*.log":        "a.log,var/log/b.log",
 		"/*.log":       "a.log",
+		"./*.log":      "a.log",
 		"/var/cache/*": "var/cache/apt,var/cache/apt/x,var/cache/y",
 		"cache":        "src/cache,src/cache/z,var/cache,var/cache/apt,var/cache/apt/x,var/cache/y",
 		"cache/":       "src/cache,src/cache/z,var/cache,var/cache/apt,var/cache/apt/x,var/cache/y",
