@@ -168,3 +168,35 @@ func TestWriteDirOnAFullDisk(t *testing.T) {
 		t.Errorf("a full disk gave %v", err)
 	}
 }
+
+func TestOpenBeneathFollowsNoLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(dir, "a/b/c"), 0o755),
+		os.Symlink("b", filepath.Join(dir, "a/link")),
+		os.Symlink("/etc", filepath.Join(dir, "out")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fds, err := openDirFDs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fds.close()
+	for how, open := range map[string]func(int, string) (int, error){"openat2": openBeneath, "step by step": openStepwise} {
+		fd, err := open(fds.root, "a/b/c")
+		if err != nil {
+			t.Errorf("%s: %v", how, err)
+		} else {
+			unix.Close(fd)
+		}
+		for _, name := range []string{"a/link", "a/link/c", "out", "missing/b"} {
+			if fd, err := open(fds.root, name); err == nil {
+				t.Errorf("%s opened %s", how, name)
+				unix.Close(fd)
+			}
+		}
+	}
+}

@@ -85,7 +85,13 @@ func openBeneath(root int, name string) (int, error) {
 	if err == nil || err != unix.ENOSYS && err != unix.EPERM && err != unix.ENAMETOOLONG {
 		return fd, err
 	}
-	// A kernel before 5.6, a sandbox that does not know the call, or a path longer than one call takes: component by component.
+	// A kernel before 5.6, a sandbox that does not know the call, or a path longer than one call takes.
+	return openStepwise(root, name)
+}
+
+// openStepwise is openBeneath component by component.
+func openStepwise(root int, name string) (int, error) {
+	const flags = unix.O_DIRECTORY | unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW
 	at := root
 	for part := range strings.SplitSeq(name, "/") {
 		next, err := unix.Openat(at, part, flags, 0)
