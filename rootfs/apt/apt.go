@@ -222,7 +222,7 @@ func (s *Session) Install(ctx context.Context, packages []description.Package, r
 	if err := s.Update(ctx); err != nil {
 		return err
 	}
-	downloads, err := s.resolve(ctx, packages, recommended)
+	downloads, _, err := s.resolve(ctx, packages, recommended)
 	if err != nil {
 		return err
 	}

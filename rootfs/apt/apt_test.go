@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -304,7 +305,7 @@ func testRecommendedAndRemoval(t *testing.T) {
 	defer func() { must(t, s.Close()) }()
 	plan, err := s.Simulate(t.Context(), pkg(1, "hello"), true)
 	must(t, err)
-	if diff := cmp.Diff([]string{"extra 3", "greeting 1:2.0-1", "hello 1.0"}, sorted(plan.Packages)); diff != "" {
+	if diff := cmp.Diff([]string{"extra 3", "greeting 1:2.0-1", "hello 1.0"}, slices.Sorted(slices.Values(plan.Packages))); diff != "" {
 		t.Error(diff)
 	}
 	must(t, s.Install(t.Context(), pkg(1, "hello"), true))
@@ -320,16 +321,6 @@ func testRecommendedAndRemoval(t *testing.T) {
 	if diff := cmp.Diff("", w.installed(t)); diff != "" {
 		t.Error(diff)
 	}
-}
-
-func sorted(list []string) []string {
-	out := append([]string(nil), list...)
-	for i := range out {
-		for j := i; j > 0 && out[j] < out[j-1]; j-- {
-			out[j], out[j-1] = out[j-1], out[j]
-		}
-	}
-	return out
 }
 
 func TestErrors(t *testing.T) { asBoth(t, testErrors) }

@@ -36,21 +36,21 @@ func (d Download) Package() (name, version string) {
 	return parts[0], strings.ReplaceAll(parts[1], "%3a", ":")
 }
 
-// resolve asks apt what an installation needs.
-func (s *Session) resolve(ctx context.Context, packages []description.Package, recommended bool) ([]Download, error) {
+// resolve asks apt what an installation needs, and by how many bytes the tree would grow.
+func (s *Session) resolve(ctx context.Context, packages []description.Package, recommended bool) (downloads []Download, growth int64, err error) {
 	spec := s.spec(append([]string{"apt-get", "-q", "-c", insideDir + "/apt.conf", "install", "--print-uris", recommends(recommended), "--"}, description.Names(packages)...)...)
 	spec.Title = "apt-get install --print-uris"
-	var uris strings.Builder
+	var answer strings.Builder
 	complaints := &output{task: silent{}, log: s.opts.Log, redact: s.sources.secrets}
-	spec.Stdout, spec.Stderr = &uris, complaints
-	err := s.opts.Run(ctx, spec)
+	spec.Stdout, spec.Stderr = &answer, complaints
+	err = s.opts.Run(ctx, spec)
 	complaints.flush()
 	if err != nil {
-		_, _ = complaints.Write([]byte(uris.String())) // unmet dependencies are explained on standard output
+		_, _ = complaints.Write([]byte(answer.String())) // unmet dependencies are explained on standard output
 		complaints.flush()
-		return nil, fmt.Errorf("resolving packages: %w", s.explain(err, complaints, packages))
+		return nil, 0, fmt.Errorf("resolving packages: %w", s.explain(err, complaints, packages))
 	}
-	return parseURIs(uris.String()), nil
+	return parseURIs(answer.String()), parseGrowth(answer.String()), nil
 }
 
 // silent is a task that nobody sees.
