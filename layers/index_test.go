@@ -67,7 +67,7 @@ func compareLayers(t testing.TB, what string, want, got *Layer) {
 }
 
 func TestIndexKeepsTheLayer(t *testing.T) {
-	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 30, 1000), "empty": NewTree()} {
+	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 30, 300), "empty": NewTree()} {
 		for _, c := range everyCompression {
 			want, got, _ := indexed(t, tree, c)
 			compareLayers(t, name+" "+c.String(), want, got)

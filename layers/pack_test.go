@@ -119,7 +119,7 @@ func decompressed(t *testing.T, a Algorithm, blob []byte) []byte {
 }
 
 func TestPackedLayerKnowsItsContents(t *testing.T) {
-	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 9, 500)} {
+	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 9, 250)} {
 		for _, c := range everyCompression {
 			p, blob := packed(t, layerOf(t, tree), PackOptions{Compression: c})
 			p.Layer.Source.Blob = memoryBlob(blob)
@@ -346,7 +346,7 @@ func TestParseCompression(t *testing.T) {
 
 // A layer that is read without its index is the same layer.
 func TestPackedLayerIsReadBack(t *testing.T) {
-	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 13, 500)} {
+	for name, tree := range map[string]*Tree{"awkward": awkward(t), "random": randomTree(t, 13, 250)} {
 		for _, c := range everyCompression {
 			p, blob := packed(t, layerOf(t, tree), PackOptions{Compression: c})
 			l, err := ReadLayer(t.Context(), memoryBlob(blob), ReadOptions{Digest: p.Digest, DiffID: p.DiffID})
