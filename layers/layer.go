@@ -128,7 +128,16 @@ func describe(verb string, layer digest.Digest, path, reason string) string {
 		text += " " + layer.String()
 	}
 	if path != "" {
-		text += fmt.Sprintf(", entry %q", path)
+		text += fmt.Sprintf(", entry %q", clipped(path))
 	}
 	return text + ": " + reason
+}
+
+// clipped is as much of a name as an error shows: a hostile one may have megabytes.
+func clipped(name string) string {
+	const most = 1024
+	if len(name) <= most {
+		return name
+	}
+	return name[:most/2] + "..." + name[len(name)-most/2:]
 }

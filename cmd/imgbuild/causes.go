@@ -15,7 +15,7 @@ import (
 
 // isInvalid reports whether the description or a container is at fault.
 func isInvalid(err error) bool {
-	return is[*description.Error](err) || is[description.Errors](err) || is[*layers.HostileError](err) || is[*layers.FormatError](err) ||
+	return is[*description.Error](err) || is[description.Errors](err) || is[*layers.HostileError](err) || is[*layers.FormatError](err) || is[*layers.DigestError](err) ||
 		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || errors.Is(err, registry.ErrInvalid)
 }
 

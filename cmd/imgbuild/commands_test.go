@@ -162,8 +162,8 @@ func podmanStorage(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	config := filepath.Join(dir, "storage.conf")
 	ts.Defer(func() { removeStorage(ts, dir) })
-	ts.Check(os.WriteFile(config, fmt.Appendf(nil, "[storage]\ndriver = %q\ngraphroot = %q\nrunroot = %q\nrootless_storage_path = %q\n",
-		args[0], dir+"/root", dir+"/run", dir+"/root"), 0o644))
+	ts.Check(os.WriteFile(config, fmt.Appendf(nil, "[storage]\ndriver = %q\ngraphroot = %q\nrunroot = %q\n",
+		args[0], dir+"/root", dir+"/run"), 0o644))
 	ts.Setenv("CONTAINERS_STORAGE_CONF", config)
 	ts.Setenv("XDG_RUNTIME_DIR", dir+"/user")
 	ts.Check(os.Mkdir(dir+"/user", 0o700))

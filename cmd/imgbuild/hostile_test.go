@@ -45,14 +45,14 @@ func hostile(ts *testscript.TestScript, neg bool, args []string) {
 	case headers != nil:
 		plain = tarOf(ts, headers)
 	case kind == "cut":
-		plain = tarOf(ts, hostileLayers(victim)["honest"])[:700]
+		plain = tarOf(ts, hostileLayers(victim)["honest"])[:514]
 	case kind == "size":
 		h := tar.Header{Typeflag: tar.TypeReg, Name: "huge", Mode: 0o644, Size: 1 << 60}
 		var b bytes.Buffer
 		ts.Check(tar.NewWriter(&b).WriteHeader(&h))
 		plain = b.Bytes()
 	case kind == "lie", kind == "diffid", kind == "bomb":
-		plain = tarOf(ts, hostileLayers(victim)["honest"])
+		plain = tarOf(ts, []tar.Header{{Typeflag: tar.TypeDir, Name: "other/" + kind, Mode: 0o755}})
 	default:
 		ts.Fatalf("no hostile container %q", kind)
 	}
@@ -116,7 +116,7 @@ func bomb(ts *testscript.TestScript) (packed, claimed []byte) {
 	return b.Bytes(), []byte("a layer")
 }
 
-const bombSize = 512 << 20
+const bombSize = 64 << 20
 
 // zeros is an endless stream of them.
 type zeros struct{}

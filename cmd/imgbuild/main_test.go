@@ -11,11 +11,15 @@ import (
 
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 func TestMain(m *testing.M) {
 	sandbox.Init()
+	if registry.Init() {
+		return
+	}
 	testscript.Main(m, map[string]func(){"imgbuild": main})
 }
 
@@ -24,7 +28,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:       "testdata",
 		Setup:     func(env *testscript.Env) error { return setUp(t, env) },
-		Condition: condition, ContinueOnError: true,
+		Condition: condition, ContinueOnError: testing.Verbose(),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "keep": keep, "jsonlines": jsonLines, "equal": equal, "store-intact": storeIntact,
 			"registry": startRegistry, "push-index": pushIndex, "login": login, "podman-storage": podmanStorage, "hostile": hostile, "disguise": disguise,

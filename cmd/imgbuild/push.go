@@ -24,6 +24,10 @@ func newPush(s *session) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if digest == "" { // a docker archive has none
+					_, err = fmt.Fprintln(s.stdout, args[1])
+					return err
+				}
 				_, err = fmt.Fprintf(s.stdout, "%s\n%s\n", args[1], digest)
 				return err
 			})

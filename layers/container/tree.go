@@ -61,7 +61,7 @@ func Open(ctx context.Context, img v1.Image, indexes Indexes, opts Options) (*Tr
 		return nil, err
 	}
 	if len(config.RootFS.DiffIDs) != len(all) {
-		return nil, fmt.Errorf("reading the container: its config names %d layers and its manifest %d", len(config.RootFS.DiffIDs), len(all))
+		return nil, fmt.Errorf("reading the container: %w: its config names %d layers and its manifest %d", manifest.ErrInvalid, len(config.RootFS.DiffIDs), len(all))
 	}
 	tree := &Tree{}
 	changes := make([]*layers.Layer, 0, len(all))
@@ -97,7 +97,7 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 	}
 	t.blobs = append(t.blobs, blob)
 	if indexes != nil {
-		if change := fromIndex(sum, blob, indexes, opts.Log); change != nil {
+		if change := fromIndex(sum, diffID, blob, indexes, opts.Log); change != nil {
 			return change, nil
 		}
 	}
@@ -117,14 +117,14 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 }
 
 // fromIndex returns a layer by its index, or nil if there is none of use.
-func fromIndex(sum digest.Digest, blob manifest.Blob, indexes Indexes, log *slog.Logger) *layers.Layer {
+func fromIndex(sum, diffID digest.Digest, blob manifest.Blob, indexes Indexes, log *slog.Logger) *layers.Layer {
 	index, err := indexes.Index(sum)
 	if err != nil {
 		return nil
 	}
 	defer index.Close()
 	change, err := layers.DecodeIndex(index, blob)
-	if err != nil || change.Digest != sum {
+	if err != nil || change.Digest != sum || change.DiffID != diffID {
 		log.Info("the index of a layer is of no use; reading the layer again", "layer", sum, "error", err)
 		return nil
 	}
