@@ -349,6 +349,7 @@ func testErrors(t *testing.T) {
 		{"nobody there", with(func(r *description.Repository) { r.Source = "http://127.0.0.1:9/x" }), "hello", "config.xml:7:5: ", []string{"http://127.0.0.1:9/x", "can't be read"}},
 		{"unknown scheme", with(func(r *description.Repository) { r.Source = "gopher://u:secret@x" }), "hello", "config.xml:7:5: ", []string{"gopher"}},
 		{"bad key", with(func(r *description.Repository) { r.SigningKeys[0].URI = "/etc/hostname" }), "hello", "", []string{"/etc/hostname", "no OpenPGP"}},
+		{"blank in password", with(func(r *description.Repository) { r.Password = "sec ret" }), "hello", "config.xml:7:5: ", []string{"blanks"}},
 		{"rpm", with(func(r *description.Repository) { r.Type = "rpm-md" }), "hello", "config.xml:7:5: ", []string{"rpm-md"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -512,6 +513,23 @@ func TestWriteSources(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestSystemKeyring looks for the keys of a distribution that apt does not trust by itself, as in Debian 13.
+func TestSystemKeyring(t *testing.T) {
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	if got := systemKeyring(edit.Tree()); got != "" {
+		t.Errorf("an empty tree has %q", got)
+	}
+	must(t, edit.MkdirAll("etc/apt/trusted.gpg.d", 0o755))
+	must(t, edit.WriteFile("usr/share/keyrings/debian-archive-keyring.gpg", []byte("\x99k"), 0o644))
+	if got := systemKeyring(edit.Tree()); got != "usr/share/keyrings/debian-archive-keyring.gpg" {
+		t.Errorf("%q", got)
+	}
+	must(t, edit.WriteFile("etc/apt/trusted.gpg.d/x.asc", []byte("k"), 0o644))
+	if got := systemKeyring(edit.Tree()); got != "" {
+		t.Errorf("with trusted keys: %q", got)
 	}
 }
 

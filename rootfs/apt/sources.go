@@ -95,6 +95,9 @@ func newSource(ctx context.Context, repo description.Repository, opts Options) (
 	if err := s.parse(repo, opts); err != nil {
 		return source{}, err
 	}
+	if strings.ContainsAny(s.user+s.pass, " \t\r\n") {
+		return source{}, repo.Errorf("password", "", "a user name or password with blanks can't be handed to apt (netrc(5) has no way to quote them)")
+	}
 	if repo.Customize != "" && opts.Log != nil {
 		opts.Log.Warn("the script that customizes a repository is not run", "at", repo.At("customize").String(), "script", repo.Customize)
 	}

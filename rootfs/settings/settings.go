@@ -45,8 +45,10 @@ func Apply(edit *layers.Editor, image *description.Image) (Result, error) {
 	if err := applyTimezone(edit, image, debian, &r); err != nil {
 		return r, err
 	}
-	if err := applyHostname(edit, image.Name); err != nil {
-		return r, fmt.Errorf("setting the host name: %w", err)
+	if image.Type.Image != "docker" && image.Type.Image != "oci" { // a container's name comes from who runs it
+		if err := applyHostname(edit, image.Name); err != nil {
+			return r, fmt.Errorf("setting the host name: %w", err)
+		}
 	}
 	if image.ID != "" {
 		if err := edit.WriteFile("etc/ImageID", []byte(image.ID+"\n"), 0o644); err != nil {

@@ -80,6 +80,10 @@ func TestApply(t *testing.T) {
 			want: map[string]string{"etc/locale.conf": "LANG=POSIX\n", "etc/default/locale": "", "etc/vconsole.conf": "KEYMAP=us\n", "etc/default/keyboard": "", "etc/hostname": "my-image-1\n"},
 		},
 		{
+			name: "container", files: map[string]string{"etc/os-release": "ID=fedora\n"}, image: description.Image{Name: "x", Type: description.Type{Image: "docker"}},
+			want: map[string]string{"etc/hostname": ""},
+		},
+		{
 			name: "locales to be made", files: with(debian, "usr/sbin/locale-gen", "x", "usr/share/i18n/locales/en_US", "x", "etc/locale.gen", "# about\n# de_DE.UTF-8 UTF-8\n# en_US ISO-8859-1\n#  en_US.UTF-8 UTF-8\n"),
 			image: description.Image{Locales: []string{"en_US", "fr_FR"}},
 			want:  map[string]string{"etc/locale.gen": "# about\n# de_DE.UTF-8 UTF-8\n# en_US ISO-8859-1\nen_US.UTF-8 UTF-8\n", "etc/locale.conf": "LANG=en_US.UTF-8\n"},
