@@ -160,22 +160,25 @@ func podmanStorage(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir, err := os.MkdirTemp("/tmp", "ib")
 	ts.Check(err)
-	config := filepath.Join(dir, "storage.conf")
 	ts.Defer(func() { removeStorage(ts, dir) })
-	ts.Check(os.WriteFile(config, fmt.Appendf(nil, "[storage]\ndriver = %q\ngraphroot = %q\nrunroot = %q\n",
-		args[0], dir+"/root", dir+"/run"), 0o644))
-	ts.Setenv("CONTAINERS_STORAGE_CONF", config)
-	ts.Setenv("XDG_RUNTIME_DIR", dir+"/user")
 	ts.Check(os.Mkdir(dir+"/user", 0o700))
-	ts.Setenv("PODMAN_STORAGE", dir)
+	ts.Setenv("XDG_RUNTIME_DIR", dir+"/user")
+	ts.Setenv("HOME", dir+"/home")
+	config := fmt.Sprintf("[storage]\ndriver = %q\n", args[0])
+	file := dir + "/home/.config/containers/storage.conf"
+	if os.Getuid() == 0 { // an ordinary user's is below the home directory anyway
+		config += fmt.Sprintf("graphroot = %q\nrunroot = %q\n", dir+"/root", dir+"/run")
+		ts.Setenv("CONTAINERS_STORAGE_CONF", file)
+	}
+	ts.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+	ts.Check(os.WriteFile(file, []byte(config), 0o644))
 }
 
 // removeStorage removes a storage of podman's with what podman leaves mounted and running.
 func removeStorage(ts *testscript.TestScript, dir string) {
 	if os.Getuid() != 0 { // the files belong to subordinate ids
-		rm := exec.Command("podman", "unshare", "rm", "-rf", dir+"/root", dir+"/run")
-		rm.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "CONTAINERS_STORAGE_CONF=" + dir + "/storage.conf",
-			"XDG_RUNTIME_DIR=" + dir + "/user"}
+		rm := exec.Command("podman", "unshare", "rm", "-rf", dir+"/home/.local")
+		rm.Env = []string{"PATH=" + ts.Getenv("PATH"), "HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + dir + "/user"}
 		if out, err := rm.CombinedOutput(); err != nil {
 			ts.Logf("removing podman's storage: %v: %s", err, out)
 		}
