@@ -102,7 +102,7 @@ func testInside(t *testing.T) {
 	t.Setenv("SECRET_OF_HOST", "x")
 	got := shell(t, root, `
 id -u; pwd; umask; echo $HOME $LC_ALL $DEBIAN_FRONTEND $SECRET_OF_HOST; cat /proc/1/comm | wc -l; hostname
-ls -d /proc/[0-9]* | wc -l
+[ $(ls -d /proc/[0-9]* | wc -l) -lt 10 ] && echo few processes
 ls /dev; ls /run; stat -c %a /tmp /dev/shm /dev /run/lock
 echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; readlink /dev/fd
 cat /proc/swaps; test -e /run/systemd/system; echo systemd $?
@@ -115,7 +115,7 @@ start-stop-daemon --start; echo daemon $?
 /root C.UTF-8 noninteractive
 1
 localhost
-4
+few processes
 fd
 full
 null
