@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(probe())
 	case "victim":
 		root := os.Getenv("SANDBOX_ROOT")
-		err := Run(context.Background(), hostSpec(root, "sh", "-c", "echo x > /started; sleep 1000 & sleep 1000"))
+		err := Run(context.Background(), hostSpec(root, "sh", "-c", "sleep 1000 & echo x > /started; wait"))
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -410,7 +410,7 @@ func testKilled(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, hostSpec(root, "sh", "-c", "echo x > /started; sleep 1000 & sleep 1000")) }()
+	go func() { done <- Run(ctx, hostSpec(root, "sh", "-c", "sleep 1000 & echo x > /started; wait")) }()
 	await(t, filepath.Join(root, "started"))
 	inside = processesIn(t, root)
 	stop := errors.New("stopped by the user")
