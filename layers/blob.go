@@ -49,7 +49,7 @@ type BlobSource struct {
 	Digest    digest.Digest // of the blob, for errors; "" if not known
 
 	// SpoolDir is where the uncompressed bytes are kept, in a file without a name, when a blob that can only be read from its beginning is
-	// read at random. Empty for os.TempDir.
+	// read at random. Empty for $TMPDIR or else /var/tmp.
 	SpoolDir string
 
 	mu    sync.Mutex
@@ -103,10 +103,14 @@ func (s *BlobSource) fillSpool() error {
 	return nil
 }
 
-// unnamedFile opens a file that has no name and vanishes when it is closed, at the latest when this process ends.
+// unnamedFile opens a file that has no name and vanishes when it is closed, at the latest when this process ends. Without a directory it lies
+// in $TMPDIR or else in /var/tmp, where large files belong: /tmp may be memory (file-hierarchy(7)).
 func unnamedFile(dir string) (*os.File, error) {
 	if dir == "" {
-		dir = os.TempDir()
+		dir = os.Getenv("TMPDIR")
+	}
+	if dir == "" {
+		dir = "/var/tmp"
 	}
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err == nil {

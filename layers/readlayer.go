@@ -28,7 +28,7 @@ type ReadOptions struct {
 	// Spool keeps the uncompressed bytes of a blob that can only be decompressed from its beginning in a file without a name, so that reading the
 	// contents afterwards does not decompress them again.
 	Spool bool
-	// SpoolDir is where that file lies; empty for os.TempDir.
+	// SpoolDir is where that file lies; empty for $TMPDIR or else /var/tmp.
 	SpoolDir string
 }
 
