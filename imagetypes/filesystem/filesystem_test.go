@@ -100,25 +100,33 @@ func TestExtSizeAndWrite(t *testing.T) {
 	}
 }
 
-// BenchmarkWrite writes the tree in the tar or blob that IMGBUILD_BENCH_LAYER names.
+// BenchmarkWrite writes the tree in the tar, blob or directory that IMGBUILD_BENCH_LAYER names.
 func BenchmarkWrite(b *testing.B) {
 	for _, kind := range []string{"ext4", "squashfs", "xfs", "btrfs"} {
 		b.Run(kind, func(b *testing.B) { benchmarkWrite(b, Spec{Type: kind}) })
 	}
 }
 
-func benchmarkWrite(b *testing.B, spec Spec) {
+func benchmarkTree(b *testing.B) *layers.Tree {
 	name := os.Getenv("IMGBUILD_BENCH_LAYER")
 	if name == "" {
-		b.Skip("IMGBUILD_BENCH_LAYER names no layer")
+		b.Skip("IMGBUILD_BENCH_LAYER names no layer and no directory")
 	}
 	blob, err := os.Open(name)
 	if err != nil {
 		b.Fatal(err)
 	}
+	b.Cleanup(func() { blob.Close() })
 	info, err := blob.Stat()
 	if err != nil {
 		b.Fatal(err)
+	}
+	if info.IsDir() {
+		tree, _, err := layers.ScanDir(b.Context(), name, layers.ScanOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return tree
 	}
 	layer, err := layers.ReadLayer(b.Context(), io.NewSectionReader(blob, 0, info.Size()), layers.ReadOptions{})
 	if err != nil {
@@ -128,6 +136,11 @@ func benchmarkWrite(b *testing.B, spec Spec) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return tree
+}
+
+func benchmarkWrite(b *testing.B, spec Spec) {
+	tree := benchmarkTree(b)
 	stats := tree.Stats()
 	for b.Loop() {
 		f, err := os.Create(filepath.Join(b.TempDir(), "disk"))

@@ -87,7 +87,6 @@ func without(t testing.TB, tree *layers.Tree, names ...string) *layers.Tree {
 
 func varietyTree(t testing.TB) *layers.Tree {
 	m := sampletree.New(t, 7)
-	m.Align = 512
 	m.Variety("one")
 	m.Dir("many")
 	for i := range 3000 {

@@ -16,14 +16,11 @@ type Maker struct {
 	t    testing.TB
 	Edit *layers.Editor
 	Rand *rand.Rand
-
-	// Align is what the extents of sparse files are a multiple of, in bytes.
-	Align int64
 }
 
 // New begins a tree.
 func New(t testing.TB, seed uint64) *Maker {
-	return &Maker{t, layers.NewTree().Edit(layers.Timespec{Sec: 1700000000, Nsec: 123456789}), rand.New(rand.NewPCG(seed, 1)), 1}
+	return &Maker{t, layers.NewTree().Edit(layers.Timespec{Sec: 1700000000, Nsec: 123456789}), rand.New(rand.NewPCG(seed, 1))}
 }
 
 // Put places a node.
@@ -61,8 +58,8 @@ func (m *Maker) Sparse(size int64, pieces int) *layers.Node {
 	var data []byte
 	at := int64(0)
 	for range pieces {
-		at += (1 + m.Rand.Int64N(2*size/int64(pieces+1))) / m.Align * m.Align
-		length := max((1+m.Rand.Int64N(20000))/m.Align*m.Align, m.Align)
+		at += 1 + m.Rand.Int64N(2*size/int64(pieces+1))
+		length := 1 + m.Rand.Int64N(20000)
 		if at+length > size {
 			break
 		}
