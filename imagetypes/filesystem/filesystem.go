@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -52,6 +53,9 @@ type Env struct {
 	Log      *slog.Logger      // nil drops what is logged
 	Progress progress.Reporter // nil shows nothing
 	Workdir  string            // for temporary files; empty for the system's place
+
+	// Observe, if not nil, gets the contents of files as they are written to ext2, ext3 and ext4: see [image.Request.Observe].
+	Observe func(n *layers.Node) io.Writer
 
 	// Cache may keep a squashfs between Size and Write; nil makes it anew each time.
 	Cache *Cache

@@ -9,7 +9,7 @@ import (
 )
 
 // writeContents writes what is in the regular files, in the order in which it is cheapest to read.
-func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree, progress func(n int64)) error {
+func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree, opts Options) error {
 	var nodes []*layers.Node
 	for _, in := range p.inodes {
 		if in.node.IsRegular() && in.node.DataSize() > 0 {
@@ -21,11 +21,16 @@ func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree
 		byNode[in.node] = in
 	}
 	return layers.EachContent(ctx, nodes, func(n *layers.Node, data io.Reader) error {
+		if opts.Observe != nil {
+			if observer := opts.Observe(n); observer != nil {
+				data = io.TeeReader(data, observer)
+			}
+		}
 		if err := p.writeContent(out, byNode[n], data); err != nil {
 			return fmt.Errorf("writing %s: %w", pathOf(tree, n), err)
 		}
-		if progress != nil {
-			progress(n.DataSize())
+		if opts.Progress != nil {
+			opts.Progress(n.DataSize())
 		}
 		return nil
 	})

@@ -26,14 +26,20 @@ type Report struct {
 	Quota bool
 }
 
+// Options say who is told of contents while they are written. The zero value is fine.
+type Options struct {
+	Progress func(n int64)                  // of every further bytes
+	Observe  func(n *layers.Node) io.Writer // asked where else to write a file's data; nil means nowhere
+}
+
 // Populate writes a tree into the empty file system that mke2fs has made in f, beginning at offset (bytes). What mke2fs has not written there
-// must read as zeros. progress, which may be nil, is told of every further bytes of content that are written.
+// must read as zeros.
 //
 // If the tree does not fit, the error is a [*NoSpaceError] and nothing is written.
 func Populate(ctx context.Context, f interface {
 	io.ReaderAt
 	io.WriterAt
-}, offset int64, tree *layers.Tree, progress func(n int64),
+}, offset int64, tree *layers.Tree, opts Options,
 ) (*Report, error) {
 	v, err := openVolume(f, offset)
 	if err != nil {
@@ -44,7 +50,7 @@ func Populate(ctx context.Context, f interface {
 		return nil, err
 	}
 	out := newOutput(f, v.sb.blockSize)
-	err = p.write(ctx, out, tree, progress)
+	err = p.write(ctx, out, tree, opts)
 	if closing := out.close(); err == nil {
 		err = closing
 	}
