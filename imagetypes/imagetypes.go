@@ -192,20 +192,35 @@ func Create(ctx context.Context, o CreateOptions) (*Results, error) {
 }
 
 func build(ctx context.Context, r *image.Request, t Type, staging *results.Staging, extra []Extra) ([]results.File, error) {
-	var images, lists []image.Artifact
+	lists, err := results.NewPackageLists(r.Tree, r.Log)
+	if err != nil {
+		return nil, err
+	}
+	observing, ok := t.Builder.(image.Observing)
+	together := ok && observing.Observes(r)
+	if together {
+		r.Observe = lists.Observe
+	}
+	var images []image.Artifact
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		images, err = t.Builder.Build(groupCtx, r)
+		if together {
+			err = errors.Join(err, lists.Finish(groupCtx))
+		}
 		return err
 	})
-	group.Go(func() (err error) {
-		lists, err = results.WritePackageLists(groupCtx, r.Tree, r.Dir, r.BaseName, r.Log)
-		return err
-	})
+	if !together {
+		group.Go(func() error { return lists.Finish(groupCtx) })
+	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	all := slices.Concat(images, lists)
+	written, err := lists.Write(ctx, r.Dir, r.BaseName)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Concat(images, written)
 	for _, e := range extra {
 		if err := os.WriteFile(filepath.Join(r.Dir, e.Name), e.Data, 0o644); err != nil {
 			return nil, err

@@ -287,7 +287,14 @@ func verified(t *testing.T, result *Result) {
 	}
 	start := time.Now()
 	var out bytes.Buffer
-	if err := dpkg.WriteVerified(t.Context(), &out, result.Tree, packages); err != nil {
+	survey, err := dpkg.NewSurvey(result.Tree, packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := survey.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := survey.WriteVerified(&out); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("verifying took %.1f s", time.Since(start).Seconds())

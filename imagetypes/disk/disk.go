@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -107,6 +108,11 @@ func prepare(ctx context.Context, r *image.Request, env filesystem.Env) (*design
 	return d, tree, nil
 }
 
+// Observes implements [image.Observing].
+func (Builder) Observes(r *image.Request) bool {
+	return strings.HasPrefix(r.Description.Type.Filesystem, "ext") && !r.Description.Type.OverlayRoot
+}
+
 // Build writes the disk as BaseName.raw or, where a format is asked for, as BaseName with the format's extension.
 func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
 	r, err := r.Filled()
@@ -118,7 +124,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, err
 	}
 	defer remove()
-	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Cache: &filesystem.Cache{}}
+	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Cache: &filesystem.Cache{}, Observe: r.Observe}
 	defer env.Cache.Close()
 	d, tree, err := prepare(ctx, r, env)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 
@@ -34,6 +35,9 @@ type Request struct {
 	Workdir string
 	// Repro gives ids and times.
 	Repro repro.Source
+	// Observe, if not nil, is asked before the content of one of the tree's files is read where the file is to be written besides; nil means nowhere.
+	// A builder that reads each file once as it is may serve it, so that nobody else has to read the files again; see [Observing].
+	Observe func(n *layers.Node) io.Writer
 	// Progress shows long work; nil shows nothing.
 	Progress progress.Reporter
 	// Log gets what a user may want to know afterwards; nil drops it.
@@ -82,6 +86,12 @@ type Builder interface {
 	// Build makes the image and returns the files it left in r.Dir, most important first. If it fails, what it left there is
 	// of no use.
 	Build(ctx context.Context, r *Request) ([]Artifact, error)
+}
+
+// Observing is a [Builder] that may serve [Request.Observe].
+type Observing interface {
+	// Observes reports whether Build would for this request.
+	Observes(r *Request) bool
 }
 
 // TreeError says that the root tree lacks something that the image type needs.

@@ -13,9 +13,16 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/dpkg"
 )
 
-// WritePackageLists writes what is installed in the tree into dir: base.packages, base.changes and base.verified, in KIWI's form. A tree
-// without a package database that can be read gives none of them.
-func WritePackageLists(ctx context.Context, tree *layers.Tree, dir, base string, log *slog.Logger) ([]image.Artifact, error) {
+// PackageLists are the lists of what is installed in a tree: .packages, .changes and .verified, in KIWI's form. What they need of the tree's
+// contents they take from who reads them anyway, see [PackageLists.Observe].
+type PackageLists struct {
+	packages []dpkg.Package
+	survey   *dpkg.Survey
+}
+
+// NewPackageLists begins the lists of a tree. A tree without a package database that can be read gives nil, whose lists are none. Finish must be
+// called.
+func NewPackageLists(tree *layers.Tree, log *slog.Logger) (*PackageLists, error) {
 	if there, _ := dpkg.HasDatabase(tree); !there {
 		log.Info("no lists of packages are written: the root tree has no package database that can be read")
 		return nil, nil
@@ -24,14 +31,42 @@ func WritePackageLists(ctx context.Context, tree *layers.Tree, dir, base string,
 	if err != nil {
 		return nil, fmt.Errorf("listing packages: %w", err)
 	}
+	survey, err := dpkg.NewSurvey(tree, packages)
+	if err != nil {
+		return nil, fmt.Errorf("listing packages: %w", err)
+	}
+	return &PackageLists{packages, survey}, nil
+}
+
+// Observe is [image.Request.Observe].
+func (l *PackageLists) Observe(n *layers.Node) io.Writer {
+	if l == nil {
+		return nil
+	}
+	return l.survey.Observe(n)
+}
+
+// Finish reads what was not observed.
+func (l *PackageLists) Finish(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	return l.survey.Finish(ctx)
+}
+
+// Write writes the lists into dir as base.packages, base.changes and base.verified. Finish comes first.
+func (l *PackageLists) Write(ctx context.Context, dir, base string) ([]image.Artifact, error) {
+	if l == nil {
+		return nil, nil
+	}
 	var list []image.Artifact
 	for _, part := range []struct {
 		suffix, key string
 		write       func(io.Writer) error
 	}{
-		{".packages", image.KeyPackages, func(w io.Writer) error { return dpkg.WritePackages(w, packages) }},
-		{".changes", image.KeyChanges, func(w io.Writer) error { return dpkg.WriteChanges(ctx, w, tree, packages) }},
-		{".verified", image.KeyVerified, func(w io.Writer) error { return dpkg.WriteVerified(ctx, w, tree, packages) }},
+		{".packages", image.KeyPackages, func(w io.Writer) error { return dpkg.WritePackages(w, l.packages) }},
+		{".changes", image.KeyChanges, func(w io.Writer) error { return l.survey.WriteChanges(ctx, w) }},
+		{".verified", image.KeyVerified, l.survey.WriteVerified},
 	} {
 		name := base + part.suffix
 		if err := writeFile(filepath.Join(dir, name), part.write); err != nil {

@@ -106,7 +106,7 @@ func (p *plan) updateSuper() {
 }
 
 // write writes everything that the plan has placed. The superblock comes last.
-func (p *plan) write(ctx context.Context, out *output, tree *layers.Tree, progress func(n int64)) error {
+func (p *plan) write(ctx context.Context, out *output, tree *layers.Tree, opts Options) error {
 	for _, in := range p.inodes {
 		if in.dir != nil {
 			if err := p.v.writeDir(out, in); err != nil {
@@ -126,7 +126,7 @@ func (p *plan) write(ctx context.Context, out *output, tree *layers.Tree, progre
 			}
 		}
 	}
-	if err := p.writeContents(ctx, out, tree, progress); err != nil {
+	if err := p.writeContents(ctx, out, tree, opts); err != nil {
 		return err
 	}
 	if err := p.writeInodes(out); err != nil {

@@ -52,7 +52,7 @@ func fsck(t testing.TB, f *os.File, offset int64) {
 
 func populate(t testing.TB, f *os.File, offset int64, tree *layers.Tree) *Report {
 	t.Helper()
-	report, err := Populate(t.Context(), f, offset, tree, nil)
+	report, err := Populate(t.Context(), f, offset, tree, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

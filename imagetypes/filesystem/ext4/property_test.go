@@ -160,7 +160,7 @@ func TestNoSpace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Populate(t.Context(), f, 0, m.Edit.Tree(), nil)
+	_, err = Populate(t.Context(), f, 0, m.Edit.Tree(), Options{})
 	if err == nil || !strings.Contains(err.Error(), "too small") {
 		t.Fatalf("%v", err)
 	}
