@@ -9,9 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry/manifest"
@@ -34,6 +37,7 @@ type Options struct {
 // Tree is an image's root tree, with the blobs that its contents lie in.
 type Tree struct {
 	*layers.Tree
+	mu    sync.Mutex
 	blobs []io.Closer
 }
 
@@ -64,13 +68,17 @@ func Open(ctx context.Context, img v1.Image, indexes Indexes, opts Options) (*Tr
 		return nil, fmt.Errorf("reading the container: %w: its config names %d layers and its manifest %d", manifest.ErrInvalid, len(config.RootFS.DiffIDs), len(all))
 	}
 	tree := &Tree{}
-	changes := make([]*layers.Layer, 0, len(all))
+	changes := make([]*layers.Layer, len(all))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, layer := range all {
-		change, err := tree.readLayer(ctx, layer, digest.Digest(config.RootFS.DiffIDs[i].String()), indexes, opts)
-		if err != nil {
-			return nil, errors.Join(err, tree.Close())
-		}
-		changes = append(changes, change)
+		group.Go(func() (err error) {
+			changes[i], err = tree.readLayer(groupCtx, layer, digest.Digest(config.RootFS.DiffIDs[i].String()), indexes, opts)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(err, tree.Close())
 	}
 	if tree.Tree, err = layers.Apply(layers.NewTree(), changes...); err != nil {
 		return nil, errors.Join(err, tree.Close())
@@ -95,7 +103,9 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 	if err != nil {
 		return nil, fmt.Errorf("reading layer %s: %w", hash, err)
 	}
+	t.mu.Lock()
 	t.blobs = append(t.blobs, blob)
+	t.mu.Unlock()
 	if indexes != nil {
 		if change := fromIndex(sum, diffID, blob, indexes, opts.Log); change != nil {
 			return change, nil
