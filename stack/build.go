@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes"
@@ -19,9 +16,6 @@ import (
 
 // ReportFile is the name of the stack's report beside the results.
 const ReportFile = "stack.report.json"
-
-// RootDir is where below the target directory the root tree is unpacked if programs must run in it, as in KIWI.
-const RootDir = "build/image-root"
 
 // BuildOptions says what to build of a stack.
 type BuildOptions struct {
@@ -43,9 +37,6 @@ type BuildOptions struct {
 	Repro repro.Source
 }
 
-// ErrTargetInUse says that the target directory holds a root tree of an earlier build.
-var ErrTargetInUse = errors.New("it holds a root tree already")
-
 // Built is what a build made.
 type Built struct {
 	Report *Report
@@ -56,7 +47,8 @@ type Built struct {
 // Build fetches and stacks containers, adds what the description asks for, and makes the image.
 func Build(ctx context.Context, client *registry.Client, opts BuildOptions) (*Built, error) {
 	opts.fill()
-	if err := checkTarget(opts.TargetDir, opts.Force); err != nil {
+	work := &workdir{target: opts.TargetDir}
+	if err := work.check(opts.Force); err != nil {
 		return nil, err
 	}
 	var image *description.Image
@@ -80,14 +72,23 @@ func Build(ctx context.Context, client *registry.Client, opts BuildOptions) (*Bu
 			return nil, err
 		}
 	}
-	built, err := s.build(ctx, image, rebuild, opts)
-	return built, err
+	if err := work.open(); err != nil {
+		return nil, err
+	}
+	built, err := s.build(ctx, image, rebuild, work, opts)
+	if err == nil {
+		err = work.finish()
+	}
+	if err := errors.Join(err, work.close()); err != nil {
+		return nil, err
+	}
+	return built, nil
 }
 
-func (s *Stack) build(ctx context.Context, image *description.Image, rebuild bool, opts BuildOptions) (*Built, error) {
+func (s *Stack) build(ctx context.Context, image *description.Image, rebuild bool, work *workdir, opts BuildOptions) (*Built, error) {
 	source := opts.Repro.With(s.inputs()...)
 	overlay, err := rootfs.Overlay(ctx, rootfs.Request{
-		Tree: s.Tree, Description: image, Rebuild: rebuild, Dir: filepath.Join(opts.TargetDir, RootDir),
+		Tree: s.Tree, Description: image, Rebuild: rebuild, Dir: work.unpackTo(),
 		PackageCache: opts.PackageCache, Repro: source, Progress: opts.Progress, Log: opts.Log,
 	})
 	if err != nil {
@@ -118,24 +119,6 @@ func (s *Stack) inputs() []string {
 		inputs = append(inputs, c.Digest)
 	}
 	return inputs
-}
-
-// checkTarget refuses a target directory with a root tree in it.
-func checkTarget(dir string, force bool) error {
-	root := filepath.Join(dir, RootDir)
-	_, err := os.Lstat(root)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("looking at the target directory: %w", err)
-	case !force:
-		return fmt.Errorf("building into %s: %w, %s; give another directory, remove it, or --force to replace it", dir, ErrTargetInUse, root)
-	}
-	if err := os.RemoveAll(root); err != nil {
-		return fmt.Errorf("replacing the root tree of an earlier build: %w", err)
-	}
-	return nil
 }
 
 func loadDescription(opts BuildOptions) (*description.Image, error) {

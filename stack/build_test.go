@@ -235,6 +235,33 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
+func TestForceReplacesAnEarlierRootTree(t *testing.T) {
+	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
+	target := t.TempDir()
+	for _, dir := range []string{RootDir + "/etc", unfinishedRoot + "/etc"} { // of an earlier build, and of one that was killed
+		if err := os.MkdirAll(filepath.Join(target, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opts := BuildOptions{Options: Options{Containers: []string{"base"}, Force: true}, Description: describedBy(t, aDescription("web", ociType)), TargetDir: target, Repro: epoch}
+	work := &workdir{target: target}
+	if err := work.open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Build(t.Context(), client, opts); !errors.Is(err, ErrTargetInUse) {
+		t.Errorf("beside another build: %v", err)
+	}
+	if err := work.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Build(t.Context(), client, opts); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(target, "build")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left below build: %v, %v", left, err)
+	}
+}
+
 func TestPlanWritesNothing(t *testing.T) {
 	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "app": {"etc/issue": "app"}})
 	target := filepath.Join(t.TempDir(), "out")
