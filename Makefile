@@ -15,7 +15,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux xfsprogs \
 	btrfs-progs squashfs-tools-ng uidmap xz-utils tar
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
-TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg dpkg-dev apt-utils libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
+TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools umoci zstd jq util-linux python3
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time
 
