@@ -23,6 +23,7 @@ var ErrTargetInUse = errors.New("it is in use")
 type workdir struct {
 	target string
 	lock   *os.File // of the directory above the root tree; nil until open
+	made   bool     // the target directory is new
 }
 
 // check refuses a target directory with a root tree in it.
@@ -41,6 +42,8 @@ func (w *workdir) check(force bool) error {
 // open makes the directory above the root tree, keeps others out, and removes what a killed build left.
 func (w *workdir) open() error {
 	dir := filepath.Dir(filepath.Join(w.target, RootDir))
+	_, err := os.Lstat(w.target)
+	w.made = errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making the target directory: %w", err)
 	}
@@ -74,7 +77,7 @@ func (w *workdir) finish() error {
 	return nil
 }
 
-// close removes an unfinished root tree, and the directory above it if nothing is in it.
+// close removes an unfinished root tree, and the directories above it if nothing is in them.
 func (w *workdir) close() error {
 	if w.lock == nil {
 		return nil
@@ -82,6 +85,9 @@ func (w *workdir) close() error {
 	err := w.removeUnfinished()
 	_ = os.Remove(w.lock.Name()) // it stays where a root tree is in it
 	w.lock.Close()
+	if w.made {
+		_ = os.Remove(w.target) // it stays where there are results
+	}
 	return err
 }
 

@@ -43,6 +43,10 @@ func setUp(t *testing.T, env *testscript.Env) error {
 	env.Setenv("XDG_RUNTIME_DIR", env.WorkDir+"/run")
 	env.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	env.Setenv("ADDRESS", outwardAddress())
+	env.Setenv("MOUNTS_OF_ITS_OWN", "--mount")
+	if os.Getuid() != 0 {
+		env.Setenv("MOUNTS_OF_ITS_OWN", "-Urm")
+	}
 	env.Setenv("PATH", env.Getenv("PATH")+":/usr/sbin:/sbin") // an ordinary user's PATH on Debian lacks them
 	for _, name := range []string{"USER", "LOGNAME"} {
 		env.Setenv(name, os.Getenv(name))

@@ -169,7 +169,7 @@ func (s *session) stackbuild(cmd *cobra.Command, client *registry.Client, opts s
 	if asJSON {
 		return s.writeJSON(built)
 	}
-	if err := built.Report.WriteText(s.stderr); err != nil {
+	if err := s.showReport(built.Report); err != nil {
 		return err
 	}
 	for _, file := range built.Results.Files {
@@ -178,6 +178,25 @@ func (s *session) stackbuild(cmd *cobra.Command, client *registry.Client, opts s
 		}
 	}
 	return nil
+}
+
+// showReport shows the short form of the report. Where programs read what is written it comes as notes, or not at all: it is kept as JSON beside
+// the results.
+func (s *session) showReport(report *stack.Report) error {
+	switch {
+	case s.flags.progress == "json":
+		var text strings.Builder
+		if err := report.WriteText(&text); err != nil {
+			return err
+		}
+		for line := range strings.Lines(text.String()) {
+			s.display.Note(strings.TrimRight(line, "\n"))
+		}
+		return nil
+	case s.flags.logFormat == "json":
+		return nil
+	}
+	return report.WriteText(s.stderr)
 }
 
 func (s *session) planBuild(cmd *cobra.Command, client *registry.Client, opts stack.BuildOptions, asJSON bool) error {

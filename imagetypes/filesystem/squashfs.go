@@ -255,7 +255,7 @@ func squashfsCommand(env Env, f *os.File, tar *os.File, root *layers.Node, spec 
 	if method == "" {
 		method = squashfsDefault
 	}
-	cmd.Env = nil // mksquashfs takes the variable and its own option for two answers to one question
+	cmd.Env = []string{repro.EpochVariable} // taken away: for mksquashfs it and an option are two answers to one question
 	cmd.Args = []string{
 		"-", "/proc/self/fd/3", "-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", epoch,
 		"-root-mode", fmt.Sprintf("%o", root.Perm()), "-root-uid", fmt.Sprint(root.UID), "-root-gid", fmt.Sprint(root.GID),

@@ -40,7 +40,8 @@ type Cmd struct {
 	Stderr io.Writer
 	// Dir is the working directory; "" is this process's.
 	Dir string
-	// Env is added to this process's environment, NAME=value each; a later entry wins. LC_ALL=C.UTF-8 is set in any case.
+	// Env is added to this process's environment, NAME=value each; a later entry wins. A NAME alone takes the variable away. LC_ALL=C.UTF-8 is
+	// set in any case.
 	Env []string
 	// Files are passed on as file descriptors 3 and up.
 	Files []*os.File
@@ -130,7 +131,7 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd := exec.CommandContext(ctx, path, c.Args...)
 	cmd.Args[0] = c.Name
 	cmd.Stdin, cmd.Dir, cmd.ExtraFiles = c.Stdin, c.Dir, c.Files
-	cmd.Env = slices.Concat(os.Environ(), []string{"LC_ALL=C.UTF-8"}, c.Env)
+	cmd.Env = environment(c.Env)
 	cmd.Stdout, cmd.Stderr = outputs(c, kept)
 	cmd.SysProcAttr = c.attributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -219,6 +220,19 @@ func Find(name string) (string, error) {
 		}
 	}
 	return "", &MissingError{Program: name}
+}
+
+// environment is that of this process with changes as in [Cmd].
+func environment(changes []string) []string {
+	env := append(os.Environ(), "LC_ALL=C.UTF-8")
+	for _, change := range changes {
+		if !strings.Contains(change, "=") {
+			env = slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, change+"=") })
+			continue
+		}
+		env = append(env, change)
+	}
+	return env
 }
 
 func executable(path string) bool {

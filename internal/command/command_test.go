@@ -171,3 +171,14 @@ func TestCanceledBefore(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestEnvironment(t *testing.T) {
+	t.Setenv("IMGBUILD_TEST_ONE", "1")
+	out, err := Output(t.Context(), Cmd{Name: "env", Env: []string{"IMGBUILD_TEST_TWO=2", "IMGBUILD_TEST_ONE", "IMGBUILD_TEST_TWO=3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(out); strings.Contains(text, "IMGBUILD_TEST_ONE") || !strings.Contains(text, "IMGBUILD_TEST_TWO=3\n") || !strings.Contains(text, "LC_ALL=C.UTF-8\n") {
+		t.Errorf("the environment is %s", text)
+	}
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/internal/testenv"
+)
+
+// scriptKills is how often a build is killed while a script of its description runs.
+const scriptKills = 10
+
+// sleepy is a description whose config.sh starts programs that sleep for so many seconds, a number by which they can be found.
+func (k *killed) sleepy(seconds string) string {
+	k.t.Helper()
+	dir := filepath.Join(k.dir, "description")
+	k.write(filepath.Join(dir, "config.xml"), strings.Replace(ociDescription, `<packages type="image"><package name="web"/></packages>`,
+		`<packages type="bootstrap"/>`, 1), 0o644)
+	k.write(filepath.Join(dir, "config.sh"), fmt.Sprintf(`#!/bin/sh
+(sleep %s & sleep %[1]s) &
+sleep %[1]s &
+: > /started
+sleep %[1]s
+`, seconds), 0o755)
+	return dir
+}
+
+func (k *killed) write(path, text string, mode os.FileMode) {
+	k.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// shellTree stashes a root tree with the machine's shell and sleep and the libraries that they need.
+func (k *killed) shellTree(name string) {
+	k.t.Helper()
+	root := filepath.Join(k.dir, name)
+	for _, program := range []string{"sh", "bash", "sleep"} {
+		path := testenv.NeedProgram(k.t, program)
+		k.install(root, path, "/bin/"+program)
+		for _, word := range strings.Fields(testenv.Run(k.t, "ldd", path)) {
+			if strings.HasPrefix(word, "/") {
+				k.install(root, word, word)
+			}
+		}
+	}
+	k.must("stash", "--root", root, "--container-name", name)
+}
+
+func (k *killed) install(root, from, to string) {
+	k.t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.write(filepath.Join(root, to), string(data), 0o755)
+}
+
+// sleepers returns the processes that sleep for so many seconds.
+func sleepers(t *testing.T, seconds string) []string {
+	t.Helper()
+	var found []string
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range lines {
+		line, _ := os.ReadFile(file) // it may end meanwhile
+		if bytes.Equal(line, []byte("sleep\x00"+seconds+"\x00")) {
+			found = append(found, filepath.Base(filepath.Dir(file)))
+		}
+	}
+	return found
+}
+
+// waitFor waits until done, for at most half a minute.
+func waitFor(t *testing.T, what string, done func() bool) bool {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Errorf("waited in vain for %s", what)
+			return false
+		}
+	}
+	return true
+}
+
+// startSleepy starts a build and returns when its script's four programs sleep.
+func (k *killed) startSleepy(target, seconds string, output *bytes.Buffer) *exec.Cmd {
+	k.t.Helper()
+	cmd := k.command("stackbuild", "--stash", "shell", "--description", filepath.Join(k.dir, "description"), "--target-dir", target, "--force")
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	k.t.Cleanup(func() { _ = cmd.Process.Kill() }) // it has ended already, unless the test failed
+	if !waitFor(k.t, "the script to start its programs", func() bool { return len(sleepers(k.t, seconds)) == 4 }) {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+		k.t.Fatalf("the build said: %s", output)
+	}
+	return cmd
+}
+
+func TestKilledScriptLeavesNothing(t *testing.T) {
+	k := newKilled(t)
+	k.shellTree("shell")
+	seconds := fmt.Sprint(100000 + os.Getpid())
+	k.sleepy(seconds)
+	target := filepath.Join(k.dir, "out")
+	for range scriptKills {
+		var output bytes.Buffer
+		cmd := k.startSleepy(target, seconds, &output)
+		time.Sleep(time.Duration(k.random.Int64N(int64(50 * time.Millisecond))))
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // killed
+		if !waitFor(t, "the script's programs to end", func() bool { return len(sleepers(t, seconds)) == 0 }) {
+			t.FailNow()
+		}
+		k.nothingLeft()
+		k.verifyStore()
+		if images, _ := filepath.Glob(filepath.Join(target, "web.*")); len(images) > 0 {
+			t.Fatalf("a killed build left %v", images)
+		}
+	}
+	// What a kill leaves in the target directory is replaced by the next build.
+	k.write(filepath.Join(k.dir, "description/config.sh"), "#!/bin/sh\n: > /made\n", 0o755)
+	k.must("stackbuild", "--stash", "shell", "--description", filepath.Join(k.dir, "description"), "--target-dir", target, "--force")
+	if left, _ := filepath.Glob(filepath.Join(target, ".*")); len(left) > 0 {
+		t.Errorf("left over after a build that went through: %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(target, "SHA256SUMS")); err != nil {
+		t.Error(err)
+	}
+}
+
+// interrupt sends SIGINT as Ctrl-C does and checks how the program ends, and that it does at once.
+func (k *killed) interrupt(cmd *exec.Cmd, output *bytes.Buffer) {
+	k.t.Helper()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		k.t.Fatal(err)
+	}
+	start := time.Now()
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+		k.t.Fatalf("interrupted, it ended with %v: %s", err, output)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		k.t.Errorf("it took %v to end", took)
+	}
+	if !strings.HasSuffix(output.String(), "imgbuild: interrupted\n") {
+		k.t.Errorf("it said: %s", output)
+	}
+	k.nothingLeft()
+	k.verifyStore()
+}
+
+func TestInterruptedScriptLeavesNothing(t *testing.T) {
+	k := newKilled(t)
+	k.shellTree("shell")
+	seconds := fmt.Sprint(200000 + os.Getpid())
+	k.sleepy(seconds)
+	target := filepath.Join(k.dir, "out")
+	var output bytes.Buffer
+	cmd := k.startSleepy(target, seconds, &output)
+	k.interrupt(cmd, &output)
+	if left := sleepers(t, seconds); len(left) > 0 {
+		t.Errorf("programs of the script go on: %v", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(target, "*")); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(target, ".*")); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
+func TestInterruptedPullLeavesNothing(t *testing.T) {
+	k := newKilled(t)
+	asked, release := make(chan struct{}, 1), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2/" {
+			return
+		}
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		select { // a registry that says nothing
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(release)
+	var output bytes.Buffer
+	cmd := k.command("pull", strings.TrimPrefix(server.URL, "http://")+"/web:1")
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	k.interrupt(cmd, &output)
+	if got := k.must("images", "--json"); strings.TrimSpace(got) != "[]" {
+		t.Errorf("the store holds %s", got)
+	}
+}
+
+func TestInterruptedStashLeavesNothing(t *testing.T) {
+	k := newKilled(t)
+	root := filepath.Join(k.dir, "root")
+	k.fill(root)
+	k.must("stash", "--root", root, "--container-name", "web")
+	before := k.must("images", "--json")
+	big, err := os.Create(filepath.Join(root, "big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Much to read and nothing to store: a sparse file would be skipped, so its bytes are there.
+	if _, err := io.CopyN(big, zeros{}, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := big.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var output bytes.Buffer
+	cmd := k.command("stash", "--root", root, "--container-name", "web", "--compression", "zstd:19", "--progress", "json")
+	reader, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(reader, first); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(&output, reader); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+		t.Fatalf("interrupted, it ended with %v: %s", err, &output)
+	}
+	k.nothingLeft()
+	k.verifyStore()
+	if after := k.must("images", "--json"); after != before {
+		t.Errorf("the store changed from %s to %s", before, after)
+	}
+	if left, _ := filepath.Glob(filepath.Join(k.dir, "store/imgbuild/tmp/*")); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
