@@ -1,15 +1,26 @@
 package helperkernel
 
 import (
+	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/userns"
 )
+
+// TestMain brings an ordinary user into a user namespace, as the commands do.
+func TestMain(m *testing.M) {
+	userns.MustEnter()
+	os.Exit(m.Run())
+}
 
 // kinds are the ways that work on this machine. A root tree with a kernel for QEMU is this machine's own one, or the directory that
 // IMGBUILD_TEST_KERNEL_ROOT names.
@@ -115,4 +126,79 @@ func TestTimeout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOrdinaryUser runs another test as an ordinary user.
+func TestOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("the other tests run as an ordinary user already")
+	}
+	kinds(t)
+	testenv.OrdinaryUser(t).RunAgain(t, "TestRunOnDisks", "IMGBUILD_TEST_KERNEL_ROOT="+os.Getenv("IMGBUILD_TEST_KERNEL_ROOT"))
+}
+
+const victim = "IMGBUILD_TEST_VICTIM"
+
+// TestKilled kills a process that runs a helper kernel, without a warning, and looks for what stays behind.
+func TestKilled(t *testing.T) {
+	if kind := os.Getenv(victim); kind != "" {
+		spec := kinds(t)[Kind(kind)]
+		spec.Name, spec.Programs, spec.Script = "waiting to be killed", []string{"sleep"}, "sleep 300"
+		spec.Disks = []Disk{{File: newDisk(t, 1<<20)}}
+		_, err := Run(t.Context(), spec)
+		t.Fatalf("it ended by itself: %v", err)
+	}
+	for kind := range kinds(t) {
+		t.Run(string(kind), func(t *testing.T) {
+			cmd := exec.Command("/proc/self/exe", "-test.run", "^TestKilled$")
+			cmd.Env = append(os.Environ(), victim+"="+string(kind))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			most := 0
+			for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+				most = max(most, len(session(t, cmd.Process.Pid)))
+			}
+			if most < 2 {
+				t.Errorf("no helper kernel has run")
+			}
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait() // killed, as it says
+			for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+				left := session(t, cmd.Process.Pid)
+				if len(left) == 0 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("left behind: %q", left)
+				}
+			}
+		})
+	}
+}
+
+// session returns the processes of a session that are not dead.
+func session(t *testing.T, id int) []string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, e := range entries {
+		stat, err := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if err != nil {
+			continue // no process, or gone meanwhile
+		}
+		// The name in parentheses may hold anything; behind it come state, parent, group and session.
+		_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+		fields := strings.Fields(rest)
+		if len(fields) > 3 && fields[3] == strconv.Itoa(id) && fields[0] != "Z" {
+			found = append(found, string(stat))
+		}
+	}
+	return found
 }

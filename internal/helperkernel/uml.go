@@ -28,6 +28,9 @@ func findUML() (machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := command.Find("unshare"); err != nil {
+		return nil, err
+	}
 	return &umlMachine{path, setpriv}, nil
 }
 
@@ -97,10 +100,20 @@ func (m *umlMachine) run(ctx context.Context, s *Spec, disks []Disk) (string, er
 	// In a user namespace this machine's root is nobody, to whom a setuid program like mount would switch.
 	args = append(args, "--", "--no-new-privs", "/bin/sh", m.device(scriptDisk))
 	var console bytes.Buffer
-	err := command.Run(ctx, command.Cmd{
-		Name: m.program, Args: args, Files: files, Stdout: &console, Stderr: &console, Env: umlEnvironment(),
-	})
+	name, args := inPIDNamespace(m.program, args)
+	err := command.Run(ctx, command.Cmd{Name: name, Args: args, Files: files, Stdout: &console, Stderr: &console, Env: umlEnvironment()})
 	return lastLines(console.String()), err
+}
+
+// inPIDNamespace wraps a command line so that all its processes end when the first of them does. User-mode Linux has threads of its own that
+// would outlive it when it is killed. Only root, of this machine or of a user namespace, can do that; others go without.
+func inPIDNamespace(program string, args []string) (string, []string) {
+	if os.Geteuid() != 0 {
+		return program, args
+	}
+	// The shell is the namespace's first process, to which signals mean something else than to others.
+	wrapped := []string{"--pid", "--fork", "--kill-child", "/bin/sh", "-c", `"$@"; exit $?`, "sh", program}
+	return "unshare", append(wrapped, args...)
 }
 
 // umlEnvironment makes user-mode Linux keep its memory in a file system in memory, which must allow programs to run.
