@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -116,7 +117,7 @@ func compressInto(ctx context.Context, f *os.File, r io.Reader) (v1.Descriptor, 
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	_, err = io.Copy(w, contextReader{ctx, r})
+	_, err = io.Copy(w, ctxio.Reader(ctx, r))
 	if err = errors.Join(err, w.Close()); err != nil {
 		return v1.Descriptor{}, err
 	}
@@ -126,17 +127,4 @@ func compressInto(ctx context.Context, f *os.File, r io.Reader) (v1.Descriptor, 
 	}
 	sum, err := v1.NewHash(digester.Digest().String())
 	return v1.Descriptor{MediaType: types.OCILayerZStd, Digest: sum, Size: info.Size()}, err
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }

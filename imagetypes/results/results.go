@@ -22,6 +22,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 )
 
 // The names of the files that list results.
@@ -189,7 +190,7 @@ func complete(ctx context.Context, name string) (int64, string, error) {
 	var group errgroup.Group
 	group.Go(f.Sync)
 	h := sha256.New()
-	size, err := io.Copy(h, contextReader{ctx, f})
+	size, err := io.Copy(h, ctxio.Reader(ctx, f))
 	if syncErr := group.Wait(); err == nil {
 		err = syncErr
 	}
@@ -197,19 +198,6 @@ func complete(ctx context.Context, name string) (int64, string, error) {
 		return 0, "", fmt.Errorf("completing %s: %w", name, err)
 	}
 	return size, hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// contextReader ends reading with its context.
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := context.Cause(r.ctx); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
 }
 
 func (s *Staging) writeLists(artifacts []image.Artifact, files []File) error {

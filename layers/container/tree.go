@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
@@ -156,7 +157,7 @@ func spool(ctx context.Context, layer v1.Layer) (manifest.Blob, error) {
 		f.Close()
 		return nil, err
 	}
-	size, err := io.Copy(f, contextReader{ctx, r})
+	size, err := io.Copy(f, ctxio.Reader(ctx, r))
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -171,16 +172,3 @@ type spooled struct {
 }
 
 func (s *spooled) Size() int64 { return s.size }
-
-// contextReader stops reading when the context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ulikunitz/xz"
 
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -97,7 +98,7 @@ func spool(ctx context.Context, r io.Reader, limit int64, dir string) (*os.File,
 	err = os.Remove(f.Name())
 	if err == nil {
 		var n int64
-		n, err = io.Copy(f, io.LimitReader(contextReader{ctx, r}, limit+1))
+		n, err = io.Copy(f, io.LimitReader(ctxio.Reader(ctx, r), limit+1))
 		if err == nil && n > limit {
 			err = fmt.Errorf("%w: it has more than %d bytes", manifest.ErrInvalid, limit)
 		}
@@ -107,19 +108,6 @@ func spool(ctx context.Context, r io.Reader, limit int64, dir string) (*os.File,
 		return nil, fmt.Errorf("decompressing an archive: %w", err)
 	}
 	return f, nil
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 func (t *tarFiles) scan(ctx context.Context) error {

@@ -21,6 +21,7 @@ import (
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/reference"
 )
@@ -152,7 +153,7 @@ func (p *parts) copy(ctx context.Context, w io.Writer, b blob) error {
 	}
 	defer r.Close()
 	verifier := digest.Digest(b.desc.Digest.String()).Verifier()
-	n, err := io.Copy(io.MultiWriter(w, verifier, counter(p.count)), io.LimitReader(contextReader{ctx, r}, b.desc.Size+1))
+	n, err := io.Copy(io.MultiWriter(w, verifier, counter(p.count)), io.LimitReader(ctxio.Reader(ctx, r), b.desc.Size+1))
 	if err != nil {
 		return fmt.Errorf("copying blob %s: %w", b.desc.Digest, err)
 	}
@@ -326,7 +327,7 @@ func (p *parts) copyPlain(ctx context.Context, w io.Writer, layer v1.Layer, diff
 	}
 	defer r.Close()
 	verifier := digest.Digest(diffID.String()).Verifier()
-	if _, err := io.Copy(io.MultiWriter(w, verifier, counter(p.count)), contextReader{ctx, r}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(w, verifier, counter(p.count)), ctxio.Reader(ctx, r)); err != nil {
 		return fmt.Errorf("copying layer %s: %w", diffID, err)
 	}
 	if !verifier.Verified() {

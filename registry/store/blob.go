@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -169,7 +170,7 @@ func (s *Store) PutBlob(ctx context.Context, d digest.Digest, size int64, r io.R
 		return fmt.Errorf("storing a blob: %w", err)
 	}
 	verifier := d.Verifier()
-	n, err := io.Copy(io.MultiWriter(w, verifier), io.LimitReader(ctxReader{ctx, r}, size+1))
+	n, err := io.Copy(io.MultiWriter(w, verifier), io.LimitReader(ctxio.Reader(ctx, r), size+1))
 	if err != nil {
 		return fmt.Errorf("storing blob %s: %w", d, err)
 	}
@@ -177,19 +178,6 @@ func (s *Store) PutBlob(ctx context.Context, d digest.Digest, size int64, r io.R
 		return fmt.Errorf("storing blob %s: %w: its content is another than the digest and the size of %d bytes say", d, manifest.ErrInvalid, size)
 	}
 	return w.Commit(d, size)
-}
-
-// ctxReader ends with its context.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // Blob opens a blob for reading at any offset. The error is [ErrNotFound] if it is not there.

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -214,7 +215,7 @@ func (s *Store) verifyName(ctx context.Context, name string, good map[digest.Dig
 			return err
 		}
 		verifier := d.Verifier()
-		_, err = io.Copy(verifier, ctxReader{ctx, io.NewSectionReader(blob, 0, blob.Size())})
+		_, err = io.Copy(verifier, ctxio.Reader(ctx, io.NewSectionReader(blob, 0, blob.Size())))
 		blob.Close()
 		if err != nil {
 			return fmt.Errorf("reading blob %s: %w", d, err)

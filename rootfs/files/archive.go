@@ -12,6 +12,7 @@ import (
 
 	"github.com/ulikunitz/xz"
 
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -91,7 +92,7 @@ func spool(ctx context.Context, r io.Reader, archive io.Closer, dir string) (lay
 	if err := os.Remove(file.Name()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	size, err := io.Copy(file, contextReader{ctx, r})
+	size, err := io.Copy(file, ctxio.Reader(ctx, r))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("unpacking it into %s: %w", dir, err), file.Close())
 	}
@@ -99,17 +100,4 @@ func spool(ctx context.Context, r io.Reader, archive io.Closer, dir string) (lay
 		return nil, errors.Join(err, file.Close())
 	}
 	return blob{file, size}, nil
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
