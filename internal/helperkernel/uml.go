@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -100,23 +101,34 @@ func (m *umlMachine) run(ctx context.Context, s *Spec, disks []Disk) (string, er
 	// In a user namespace this machine's root is nobody, to whom a setuid program like mount would switch.
 	args = append(args, "--", "--no-new-privs", "/bin/sh", m.device(scriptDisk))
 	var console bytes.Buffer
-	name, args := inPIDNamespace(m.program, args)
-	err := command.Run(ctx, command.Cmd{Name: name, Args: args, Files: files, Stdout: &console, Stderr: &console, Env: umlEnvironment()})
+	cmd := command.Cmd{Name: m.program, Args: args, Env: umlEnvironment()}
+	if apart(ctx) {
+		cmd = command.Cmd{Name: "unshare", Args: slices.Concat(apartArgs(), []string{mountApart + `"$@"; exit $?`, "sh", m.program, "uml_dir=" + apartDir + "/"}, args),
+			Env: []string{"TMPDIR=" + apartDir}}
+	}
+	cmd.Files, cmd.Stdout, cmd.Stderr = files, &console, &console
+	err := command.Run(ctx, cmd)
 	return lastLines(console.String()), err
 }
 
-// inPIDNamespace wraps a command line so that all its processes end when the first of them does. User-mode Linux has threads of its own that
-// would outlive it when it is killed. Only root, of this machine or of a user namespace, can do that; others go without.
-func inPIDNamespace(program string, args []string) (string, []string) {
-	if os.Geteuid() != 0 {
-		return program, args
-	}
-	// The shell is the namespace's first process, to which signals mean something else than to others.
-	wrapped := []string{"--pid", "--fork", "--kill-child", "/bin/sh", "-c", `"$@"; exit $?`, "sh", program}
-	return "unshare", append(wrapped, args...)
+// User-mode Linux has threads that outlive it when it is killed, and leaves a directory behind. So it runs in namespaces of its own: all processes of
+// a pid namespace end with its first one, which is the shell, and a private tmpfs, which nobody else sees, takes its files and its memory.
+const (
+	apartDir   = "/sys" // any directory that every machine has and user-mode Linux needs nothing from
+	mountApart = "mount -t tmpfs -o mode=0700 uml " + apartDir + " || exit 125; "
+)
+
+func apartArgs() []string {
+	return []string{"--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c"}
 }
 
-// umlEnvironment makes user-mode Linux keep its memory in a file system in memory, which must allow programs to run.
+// apart reports whether this process may make such namespaces, as root of a machine or of a user namespace may.
+func apart(ctx context.Context) bool {
+	return os.Geteuid() == 0 && command.Run(ctx, command.Cmd{Name: "unshare", Args: append(apartArgs(), mountApart+"exit 0")}) == nil
+}
+
+// umlEnvironment makes user-mode Linux keep its memory in a file system in memory, which must allow programs to run, where it has no
+// namespace of its own.
 func umlEnvironment() []string {
 	const shm = "/dev/shm"
 	var fs unix.Statfs_t
