@@ -150,6 +150,28 @@ func TestEachContentStops(t *testing.T) {
 	t.Errorf("%d goroutines are left of %d", runtime.NumGoroutine(), before)
 }
 
+func TestReadLayerStops(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for form, blob := range blobForms(t, randomTree(t, 9, 300)) {
+		for wait := range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Duration(wait*wait)*20*time.Microsecond, cancel)
+			_, err := ReadLayer(ctx, memoryBlob(blob), ReadOptions{})
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", form, err)
+			}
+			cancel()
+		}
+	}
+	for range 100 {
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("%d goroutines are left of %d", runtime.NumGoroutine(), before)
+}
+
 // brokenBlob fails where it is read at or after an offset.
 type brokenBlob struct {
 	memoryBlob

@@ -129,6 +129,9 @@ func (r *layerReader) read(ctx context.Context) error {
 		if spool != nil {
 			spool.Close()
 		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return r.explain("", err)
 	}
 	if spool != nil {

@@ -3,6 +3,7 @@ package layers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync/atomic"
 )
@@ -63,8 +64,8 @@ func getBuffer(ctx context.Context, pool chan *buffer, size int64) (*buffer, err
 	}
 }
 
-// errStopped is what a reader gets from a pipeline that was stopped.
-var errStopped = errors.New("reading was stopped")
+// errStopped is what a reader gets from a pipeline that was stopped because its context ended.
+var errStopped = fmt.Errorf("reading was stopped: %w", context.Canceled)
 
 // stream is the reading end of a pipeline: uncompressed bytes of one blob in ascending order.
 type stream struct {
