@@ -302,15 +302,17 @@ func writeExt(ctx context.Context, env Env, f *os.File, offset, size int64, tree
 	}
 	env.report(spec.Type, report.Notes)
 	if report.Quota {
-		return fixQuota(ctx, f, offset)
+		return fixQuota(ctx, env, f, offset)
 	}
 	return nil
 }
 
 // fixQuota makes e2fsck count what every owner uses. It exits with 1 for having changed something.
-func fixQuota(ctx context.Context, f *os.File, offset int64) error {
+func fixQuota(ctx context.Context, env Env, f *os.File, offset int64) error {
+	epoch := strconv.FormatInt(env.Repro.Epoch.Unix(), 10)
 	err := command.Run(ctx, command.Cmd{
 		Name: "e2fsck", Args: []string{"-fy", fmt.Sprintf("/proc/self/fd/3?offset=%d", offset)}, Files: []*os.File{f},
+		Env: []string{"E2FSCK_TIME=" + epoch, "E2FSPROGS_FAKE_TIME=" + epoch},
 	})
 	var exit *command.ExitError
 	if errors.As(err, &exit) && exit.Code == 1 {
