@@ -6,6 +6,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
@@ -21,7 +22,7 @@ func isInvalid(err error) bool {
 
 // isMissing reports whether this machine lacks something.
 func isMissing(err error) bool {
-	return is[*command.MissingError](err) || is[*userns.Error](err)
+	return is[*command.MissingError](err) || is[*userns.Error](err) || is[*helperkernel.UnavailableError](err)
 }
 
 func is[E error](err error) bool {
