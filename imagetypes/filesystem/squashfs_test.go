@@ -121,6 +121,9 @@ func TestSquashfs(t *testing.T) {
 			if err := Write(t.Context(), testEnv(), again, offset, size, tree, spec); err != nil {
 				t.Fatal(err)
 			}
+			if err := Write(t.Context(), env, newFile(t), 0, size-Align-1, tree, spec); err == nil || !strings.Contains(err.Error(), "more than it may have") {
+				t.Errorf("too small a place: %v", err)
+			}
 			bare := func(tree *layers.Tree) *layers.Tree { return tree }
 			if squashfsTool(spec) == "tar2sqfs" {
 				if hash(t, f) != hash(t, again) {
@@ -130,11 +133,11 @@ func TestSquashfs(t *testing.T) {
 				bare = func(tree *layers.Tree) *layers.Tree { return withoutRoot(t, tree) }
 			}
 			sameTree(t, bare(want), bare(squashfsTree(t, f, offset)))
+			if name != "tar2sqfs" {
+				return // one reader is enough
+			}
 			// Debian's user-mode Linux shows no extended attributes of squashfs.
 			sameTree(t, bare(withoutXattrs(t, want)), bare(withoutXattrs(t, readBack(t, f, offset, size, "squashfs"))))
-			if err := Write(t.Context(), env, newFile(t), 0, size-Align-1, tree, spec); err == nil || !strings.Contains(err.Error(), "more than it may have") {
-				t.Errorf("too small a place: %v", err)
-			}
 		})
 	}
 }
