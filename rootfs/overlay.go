@@ -59,12 +59,12 @@ type Result struct {
 // Overlay adds to a tree what the description asks for, in KIWI's order. Where it fails, what lies in request.Dir is of no use.
 func Overlay(ctx context.Context, request Request) (*Result, error) {
 	o := newOverlay(request)
-	steps := o.steps()
-	for _, step := range steps {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
+	for _, step := range o.steps() {
+		err := context.Cause(ctx)
+		if err == nil {
+			err = step(ctx)
 		}
-		if err := step(ctx); err != nil {
+		if err != nil {
 			return nil, errors.Join(err, o.close())
 		}
 	}
