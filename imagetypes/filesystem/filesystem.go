@@ -42,7 +42,7 @@ type Spec struct {
 	Compression string
 	// Subvolume is the btrfs subvolume that the tree goes into and that is mounted by default, such as "@"; empty for the top level.
 	Subvolume string
-	// MountOptions are those that the file system will be mounted with, separated by commas. Of them btrfs's compress=… counts here, so that
+	// MountOptions are those that the file system will be mounted with, separated by commas. Of them btrfs's compress=... counts here, so that
 	// the files are compressed at once.
 	MountOptions string
 }

@@ -55,7 +55,7 @@ type Kernel struct {
 type Spec struct {
 	// Name says in a few words what the script does, for logs and errors, such as "making the xfs file system".
 	Name string
-	// Script is a shell script for sh, run with set -e. It finds the block devices of the disks in the variables disk1, disk2 … and may
+	// Script is a shell script for sh, run with set -e. It finds the block devices of the disks in the variables disk1, disk2 ... and may
 	// use the directory /tmp, which lies in memory. Its output is kept for the error, and returned.
 	Script string
 	// Disks are the disks, in order.
@@ -91,7 +91,7 @@ func (e *ScriptError) Error() string {
 	const shown = 2000
 	output := strings.TrimSpace(e.Output)
 	if len(output) > shown {
-		output = "…" + output[len(output)-shown:]
+		output = "..." + output[len(output)-shown:]
 	}
 	return fmt.Sprintf("%s in a helper kernel: exit code %d; it said: %s", e.Name, e.Code, output)
 }
