@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log"
@@ -162,11 +163,11 @@ func (k *killed) verifyStore() {
 // fill makes a root tree of some files whose bytes don't compress.
 func (k *killed) fill(root string) {
 	k.t.Helper()
-	data := make([]byte, 200<<10)
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], k.random.Uint64())
+	noise, data := rand.NewChaCha8(seed), make([]byte, 200<<10)
 	for i := range 60 {
-		for j := range data {
-			data[j] = byte(k.random.Uint32())
-		}
+		_, _ = noise.Read(data) // never fails
 		path := filepath.Join(root, "usr/share", fmt.Sprint(i%7), fmt.Sprint("file", i))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			k.t.Fatal(err)
