@@ -270,6 +270,11 @@ func TestPodmanLoad(t *testing.T) {
 	podman := testenv.NeedProgram(t, "podman")
 	testenv.NeedRealRoot(t)
 	dir := t.TempDir()
+	run, err := os.MkdirTemp("", "run") // podman takes no longer path than 50 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(run) })
 	img := testImage(t, "a")
 	for _, form := range []string{"oci-archive", "docker-archive"} {
 		t.Run(form, func(t *testing.T) {
@@ -277,7 +282,7 @@ func TestPodmanLoad(t *testing.T) {
 			if err := Write(t.Context(), parse(t, name), img, WriteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-			root := []string{"--root", dir + "/" + form, "--runroot", dir + "/run", "--storage-driver", "vfs"}
+			root := []string{"--root", dir + "/" + form, "--runroot", run, "--storage-driver", "vfs"}
 			testenv.Run(t, podman, append(root, "load", "-i", parse(t, name).Path)...)
 			list := testenv.Run(t, podman, append(root, "images", "--format", "{{.Repository}}:{{.Tag}}")...)
 			if !strings.Contains(list, "leap:15.3") {
