@@ -67,8 +67,14 @@ demo: demo-deps build ## make a Debian container, serve it from a registry, turn
 	examples/container-to-vm/demo.sh
 
 .PHONY: test
-test: deps build $(BUILD)/debian-vm.tar ## install what is missing and run every test, as root also as an ordinary user
+test: deps build $(BUILD)/debian.tar $(BUILD)/debian-vm.tar ## install what is missing and run every test, as root also as an ordinary user
 	.ci/test
+
+# A Debian container: what packages are installed into.
+$(BUILD)/debian.tar:
+	mkdir -p $(BUILD)
+	mmdebstrap --quiet --format=tar --variant=minbase bookworm - > $@.tmp
+	mv $@.tmp $@
 
 # A Debian system with kernel and boot loader: what the tests boot.
 $(BUILD)/debian-vm.tar:

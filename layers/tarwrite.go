@@ -28,10 +28,13 @@ func WriteTar(ctx context.Context, w io.Writer, t *Tree, opts TarOptions) error 
 	out := bufio.NewWriterSize(progressWriter{w, opts.Progress}, 1<<20)
 	tw := newTarWriter(ctx, out)
 	holes := holesAsZeros
+	var err error
 	if opts.Sparse {
 		holes = holesSparse
+		if t, err = wholeBlocks(t); err != nil {
+			return fmt.Errorf("writing a tar: %w", err)
+		}
 	}
-	var err error
 	if opts.AnyOrder {
 		err = tw.writeAnyOrder(t, holes)
 	} else {

@@ -207,10 +207,6 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 
 // tarFile writes the tree as a tar to a file without a name.
 func tarFile(ctx context.Context, env Env, tree *layers.Tree, task progress.Task) (*os.File, error) {
-	tree, err := wholeBlocks(tree)
-	if err != nil {
-		return nil, err
-	}
 	f, err := temporaryFile(env.Workdir)
 	if err != nil {
 		return nil, err

@@ -185,9 +185,6 @@ func makeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_
 	if err != nil {
 		return nil, 0, err
 	}
-	if tree, err = wholeBlocks(tree); err != nil {
-		return nil, 0, err
-	}
 	f, err := temporaryFile(env.Workdir)
 	if err != nil {
 		return nil, 0, err

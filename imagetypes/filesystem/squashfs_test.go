@@ -2,14 +2,12 @@ package filesystem
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
-	"github.com/imgbuild/imgbuild/imagetypes/filesystem/internal/sampletree"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -139,36 +137,5 @@ func TestSquashfs(t *testing.T) {
 			// Debian's user-mode Linux shows no extended attributes of squashfs.
 			sameTree(t, bare(withoutXattrs(t, want)), bare(withoutXattrs(t, readBack(t, f, offset, size, "squashfs"))))
 		})
-	}
-}
-
-// TestWholeBlocks compares a file with ragged pieces before and after.
-func TestWholeBlocks(t *testing.T) {
-	m := sampletree.New(t, 5)
-	for i, n := range []*layers.Node{m.Sparse(1<<20, 40), m.Sparse(3000, 3), m.Sparse(511, 2), m.Sparse(200000, 100)} {
-		m.Put(fmt.Sprint(i), n)
-		m.Put(fmt.Sprint(i, " linked"), n)
-	}
-	before := m.Edit.Tree()
-	after, err := wholeBlocks(before)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range 4 {
-		n, err := after.Lookup(fmt.Sprint(i))
-		if err != nil || ragged(n) {
-			t.Errorf("file %d has pieces %v, %v", i, n.Data, err)
-		}
-		data, err := after.ReadFile(fmt.Sprint(i), 1<<30)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := before.ReadFile(fmt.Sprint(i), 1<<30)
-		if err != nil || !bytes.Equal(data, want) {
-			t.Errorf("file %d has changed, %v", i, err)
-		}
-		if linked, err := after.Lookup(fmt.Sprint(i, " linked")); err != nil || linked != n {
-			t.Errorf("a hard link is lost, %v", err)
-		}
 	}
 }

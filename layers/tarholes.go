@@ -1,19 +1,16 @@
-package filesystem
+package layers
 
 import (
 	"io"
-
-	"github.com/imgbuild/imgbuild/layers"
+	"slices"
 )
 
-// tarBlock is what GNU tar and mksquashfs take each piece of a sparse file to be a multiple of, in bytes.
-const tarBlock = 512
-
-// wholeBlocks returns the tree with the data of sparse files widened to whole tar blocks, for tools that read a tar with holes.
-func wholeBlocks(tree *layers.Tree) (*layers.Tree, error) {
-	edit := tree.Edit(layers.Timespec{})
-	changed := map[*layers.Node]*layers.Node{}
-	err := tree.Walk(func(name string, n *layers.Node) error {
+// wholeBlocks returns the tree with the data of sparse files widened to whole tar blocks, because GNU tar and mksquashfs take each piece of a sparse
+// file in a tar to be a whole number of blocks.
+func wholeBlocks(tree *Tree) (*Tree, error) {
+	edit := tree.Edit(Timespec{})
+	changed := map[*Node]*Node{}
+	err := tree.Walk(func(name string, n *Node) error {
 		if n.Data == nil || !ragged(n) {
 			return nil
 		}
@@ -26,7 +23,7 @@ func wholeBlocks(tree *layers.Tree) (*layers.Tree, error) {
 }
 
 // ragged reports whether a piece of the file's data begins or ends within a block, but for the file's end.
-func ragged(n *layers.Node) bool {
+func ragged(n *Node) bool {
 	for _, e := range n.Data {
 		end := e.Offset + e.Length
 		if e.Offset%tarBlock != 0 || end%tarBlock != 0 && end != n.Size {
@@ -36,9 +33,9 @@ func ragged(n *layers.Node) bool {
 	return false
 }
 
-func widen(n *layers.Node) *layers.Node {
+func widen(n *Node) *Node {
 	wide := *n
-	wide.Data = []layers.Extent{}
+	wide.Data = []Extent{}
 	for _, e := range n.Data {
 		if e.Length == 0 {
 			continue
@@ -48,7 +45,7 @@ func widen(n *layers.Node) *layers.Node {
 		if last := len(wide.Data) - 1; last >= 0 && wide.Data[last].Offset+wide.Data[last].Length >= start {
 			wide.Data[last].Length = end - wide.Data[last].Offset
 		} else {
-			wide.Data = append(wide.Data, layers.Extent{Offset: start, Length: end - start})
+			wide.Data = append(wide.Data, Extent{Offset: start, Length: end - start})
 		}
 	}
 	wide.Content = widened{n, wide.Data}
@@ -57,19 +54,19 @@ func widen(n *layers.Node) *layers.Node {
 
 // widened is the content of a sparse file with zeros around its pieces.
 type widened struct {
-	node    *layers.Node
-	extents []layers.Extent
+	node    *Node
+	extents []Extent
 }
 
-// Open implements [layers.Content].
+// Open implements [Content].
 func (w widened) Open() (io.ReadCloser, error) {
 	data, err := w.node.Content.Open()
 	if err != nil {
 		return nil, err
 	}
 	var parts []io.Reader
-	zeros := func(n int64) { parts = append(parts, io.LimitReader(zeroReader{}, n)) }
-	pieces := w.node.Data
+	zeros := func(n int64) { parts = append(parts, io.LimitReader(endlessZeros{}, n)) }
+	pieces := slices.DeleteFunc(slices.Clone(w.node.Data), func(e Extent) bool { return e.Length == 0 })
 	for _, wide := range w.extents {
 		at, end := wide.Offset, wide.Offset+wide.Length
 		for ; len(pieces) > 0 && pieces[0].Offset < end; pieces = pieces[1:] {
@@ -85,10 +82,10 @@ func (w widened) Open() (io.ReadCloser, error) {
 	}{io.MultiReader(parts...), data}, nil
 }
 
-// zeroReader gives zeros without end.
-type zeroReader struct{}
+// endlessZeros gives zeros without end.
+type endlessZeros struct{}
 
-func (zeroReader) Read(p []byte) (int, error) {
+func (endlessZeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
 }
