@@ -40,6 +40,7 @@ touched.
 Build arguments after -- change the description: --add-package NAME, --delete-package NAME, --set-repo
 SPEC, --add-repo SPEC, --ignore-repos, --signing-key FILE, --set-container-tag TAG and
 --add-container-label NAME=VALUE, as in kiwi-ng system build.`,
+		DisableFlagsInUseLine: true,
 		Example: `  imgbuild stackbuild --stash leap:15.3 --from-registry registry.opensuse.org/opensuse \
       --description container-to-vm --target-dir out
   imgbuild stackbuild --stash debian:12 --stash debian-kernel:6.1 --description vm --target-dir out --plan
@@ -97,6 +98,9 @@ func (f *stackbuildFlags) resolve(s *session, buildArgs []string, command string
 	if extra.NArg() > 0 {
 		return opts, &usageError{err: fmt.Errorf("build arguments after --: %q is not a flag", extra.Arg(0)), command: command}
 	}
+	if f.overrides.clearCache && opts.PackageCache != "" { // without one there is nothing to clear
+		return opts, &usageError{err: fmt.Errorf("--clear-cache: imgbuild does not empty %s; remove it, or leave out --package-cache", opts.PackageCache), command: command}
+	}
 	if opts.Overrides, err = f.overrides.overrides(); err != nil {
 		return opts, &usageError{err: fmt.Errorf("build arguments after --: %w", err), command: command}
 	}
@@ -114,7 +118,7 @@ type overrideFlags struct {
 	derivedFrom                                    string
 	tag                                            string
 	labels                                         map[string]string
-	allowExistingRoot, clearCache                  bool
+	clearCache                                     bool
 }
 
 func (f *overrideFlags) register(flags *pflag.FlagSet) {
@@ -129,7 +133,7 @@ func (f *overrideFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.derivedFrom, "set-container-derived-from", "", "")
 	flags.StringVar(&f.tag, "set-container-tag", "", "")
 	flags.StringToStringVar(&f.labels, "add-container-label", nil, "")
-	flags.BoolVar(&f.allowExistingRoot, "allow-existing-root", false, "")
+	flags.Bool("allow-existing-root", false, "") // the stack is one
 	flags.BoolVar(&f.clearCache, "clear-cache", false, "")
 }
 

@@ -35,8 +35,9 @@ root tree may also be given as a tar archive of it.`,
 		Example: `  imgbuild stash --root /srv/trees/web --container-name web
   imgbuild stash --root out/build/image-root --tag 2026-11 --compression zstd:9
   imgbuild stash --list`,
-		GroupID:     groupMachines,
-		Annotations: map[string]string{needsOwners: "yes"},
+		GroupID:               groupMachines,
+		DisableFlagsInUseLine: true,
+		Annotations:           map[string]string{needsOwners: "yes"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if flags.list == (flags.options.Root != "") {
 				return &usageError{err: errors.New("give either --root or --list"), command: cmd.CommandPath()}

@@ -39,6 +39,7 @@ type job struct {
 type figure struct {
 	cpu, wall time.Duration
 	memory    int64 // bytes, of the largest process
+	err       error // why there are no figures
 }
 
 type bench struct {
@@ -128,11 +129,11 @@ func (b *bench) runJob(ctx context.Context, j job) error {
 			if err := b.shell(ctx, c.prepare); err != nil {
 				return fmt.Errorf("preparing %s: %w", c.name, err)
 			}
-			f, err := b.measure(ctx, c.run)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+			f := b.measure(ctx, c.run)
+			if f.err != nil && (i == 0 || ctx.Err() != nil) { // without ours there is nothing to compare with
+				return fmt.Errorf("%s: %w", c.name, f.err)
 			}
-			if round == 0 || f.cpu < best[i].cpu {
+			if round == 0 || f.err == nil && f.cpu < best[i].cpu {
 				best[i] = f
 			}
 			if err := b.shell(ctx, c.clean); err != nil {
@@ -156,7 +157,15 @@ func (b *bench) show(j job, best []figure) {
 		format = "| %s | %.2f | %.2f | %.0f | %.1f | %.1f |\n"
 	}
 	for i, f := range best {
-		fmt.Printf(format, j.contenders[i].name, f.cpu.Seconds(), f.wall.Seconds(), float64(f.memory)/1e6,
+		name := j.contenders[i].name
+		if b.markdown {
+			name = strings.ReplaceAll(name, "|", `\|`)
+		}
+		if f.err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s did not run: %v\n", j.contenders[i].name, f.err)
+			continue
+		}
+		fmt.Printf(format, name, f.cpu.Seconds(), f.wall.Seconds(), float64(f.memory)/1e6,
 			f.cpu.Seconds()/ours.cpu.Seconds(), f.wall.Seconds()/ours.wall.Seconds())
 	}
 }
@@ -187,7 +196,7 @@ func (b *bench) shell(ctx context.Context, script string) error {
 }
 
 // measure runs a script and counts what its processes cost, those that they waited for included.
-func (b *bench) measure(ctx context.Context, script string) (figure, error) {
+func (b *bench) measure(ctx context.Context, script string) figure {
 	cmd := b.command(ctx, script)
 	var said strings.Builder
 	if !b.verbose {
@@ -195,11 +204,11 @@ func (b *bench) measure(ctx context.Context, script string) (figure, error) {
 	}
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return figure{}, fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))
+		return figure{err: fmt.Errorf("%w: %s", err, strings.TrimSpace(said.String()))}
 	}
 	f := figure{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		f.memory = usage.Maxrss * 1024
 	}
-	return f, nil
+	return f
 }
