@@ -109,9 +109,9 @@ func toDisk() job {
 			{name: "imgbuild stackbuild", run: `"$IMGBUILD" stackbuild --stash bench --target-dir "$B/out"`, clean: `rm -rf "$B/out"`},
 			{name: "mke2fs -d, qemu-img -c of an unpacked tree", run: `truncate -s 2G "$B/bare.raw"; mke2fs -q -t ext4 -d "$B/root" "$B/bare.raw"; qemu-img convert -c -O qcow2 -o compression_type=zstd "$B/bare.raw" "$B/bare.qcow2"`, clean: `rm "$B"/bare.*`},
 			{name: "mke2fs -d, qemu-img uncompressed", run: `truncate -s 2G "$B/bare.raw"; mke2fs -q -t ext4 -d "$B/root" "$B/bare.raw"; qemu-img convert -O qcow2 "$B/bare.raw" "$B/bare.qcow2"`, clean: `rm "$B"/bare.*`},
-			{name: "virt-make-fs", run: `export SUPERMIN_KERNEL=$(ls "$B"/root/boot/vmlinuz-*) SUPERMIN_MODULES=$(ls -d "$B"/root/lib/modules/*)
+			{name: "virt-make-fs", prepare: `mkdir -p /lib/modules`, run: `export SUPERMIN_KERNEL=$(ls "$B"/root/boot/vmlinuz-*) SUPERMIN_MODULES=$(ls -d "$B"/root/lib/modules/*)
 export SUPERMIN_KERNEL_VERSION=$(basename "$SUPERMIN_MODULES")
-virt-make-fs --format=qcow2 --type=ext4 --size=+200M "$B/root" "$B/virt.qcow2"`, clean: `rm "$B/virt.qcow2"`},
+virt-make-fs --format=qcow2 --type=ext4 --size=+200M "$B/root" "$B/virt.qcow2"`, clean: `rm -f "$B/virt.qcow2"`},
 		},
 		clean: `rm -rf "$B/store"`}
 }
