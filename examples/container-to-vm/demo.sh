@@ -9,7 +9,7 @@ work=$PWD/build/demo
 address=127.0.0.1:5055
 export IMGBUILD_STORE=$work/store
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-run() { printf '$ %s\n' "$*"; "$@"; }
+run() { printf '$ %s\n' "$*" >&2; "$@"; }
 
 rm -rf "$work"
 mkdir -p "$work"
