@@ -153,15 +153,18 @@ func (m *Machine) Send(text string) error {
 
 // Login waits up to timeout for the login prompt, logs in and makes the shell quiet, so that [Machine.Run] works.
 func (m *Machine) Login(ctx context.Context, user, password string, timeout time.Duration) error {
-	const step = 90 * time.Second
-	if _, err := m.Expect(ctx, regexp.MustCompile(`login: ?$`), timeout); err != nil {
+	const (
+		step = 90 * time.Second
+		end  = `($|\[ *\d+\.\d{6}\])` // the kernel may say something right behind a prompt
+	)
+	if _, err := m.Expect(ctx, regexp.MustCompile(`login: ?`+end), timeout); err != nil {
 		return fmt.Errorf("logging in as %s: %w", user, err)
 	}
 	if err := m.Send(user + "\n"); err != nil {
 		return err
 	}
-	prompt := `[#$%>] (\x1b\[[0-9;?]*[a-zA-Z])*$`
-	answer, err := m.Expect(ctx, regexp.MustCompile(`(Password: ?$)|`+prompt), step)
+	prompt := `[#$%>] (\x1b\[[0-9;?]*[a-zA-Z])*` + end
+	answer, err := m.Expect(ctx, regexp.MustCompile(`(Password: ?)`+end+`|`+prompt), step)
 	if err != nil {
 		return fmt.Errorf("logging in as %s: %w", user, err)
 	}

@@ -28,12 +28,12 @@ func guest(t *testing.T, password string) *Machine {
 			return strings.TrimSpace(line)
 		}
 		io.WriteString(m.console, "Starting...\r\nDebian host ttyS0\r\n\r\nhost login: ")
-		io.WriteString(m.console, typed()+"\r\nPassword: ")
+		io.WriteString(m.console, typed()+"\r\nPassword: [   34.942914] kvm: the kernel speaks behind a prompt\r\n")
 		if typed() != password {
 			io.WriteString(m.console, "\r\n\r\nLogin incorrect\r\nhost login: ")
 			return
 		}
-		io.WriteString(m.console, "\r\nLinux host\r\nroot@host:~# ")
+		io.WriteString(m.console, "\r\nLinux host\r\nroot@host:~# [   35.000001] again\r\n")
 		shell := exec.Command("sh")
 		shell.Stdin = io.TeeReader(lines, echo{m.console})
 		shell.Stdout, shell.Stderr = m.console, m.console
