@@ -4,7 +4,7 @@ package main
 
 // setUpScript makes the inputs: a Debian root tree of about 560 MB with a kernel, a copy of it in memory, and crane from the Go proxy.
 const setUpScript = `
-mkdir -p "$CACHE" "$B"
+mkdir -p "$CACHE/work" "$B"
 if [ ! -e "$CACHE/root.tar" ]; then
 	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,linux-image-cloud-amd64,initramfs-tools,grub-pc-bin,grub-efi-amd64-bin,grub-common,grub2-common,zstd,python3,perl,git,gcc \
 		--customize-hook='rm -rf "$1"/var/cache/apt/archives/*.deb' bookworm - > "$CACHE/root.tar.tmp"
@@ -32,7 +32,8 @@ if [ ! -x "$CACHE/crane" ]; then GOBIN="$CACHE" go install github.com/google/go-
 const tearDownScript = `
 [ ! -e "$B/registry.pid" ] || kill "$(cat "$B/registry.pid")" 2> /dev/null || true
 $PODMAN umount --all > /dev/null 2>&1 || true
-for dir in podman buildah; do umount "$B/$dir/overlay" 2> /dev/null || true; done
+for dir in "$B/podman" "$B/buildah" "$CACHE/work/podman"; do umount "$dir/overlay" 2> /dev/null || true; done
+rm -rf "$CACHE/work"
 `
 
 // kiwiChain is what KIWI's stash runs; the new layer goes into the container of $1 or, if there is none, into a new one.
@@ -54,7 +55,8 @@ $PODMAN load -q -i "$A"
 const changeThree = `echo "$RANDOM" > "$B/root/etc/motd"; rm -f "$B/root/etc/changed-$PPID"; rm -rf "$B/root/srv/new"; mkdir "$B/root/srv/new"; echo "$RANDOM" > "$B/root/srv/new/file"; rm -rf "$B/kiwi"`
 
 func jobs() []job {
-	return []job{firstStash(), stashAgain(), pullAndStack(), toDisk()}
+	return []job{firstStash(), stashAgain(), pullAndStack("pull two gzip layers and write the tree", "$B"),
+		pullAndStack("pull two gzip layers with the store on disk and write the tree to memory", "$CACHE/work"), toDisk()}
 }
 
 func firstStash() job {
@@ -76,9 +78,12 @@ func stashAgain() job {
 		clean: `rm -rf "$B/store" "$B/kiwi" "$B/kiwi.tar"; $PODMAN rmi -a -f`}
 }
 
-func pullAndStack() job {
+// pullAndStack pulls with stores and podman's storage below the directory that the shell calls place, and writes the tree into memory.
+func pullAndStack(name, place string) job {
 	const address = "127.0.0.1:5056"
-	return job{name: "pull two gzip layers and write the tree",
+	use := `IMGBUILD_STORE="` + place + `/pulled"; export IMGBUILD_STORE; PODMAN="podman --root ` + place + `/podman --runroot $B/podman-run --cgroup-manager cgroupfs"
+`
+	return job{name: name,
 		prepare: `
 cat > "$B/registry.yml" <<YAML
 version: 0.1
@@ -93,11 +98,11 @@ for i in $(seq 50); do (exec 3<> /dev/tcp/127.0.0.1/5056) 2> /dev/null && break;
 skopeo copy -q --dest-tls-verify=false "oci:$B/store:two:latest" docker://` + address + `/two:latest # compresses as everybody does
 rm -rf "$B/store"`,
 		contenders: []contender{
-			{name: "imgbuild export", run: `"$IMGBUILD" export --pull always docker://` + address + `/two:latest --output "$B/out"`, clean: `rm -rf "$B/out" "$B/store"`},
+			{name: "imgbuild export", run: use + `"$IMGBUILD" export --pull always docker://` + address + `/two:latest --output "$B/out"`, clean: `rm -rf "$B/out" "` + place + `/pulled"`},
 			{name: "crane export | tar x", run: `mkdir "$B/out"; "$CACHE/crane" export --insecure ` + address + `/two:latest - | tar -C "$B/out" --xattrs --xattrs-include='*' -xpf -`, clean: `rm -rf "$B/out"`},
-			{name: "skopeo copy, umoci unpack", run: `skopeo copy -q --src-tls-verify=false docker://` + address + `/two:latest oci:"$B/layout":two; umoci unpack --image "$B/layout:two" "$B/out"`, clean: `rm -rf "$B/out" "$B/layout"`},
-			{name: "podman pull, mount, rsync", run: `$PODMAN pull -q --tls-verify=false ` + address + `/two:latest; m=$($PODMAN image mount ` + address + `/two:latest); rsync --archive --hard-links --xattrs --acls --one-file-system --inplace "$m/" "$B/out"; $PODMAN image umount -f ` + address + `/two:latest`,
-				clean: `rm -rf "$B/out"; $PODMAN rmi -a -f`},
+			{name: "skopeo copy, umoci unpack", run: `skopeo copy -q --src-tls-verify=false docker://` + address + `/two:latest oci:"` + place + `/layout":two; umoci unpack --image "` + place + `/layout:two" "$B/out"`, clean: `rm -rf "$B/out" "` + place + `/layout"`},
+			{name: "podman pull, mount, rsync", run: use + `$PODMAN pull -q --tls-verify=false ` + address + `/two:latest; m=$($PODMAN image mount ` + address + `/two:latest); rsync --archive --hard-links --xattrs --acls --one-file-system --inplace "$m/" "$B/out"; $PODMAN image umount -f ` + address + `/two:latest`,
+				clean: use + `rm -rf "$B/out"; $PODMAN rmi -a -f`},
 		},
 		clean: `kill "$(cat "$B/registry.pid")"; rm -rf "$B/registry" "$B/registry.pid"`}
 }
