@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export CGO_ENABLED := 0
 PREFIX ?= /usr/local
 BUILD := build
-VERSION ?=
+VERSION ?= $(shell git describe --always --dirty --tags 2> /dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # What runs imgbuild, what the demonstration and the tests need besides, and the tools that `make bench` compares with.
