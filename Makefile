@@ -12,7 +12,7 @@ VERSION ?= $(shell git describe --always --dirty --tags 2> /dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # What runs imgbuild, what the demonstration and the tests need besides, and the tools that `make bench` compares with.
-RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux xfsprogs \
+RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux kmod xfsprogs \
 	btrfs-progs squashfs-tools-ng uidmap xz-utils tar
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
