@@ -44,18 +44,6 @@ func isZstd(m [4]byte) bool {
 // seekable reports whether any part of the tar can be had without reading all that lies before it.
 func (s *BlobSource) seekable() bool { return s.Algorithm == None || s.Frames != nil }
 
-// tarSize returns the length of the uncompressed tar where it is known without reading all of it, else -1.
-func (s *BlobSource) tarSize() int64 {
-	switch {
-	case s.Algorithm == None:
-		return s.Blob.Size()
-	case s.Frames != nil:
-		last := s.Frames[len(s.Frames)-1]
-		return last.TarOffset + last.TarSize
-	}
-	return -1
-}
-
 // streamBuffers is how many chunks of a pipeline are under way at once.
 const streamBuffers = 4
 

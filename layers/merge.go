@@ -26,17 +26,6 @@ func (r MergeRule) String() string {
 	return "follow"
 }
 
-// ParseMergeRule reads the name of a rule.
-func ParseMergeRule(name string) (MergeRule, error) {
-	switch name {
-	case "follow", "":
-		return RuleFollow, nil
-	case "rsync":
-		return RuleRsync, nil
-	}
-	return 0, fmt.Errorf("the stack rule %q is not known: use follow or rsync", name)
-}
-
 // MergeOptions says how [Merge] works.
 type MergeOptions struct {
 	Rule MergeRule

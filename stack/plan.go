@@ -105,7 +105,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("Containers:\n")
 	for i, c := range p.Containers {
-		fmt.Fprintf(&b, "  %d. %s  %s, %s", i+1, c.Name, layerCount(c.Layers), progress.FormatBytes(c.Size))
+		fmt.Fprintf(&b, "  %d. %s  %s, %s", i+1, c.Name, progress.FormatCount(c.Layers, "layer"), progress.FormatBytes(c.Size))
 		if c.Local {
 			fmt.Fprintf(&b, ", here in %s\n", c.Where)
 		} else {
@@ -154,11 +154,4 @@ func indent(text string) string {
 		b.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
 	}
 	return b.String()
-}
-
-func layerCount(n int) string {
-	if n == 1 {
-		return "1 layer"
-	}
-	return fmt.Sprintf("%d layers", n)
 }

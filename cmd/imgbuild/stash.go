@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
@@ -80,19 +81,12 @@ func (s *session) stash(cmd *cobra.Command, client *registry.Client, flags *stas
 		return s.writeJSON(result)
 	}
 	if !result.Changed {
-		_, err = fmt.Fprintf(s.stdout, "%s: nothing changed, %s\n", result.Name, layerCount(result.Layers))
+		_, err = fmt.Fprintf(s.stdout, "%s: nothing changed, %s\n", result.Name, progress.FormatCount(result.Layers, "layer"))
 		return err
 	}
-	_, err = fmt.Fprintf(s.stdout, "%s: %s, the new one puts %d and removes %d entries in %s\n%s\n", result.Name, layerCount(result.Layers),
+	_, err = fmt.Fprintf(s.stdout, "%s: %s, the new one puts %d and removes %d entries in %s\n%s\n", result.Name, progress.FormatCount(result.Layers, "layer"),
 		result.Put, result.Removed, size(result.Size), result.Digest)
 	return err
-}
-
-func layerCount(n int) string {
-	if n == 1 {
-		return "1 layer"
-	}
-	return strconv.Itoa(n) + " layers"
 }
 
 func (s *session) listStashes(cmd *cobra.Command, client *registry.Client, asJSON bool) error {

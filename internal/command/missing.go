@@ -17,9 +17,6 @@ func (e *MissingError) Error() string {
 	return missingText(e.Program, osFamily("/etc/os-release"))
 }
 
-// InstallHint returns the command that installs a program on this machine, or "" if no package with it is known.
-func InstallHint(program string) string { return installCommand(program, osFamily("/etc/os-release")) }
-
 // missingText is the error's text for a machine of the given family.
 func missingText(program string, family family) string {
 	if strings.Contains(program, "/") {

@@ -266,3 +266,11 @@ func FormatBytes(n int64) string {
 	}
 	return fmt.Sprintf("%.0f %ciB", value, "KMGTPE"[unit])
 }
+
+// FormatCount writes how many there are of something: 1 layer, 2 layers.
+func FormatCount(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

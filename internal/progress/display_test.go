@@ -19,6 +19,14 @@ func TestFormatBytes(t *testing.T) {
 	}
 }
 
+func TestFormatCount(t *testing.T) {
+	for n, want := range map[int]string{0: "0 layers", 1: "1 layer", 2: "2 layers"} {
+		if got := FormatCount(n, "layer"); got != want {
+			t.Errorf("FormatCount(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
 func TestPlainShowsFinishedWorkAndNotes(t *testing.T) {
 	var out bytes.Buffer
 	d := New(&out, Plain, 0)
