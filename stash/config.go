@@ -7,13 +7,13 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
 
@@ -54,7 +54,7 @@ func aboutTree(tree *layers.Tree, image *description.Image) (about, error) {
 
 // appendLayer returns old, or an empty image if it is nil, with one more layer.
 func appendLayer(old v1.Image, layer v1.Layer, mediaType string, a about, created time.Time) (v1.Image, error) {
-	base, err := asOCI(old)
+	base, err := manifest.AsOCI(old)
 	if err != nil {
 		return nil, err
 	}
@@ -99,48 +99,4 @@ func (a about) annotations(created time.Time) map[string]string {
 		}
 	}
 	return all
-}
-
-// asOCI returns an image whose manifest, config and layers have the media types of the OCI image-spec, because a manifest of Docker's schema 2
-// can't name a zstd layer.
-func asOCI(old v1.Image) (v1.Image, error) {
-	fresh := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	if old == nil {
-		return fresh, nil
-	}
-	mediaType, err := old.MediaType()
-	if err != nil || mediaType == types.OCIManifestSchema1 {
-		return old, err
-	}
-	config, err := old.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	all, err := old.Layers()
-	if err != nil {
-		return nil, err
-	}
-	additions := make([]mutate.Addendum, len(all))
-	for i, layer := range all {
-		kind, err := layer.MediaType()
-		if err != nil {
-			return nil, err
-		}
-		additions[i] = mutate.Addendum{Layer: layer, MediaType: ociLayerType(kind)}
-	}
-	image, err := mutate.Append(fresh, additions...)
-	if err != nil {
-		return nil, err
-	}
-	return mutate.ConfigFile(image, config)
-}
-
-func ociLayerType(kind types.MediaType) types.MediaType {
-	switch kind {
-	case types.DockerLayer:
-		return types.OCILayer
-	case types.DockerUncompressedLayer:
-		return types.OCIUncompressedLayer
-	}
-	return kind
 }
