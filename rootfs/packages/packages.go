@@ -19,7 +19,7 @@ import (
 )
 
 // TargetDir is where a program that runs outside finds the root tree.
-const TargetDir = "/run/imgbuild/target"
+const TargetDir = sandbox.TargetDir
 
 // Options are what a session works with. A session changes none of it.
 type Options struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -25,6 +26,7 @@ func Init() {
 	}
 	unix.CloseOnExec(orderFD)
 	unix.CloseOnExec(reportFD)
+	unix.CloseOnExec(terminalFD) // nothing happens where there is none
 	r := first(os.NewFile(orderFD, "order"))
 	if err := json.NewEncoder(os.NewFile(reportFD, "report")).Encode(r); err != nil {
 		os.Exit(exitDead)
@@ -81,7 +83,13 @@ func runProgram(o order) (report, error) {
 		return report{}, err
 	}
 	unix.Umask(0o022)
-	pid, err := syscall.ForkExec(path, o.Args, &syscall.ProcAttr{Env: o.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	attr := &syscall.ProcAttr{Env: o.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true}}
+	if o.Terminal {
+		// It stays in the session of the terminal, with a process group of its own in its foreground.
+		attr.Files, attr.Sys = []uintptr{terminalFD, terminalFD, terminalFD}, &syscall.SysProcAttr{Foreground: true, Ctty: terminalFD}
+		signal.Ignore(syscall.SIGTTOU)
+	}
+	pid, err := syscall.ForkExec(path, o.Args, attr)
 	if err != nil {
 		return report{}, explainExec(path, err)
 	}

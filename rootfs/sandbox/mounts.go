@@ -76,6 +76,9 @@ func (s *setup) enter() error {
 	if err := s.placeNames(); err != nil {
 		return err
 	}
+	if err := s.furnishTarget(); err != nil {
+		return fmt.Errorf("preparing %s: %w", s.Target, err)
+	}
 	if err := answerSyncs(); err != nil {
 		s.note("fsync is not answered at once: %v", err)
 	}
@@ -112,7 +115,23 @@ func (s *setup) takeMounts() ([]mount, error) {
 		}
 		mounts = append(mounts, mount{fd: fd, target: b.Target, dir: info.IsDir()})
 	}
+	if s.Target != "" {
+		fd, err := takeTree(s.Target, false)
+		if err != nil {
+			return nil, fmt.Errorf("taking %s: %w", s.Target, err)
+		}
+		mounts = append(mounts, mount{fd: fd, target: TargetDir, dir: true})
+	}
 	return mounts, nil
+}
+
+// takeTree copies the mounts at and below a root tree. Devices that the tree holds can't be opened.
+func takeTree(path string, readOnly bool) (int, error) {
+	fd, err := take(path, readOnly)
+	if err != nil {
+		return -1, err
+	}
+	return fd, unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV})
 }
 
 // take copies the mounts at and below path.
@@ -124,14 +143,11 @@ func take(path string, readOnly bool) (int, error) {
 	return fd, unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }
 
-// changeRoot makes the tree the root directory; the working directory is then the host's. Devices that the tree holds can't be opened.
+// changeRoot makes the tree the root directory; the working directory is then the host's.
 func (s *setup) changeRoot() error {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, s.Root, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	fd, err := takeTree(s.Root, s.ReadOnly)
 	if err != nil {
 		return fmt.Errorf("taking the root tree: %w", err)
-	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}); err != nil {
-		return fmt.Errorf("taking the root tree without devices: %w", err)
 	}
 	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, s.Root, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("mounting the root tree: %w", err)
@@ -157,8 +173,6 @@ func (s *setup) mountOwn() error {
 		{"tmpfs", "/dev", "mode=0755,size=4m", unix.MS_NOSUID},
 		{"devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620,gid=5", unix.MS_NOSUID | unix.MS_NOEXEC},
 		{"tmpfs", "/dev/shm", "mode=1777", secure},
-		{"tmpfs", "/run", "mode=0755", secure},
-		{"tmpfs", "/tmp", "mode=1777", secure},
 	} {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return fmt.Errorf("making %s: %w", m.target, err)
@@ -178,10 +192,20 @@ func (s *setup) mountOwn() error {
 			return err
 		}
 	}
-	if err := os.Mkdir("/run/lock", 0o1777); err != nil {
-		return err
+	return mountMemory()
+}
+
+// mountMemory mounts what a running system has in memory.
+func mountMemory() error {
+	for dir, mode := range map[string]string{"/run": "mode=0755", "/tmp": "mode=1777"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("making %s: %w", dir, err)
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, mode); err != nil {
+			return explainMount(dir, err)
+		}
 	}
-	return os.Chmod("/run/lock", fs.ModeSticky|0o777)
+	return makeDir("/run/lock", 0o777|fs.ModeSticky)
 }
 
 func explainMount(target string, err error) error {

@@ -24,12 +24,48 @@ const policy = "#!/bin/sh\n# Nothing starts while an image is made.\nexit 101\n"
 // forbid. What the tree had there comes back afterwards, unless a program has changed it on purpose.
 type placedFile struct {
 	path  string
+	in    string      // the directory that path is seen from: "/" or [TargetDir]
 	saved bool        // the tree had an entry; it waits under its saved name
 	info  fs.FileInfo // ours
 }
 
 // placeNames lets programs inside resolve host names, and keeps services from starting.
 func (s *setup) placeNames() error {
+	if !s.ReadOnly {
+		return s.placeNamesIn("/")
+	}
+	for name, data := range s.Names {
+		if err := showReadOnly("/etc/"+name, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showReadOnly shows other content in the place of a file of a read-only tree, if the tree has it. Programs can neither replace nor rename it there.
+func showReadOnly(path string, data []byte) error {
+	if target, ok := linkIntoMemory(path); ok {
+		return writeInMemory(target, data)
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil //nolint:nilerr // a tree without it, or a link that leads nowhere: there is no place to show it
+	}
+	shown := namesDir + "/" + filepath.Base(path)
+	if err := writeInMemory(shown, data); err != nil {
+		return err
+	}
+	fd, err := take(shown, true)
+	if err != nil {
+		return fmt.Errorf("showing %s: %w", path, err)
+	}
+	return hang(mount{fd: fd, target: path})
+}
+
+// namesDir holds what is shown in the place of files of a read-only tree.
+const namesDir = "/run/imgbuild/names"
+
+// placeNamesIn does it by files in a writable tree, which is the root directory now and is at dir otherwise.
+func (s *setup) placeNamesIn(dir string) error {
 	if data, ok := s.Names["resolv.conf"]; ok {
 		// systemd-resolved's link, dangling or not yet there, leads here.
 		for _, name := range []string{"stub-resolv.conf", "resolv.conf"} {
@@ -37,19 +73,19 @@ func (s *setup) placeNames() error {
 				return err
 			}
 		}
-		if err := s.place("/etc/resolv.conf", data, 0o644); err != nil {
+		if err := s.place(dir, "/etc/resolv.conf", data, 0o644); err != nil {
 			return err
 		}
 	}
 	if data, ok := s.Names["hosts"]; ok {
-		if err := s.place("/etc/hosts", data, 0o644); err != nil {
+		if err := s.place(dir, "/etc/hosts", data, 0o644); err != nil {
 			return err
 		}
 	}
 	if info, err := os.Stat("/usr/sbin"); err != nil || !info.IsDir() {
 		return nil // not a system that could start anything
 	}
-	return s.place("/usr/sbin/policy-rc.d", []byte(policy), 0o755)
+	return s.place(dir, "/usr/sbin/policy-rc.d", []byte(policy), 0o755)
 }
 
 func writeInMemory(path string, data []byte) error {
@@ -60,7 +96,7 @@ func writeInMemory(path string, data []byte) error {
 }
 
 // place puts a file at path until [setup.tidy]. A link into memory is followed, so that the tree stays as it is.
-func (s *setup) place(path string, data []byte, perm fs.FileMode) error {
+func (s *setup) place(dir, path string, data []byte, perm fs.FileMode) error {
 	saved := path + savedSuffix
 	if err := putBack(path); err != nil {
 		return err
@@ -71,7 +107,7 @@ func (s *setup) place(path string, data []byte, perm fs.FileMode) error {
 	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
 		return nil // a tree without /etc
 	}
-	p := placedFile{path: path}
+	p := placedFile{path: path, in: dir}
 	err := os.Rename(path, saved)
 	switch {
 	case err == nil:
@@ -137,8 +173,12 @@ func linkIntoMemory(path string) (string, bool) {
 func (s *setup) tidy() error {
 	var failed error
 	for _, p := range s.placed {
-		if err := p.remove(); err != nil && failed == nil {
-			failed = fmt.Errorf("putting %s back: %w", p.path, err)
+		remove := p.remove
+		if p.in != "/" {
+			remove = func() error { return within(p.in, p.remove) }
+		}
+		if err := remove(); err != nil && failed == nil {
+			failed = fmt.Errorf("putting %s back: %w", filepath.Join(p.in, p.path), err)
 		}
 	}
 	return failed

@@ -30,8 +30,13 @@ import (
 
 // Spec says what to run and what it finds inside.
 type Spec struct {
-	// Root is the directory that holds the root tree.
+	// Root is the directory that holds the root tree; "/" is this machine's own system.
 	Root string
+	// ReadOnlyRoot lets nothing inside change Root, nor what is mounted below it; Root "/" asks for it.
+	ReadOnlyRoot bool
+	// Target is another root tree that is to be changed from here, "" for none. It is writable as [TargetDir], where it has /proc, /dev, /sys, /run
+	// and /tmp as Root has them, and the same files that are there for a while only, so that a program may chroot into it.
+	Target string
 	// Args is the program and its arguments. The program is looked for inside, in the folders of PATH.
 	Args []string
 	// Env is added to the environment, which is otherwise the same on every machine: see [Environment].
@@ -52,11 +57,16 @@ type Spec struct {
 	HostNames bool
 	// Redact are secrets that must not appear in an error.
 	Redact []string
+	// Terminal gives the program this process's terminal, in the place of Stdin, Stdout and Stderr: it is a shell for a person.
+	Terminal bool
 	// Title is what errors call the program; "" is its command line.
 	Title string
 	// Log is told what the kernel does not allow here; nil is nobody.
 	Log *slog.Logger
 }
+
+// TargetDir is where programs find [Spec].Target.
+const TargetDir = "/run/imgbuild/target"
 
 // Bind shows one file or directory of the host inside.
 type Bind struct {
@@ -75,15 +85,19 @@ type File struct {
 // marker is the environment variable that makes a copy of the program the first process of a sandbox.
 const marker = "_IMGBUILD_SANDBOX"
 
-// The file descriptors of that first process: where it reads its order, and where it reports to.
+// The file descriptors of that first process: where it reads its order, where it reports to, and the terminal, if the program gets it.
 const (
-	orderFD  = 3
-	reportFD = 4
+	orderFD    = 3
+	reportFD   = 4
+	terminalFD = 5
 )
 
 // order is what the first process is told.
 type order struct {
 	Root, Dir string
+	ReadOnly  bool   // of Root
+	Target    string // absolute, "" for none
+	Terminal  bool
 	Args, Env []string
 	Binds     []Bind
 	Files     []File
@@ -137,11 +151,16 @@ func Run(ctx context.Context, spec Spec) error {
 	if title == "" {
 		title = inner.Line() + " in " + spec.Root
 	}
-	err = command.Run(ctx, command.Cmd{
+	cmd := command.Cmd{
 		Name: "/proc/self/exe", Title: title, Env: []string{marker + "=1"}, Redact: spec.Redact,
 		Stdin: spec.Stdin, Stdout: spec.Stdout, Stderr: spec.Stderr, Files: []*os.File{orderRead, reportWrite},
-		Attr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
-	})
+		Attr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: !spec.Terminal},
+	}
+	if spec.Terminal {
+		err = withTerminal(ctx, cmd)
+	} else {
+		err = command.Run(ctx, cmd)
+	}
 	reportWrite.Close()
 	return judge(err, <-reports, spec)
 }
@@ -184,18 +203,25 @@ func prepare(spec Spec) (order, error) {
 	if len(spec.Args) == 0 {
 		return order{}, errors.New("no program is given")
 	}
-	root, err := filepath.Abs(spec.Root)
+	root, err := treeDir(spec.Root)
 	if err != nil {
 		return order{}, err
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(root, &st); err != nil {
-		return order{}, &fs.PathError{Op: "statfs", Path: root, Err: err}
+	o := order{
+		Root: root, ReadOnly: spec.ReadOnlyRoot, Dir: spec.Dir, Args: spec.Args, Binds: spec.Binds, Files: spec.Files, Terminal: spec.Terminal,
+		Env: Environment(!spec.NoNetwork),
 	}
-	if st.Flags&unix.ST_NOEXEC != 0 {
-		return order{}, fmt.Errorf("%s lies on a file system that is mounted noexec; choose another working directory", root)
+	if root == "/" && !o.ReadOnly {
+		return order{}, errors.New("this machine's own root directory is shown to programs read-only or not at all")
 	}
-	o := order{Root: root, Dir: spec.Dir, Args: spec.Args, Binds: spec.Binds, Files: spec.Files, Env: Environment(!spec.NoNetwork)}
+	if spec.Target != "" {
+		if o.Target, err = treeDir(spec.Target); err != nil {
+			return order{}, err
+		}
+	}
+	if spec.Terminal {
+		o.Env = append(o.Env, "TERM="+os.Getenv("TERM"))
+	}
 	if o.Dir == "" {
 		o.Dir = "/"
 	}
@@ -223,6 +249,22 @@ func prepare(spec Spec) (order, error) {
 		}
 	}
 	return o, nil
+}
+
+// treeDir returns the absolute path of a directory that programs can run in.
+func treeDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	if st.Flags&unix.ST_NOEXEC != 0 {
+		return "", fmt.Errorf("%s lies on a file system that is mounted noexec; choose another working directory", dir)
+	}
+	return dir, nil
 }
 
 // inMemory reports whether a path inside is on one of the sandbox's own file systems.

@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	switch os.Getenv("SANDBOX_TEST") {
 	case "probe":
 		os.Exit(probe())
+	case "terminal":
+		userns.MustEnter()
+		os.Exit(terminalChild())
 	case "victim":
 		root := os.Getenv("SANDBOX_ROOT")
 		err := Run(context.Background(), hostSpec(root, "sh", "-c", "sleep 1000 & echo x > /started; wait"))
