@@ -108,6 +108,7 @@ func editDistance(a, b string) int {
 type CreateOptions struct {
 	Tree        *layers.Tree       // the finished root tree
 	Description *description.Image // resolved for the type to build
+	Base        *image.Base        // the container that the tree began as, nil for none
 	TargetDir   string             // where results go; made if missing
 	Extra       []Extra            // further files to put beside the image
 	Repro       repro.Source
@@ -136,7 +137,7 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 		return nil, Type{}, o.Description.Type.Errorf("image", "", "%v", err)
 	}
 	r := &image.Request{
-		Tree: o.Tree, Description: o.Description, BaseName: results.BaseName(o.Description),
+		Tree: o.Tree, Description: o.Description, Base: o.Base, BaseName: results.BaseName(o.Description),
 		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
 	}
 	return r, t, nil

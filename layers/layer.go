@@ -82,6 +82,22 @@ func (l *Layer) Counts() (puts, whiteouts, opaques, links int) {
 	return
 }
 
+// DataSize is how many bytes of data, without holes, the layer's files have; a file counts once however many names it has.
+func (l *Layer) DataSize() (n int64) {
+	seen := map[*Node]struct{}{}
+	for i := range l.Entries {
+		node := l.Entries[i].Node
+		if node == nil || !node.IsRegular() {
+			continue
+		}
+		if _, ok := seen[node]; !ok {
+			seen[node] = struct{}{}
+			n += node.DataSize()
+		}
+	}
+	return n
+}
+
 // HostID identifies the state of a file on this machine: as long as it is equal, its content and metadata are unchanged. It is kept
 // for entries that [ScanDir] found, so that [Changes] need not read every file again.
 type HostID struct {

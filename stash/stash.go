@@ -261,17 +261,11 @@ func (m *maker) pack(ctx context.Context, layer *layers.Layer) (v1.Layer, *layer
 		return nil, nil, err
 	}
 	defer blob.Abort()
-	var total int64
-	for _, e := range layer.Entries {
-		if e.Node != nil {
-			total += e.Node.DataSize()
-		}
-	}
 	compression := m.Compression
 	if !m.store.KeepsBlobs() { // it keeps what is in them
 		compression = layers.Compression{Algorithm: layers.None}
 	}
-	task := m.Progress.Start("packing "+m.name, total, progress.Bytes)
+	task := m.Progress.Start("packing "+m.name, layer.DataSize(), progress.Bytes)
 	packed, err := layers.Pack(ctx, blob, layer, layers.PackOptions{Compression: compression, Progress: task.Add})
 	task.Done(err)
 	if err != nil {

@@ -1,15 +1,17 @@
 package container
 
 import (
-	"encoding/json"
-	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
@@ -47,61 +49,89 @@ func names(t *description.Type) []string {
 	return all
 }
 
-// configFile returns the image's config with one history entry for its one layer.
-func configFile(d *description.Image, created time.Time, diffID v1.Hash) v1.ConfigFile {
+// configure turns the config of the container's base, an empty one if it has none, into the container's own. What the description says counts more,
+// and lists add to each other.
+func configure(file *v1.ConfigFile, d *description.Image, derived bool) {
 	c := d.Type.Container
 	if c == nil {
 		c = &description.ContainerConfig{}
 	}
-	arch, variant := inspect.OCIArchitecture(d.Arch)
-	author := c.Maintainer
-	if author == "" {
-		author = strings.TrimSpace(d.Author + " <" + d.Contact + ">")
+	file.Architecture, file.Variant = inspect.OCIArchitecture(d.Arch)
+	file.OS, file.Author = "linux", author(d)
+	config := &file.Config
+	config.User, config.WorkingDir, config.StopSignal = or(c.User, config.User), or(c.WorkingDir, config.WorkingDir), or(c.StopSignal, config.StopSignal)
+	if c.Entrypoint != nil {
+		// As with docker build: another program has another's arguments.
+		config.Entrypoint, config.Cmd = c.Entrypoint, nil
 	}
-	file := v1.ConfigFile{
-		Architecture: arch, Variant: variant, OS: "linux", Author: author, Created: v1.Time{Time: created},
-		RootFS:  v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}},
-		History: []v1.History{{Author: or(c.History.Author, author), Created: v1.Time{Time: created}, CreatedBy: or(c.History.CreatedBy, "imgbuild"), Comment: c.History.Comment}},
-		Config: v1.Config{
-			User: c.User, WorkingDir: c.WorkingDir, Entrypoint: c.Entrypoint, Cmd: c.Command, StopSignal: c.StopSignal,
-			Env: environment(c), Labels: map[string]string{}, ExposedPorts: set(c.Expose), Volumes: set(c.Volumes),
-		},
+	if c.Command != nil {
+		config.Cmd = c.Command
 	}
-	if c.Entrypoint == nil && c.Command == nil {
-		file.Config.Cmd = []string{"/bin/bash"}
+	if c.Entrypoint == nil && c.Command == nil && !derived {
+		config.Cmd = []string{"/bin/bash"}
 	}
+	config.Env = environment(config.Env, c.Env)
+	config.ExposedPorts, config.Volumes = set(config.ExposedPorts, c.Expose), set(config.Volumes, c.Volumes)
 	for _, label := range c.Labels {
-		file.Config.Labels[label.Name] = label.Value
+		setLabel(config, label.Name, label.Value)
 	}
-	if len(file.Config.Labels) == 0 {
-		file.Config.Labels = nil
-	}
-	return file
 }
 
-// environment returns the variables, with a PATH for programs that are given without one.
-func environment(c *description.ContainerConfig) []string {
-	env := []string{}
-	hasPath := false
-	for _, e := range c.Env {
-		env = append(env, e.Name+"="+e.Value)
-		hasPath = hasPath || e.Name == "PATH"
+func setLabel(config *v1.Config, name, value string) {
+	if config.Labels == nil {
+		config.Labels = map[string]string{}
 	}
-	if !hasPath {
-		env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, env...)
+	config.Labels[name] = value
+}
+
+// author is who the description says maintains the container, else its author.
+func author(d *description.Image) string {
+	if c := d.Type.Container; c != nil && c.Maintainer != "" {
+		return c.Maintainer
 	}
+	return strings.TrimSpace(d.Author + " <" + d.Contact + ">")
+}
+
+// history is the entry for the layer that is added.
+func history(d *description.Image, created time.Time) v1.History {
+	var h description.History
+	if d.Type.Container != nil {
+		h = d.Type.Container.History
+	}
+	return v1.History{Author: or(h.Author, author(d)), Created: v1.Time{Time: created}, CreatedBy: or(h.CreatedBy, "imgbuild"), Comment: h.Comment}
+}
+
+// environment returns the variables of a base with those of the description, which replace them, and with a PATH for programs that are given without
+// one.
+func environment(base []string, own []description.NameValue) []string {
+	env := slices.Clone(base)
+	put := func(name, value string, replace bool) {
+		at := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		switch {
+		case at < 0:
+			env = append(env, name+"="+value)
+		case replace:
+			env[at] = name + "=" + value
+		}
+	}
+	for _, e := range own {
+		put(e.Name, e.Value, true)
+	}
+	put("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", false)
 	return env
 }
 
-func set(list []string) map[string]struct{} {
+// set adds the members of a list.
+func set(base map[string]struct{}, list []string) map[string]struct{} {
 	if len(list) == 0 {
-		return nil
+		return base
 	}
-	m := map[string]struct{}{}
+	all := map[string]struct{}{}
+	maps.Copy(all, base)
 	for _, s := range list {
-		m[s] = struct{}{}
+		all[s] = struct{}{}
 	}
-	return m
+	return all
 }
 
 // or returns value, or other if value is empty.
@@ -112,12 +142,21 @@ func or(value, other string) string {
 	return value
 }
 
-func encode(value any) ([]byte, error) {
-	data, err := json.Marshal(value)
-	if err != nil {
-		return nil, fmt.Errorf("writing the container's config: %w", err)
+// annotations are the manifest's annotations as the OCI image-spec (annotations.md) names them.
+func annotations(d *description.Image, base *image.Base, created time.Time) (map[string]string, error) {
+	all := map[string]string{
+		ocispec.AnnotationCreated: created.UTC().Format(time.RFC3339), ocispec.AnnotationAuthors: author(d),
+		ocispec.AnnotationTitle: or(d.DisplayName, d.Name), ocispec.AnnotationVersion: d.Version, ocispec.AnnotationDescription: d.Specification,
 	}
-	return data, nil
+	if base != nil {
+		digest, err := base.Image.Digest()
+		if err != nil {
+			return nil, err
+		}
+		all[ocispec.AnnotationBaseImageName], all[ocispec.AnnotationBaseImageDigest] = base.Name, digest.String()
+	}
+	maps.DeleteFunc(all, func(_, value string) bool { return value == "" })
+	return all, nil
 }
 
 // fileBlob is a file as a blob.

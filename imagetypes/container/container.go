@@ -1,8 +1,8 @@
-// Package container builds the image types docker and oci: the root tree as one layer, with a config from the description.
+// Package container builds the image types docker and oci: the root tree as one layer, or what it differs in from a base as a layer on top of that one's, with a
+// config from the description.
 package container
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -10,12 +10,14 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/container"
 	"github.com/imgbuild/imgbuild/registry/archive"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/reference"
@@ -32,14 +34,20 @@ func transport(t *description.Type) (reference.Transport, string) {
 	return reference.OCIArchive, ".oci.tar"
 }
 
-// Check refuses what can't be built yet.
+// Check refuses what can't be built.
 func (Builder) Check(_ context.Context, r *image.Request) error {
 	if r.Description == nil {
 		return fmt.Errorf("building a container: no description given")
 	}
 	t := &r.Description.Type
-	if t.DeltaRoot {
-		return t.Errorf("delta_root", "leave it out", "delta containers are not supported yet")
+	if t.DeltaRoot && len(t.DerivedFrom) == 0 {
+		return t.Errorf("delta_root", "say with derived_from what it is the difference to", "a delta container needs a base")
+	}
+	if len(t.DerivedFrom) > 1 {
+		return t.Errorf("derived_from", "name one, or stack them with imgbuild stackbuild", "a container can be derived from one other, not from %d", len(t.DerivedFrom))
+	}
+	if r.Tree != nil && len(t.DerivedFrom) > 0 && r.Base == nil {
+		return t.Errorf("derived_from", "build it from its description with imgbuild build", "the container %s, which this one is derived from, is not at hand", t.DerivedFrom[0])
 	}
 	for _, name := range names(t) {
 		if _, err := reference.Parse(name); err != nil {
@@ -58,15 +66,25 @@ func configOrigin(t *description.Type) description.Origin {
 }
 
 // Plan names the container and says how large its layer is.
-func (Builder) Plan(_ context.Context, r *image.Request) (string, error) {
+func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 	r, err := r.Filled()
 	if err != nil {
 		return "", err
 	}
 	_, extension := transport(&r.Description.Type)
-	stats := r.Tree.Stats()
-	return fmt.Sprintf("container: %s%s, named %s, one layer of %d entries, %s\n", r.BaseName, extension,
-		strings.Join(names(&r.Description.Type), ", "), stats.Entries, progress.FormatBytes(stats.Data)), nil
+	content, err := content(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	text := fmt.Sprintf("container: %s%s, named %s, one layer of %d entries, %s", r.BaseName, extension,
+		strings.Join(names(&r.Description.Type), ", "), len(content.Entries), progress.FormatBytes(content.DataSize()))
+	switch {
+	case r.Base != nil && r.Description.Type.DeltaRoot:
+		text += ", the difference to " + r.Base.Name
+	case r.Base != nil:
+		text += ", on top of " + r.Base.Name
+	}
+	return text + "\n", nil
 }
 
 // Build writes BaseName.docker.tar, as 'docker load' and 'podman load' take it, or BaseName.oci.tar, an OCI image layout.
@@ -82,7 +100,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	defer remove()
 	t := &r.Description.Type
 	form, extension := transport(t)
-	img, err := pack(ctx, r, filepath.Join(scratch, "layer"), form)
+	img, err := makeImage(ctx, r, filepath.Join(scratch, "layer"), form)
 	if err != nil {
 		return nil, fmt.Errorf("building a container: %w", err)
 	}
@@ -95,20 +113,39 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	return []image.Artifact{{Key: image.KeyContainer, File: name, Compress: form == reference.DockerArchive, UseForBundle: true}}, nil
 }
 
-// tree is what goes into the layer: without what only served the building and, unless the description says otherwise, without the
-// content of directories that are filled when a system runs.
-func tree(r *image.Request) (*layers.Tree, error) {
-	return image.WithoutBuildFiles(r.Tree, "dev/*", "proc/*", "sys/*")
-}
-
-// pack writes the layer into a file and makes an image of it. A docker archive holds plain layers, an OCI archive gzipped ones, which every
-// reader of OCI images knows.
-func pack(ctx context.Context, r *image.Request, name string, form reference.Transport) (v1.Image, error) {
-	root, err := tree(r)
+// content is the layer: the root tree, or what it differs in from that of the base.
+func content(ctx context.Context, r *image.Request) (*layers.Layer, error) {
+	whole, err := tree(r, r.Tree)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := layers.WholeTree(root)
+	if r.Base == nil {
+		return layers.WholeTree(whole)
+	}
+	base, err := tree(r, r.Base.Tree)
+	if err != nil {
+		return nil, err
+	}
+	if r.Repro.Fixed { // as the tree's own times are
+		base = layers.Clamp(base, layers.TimespecOf(r.Repro.Epoch))
+	}
+	return layers.Changes(ctx, base, whole)
+}
+
+// tree is what of a tree goes into a container: it is without what only served the building and, unless the description says otherwise, without the
+// content of directories that are filled when a system runs.
+func tree(r *image.Request, whole *layers.Tree) (*layers.Tree, error) {
+	patterns := append(image.BuildFiles(), "dev/*", "proc/*", "sys/*")
+	if r.Description.Type.EnsureEmptyTmpdirs {
+		patterns = append(patterns, "run/*", "tmp/*")
+	}
+	return image.Without(whole, patterns...)
+}
+
+// makeImage packs the layer into a file and makes an image of it. A docker archive holds plain layers, an OCI archive gzipped ones, which every
+// reader of OCI images knows.
+func makeImage(ctx context.Context, r *image.Request, name string, form reference.Transport) (v1.Image, error) {
+	content, err := content(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +157,8 @@ func pack(ctx context.Context, r *image.Request, name string, form reference.Tra
 	if err != nil {
 		return nil, err
 	}
-	task := r.Progress.Start("packing the root tree", root.Stats().Data, progress.Bytes)
-	packed, err := layers.Pack(ctx, f, whole, layers.PackOptions{Compression: compression, Progress: task.Add})
+	task := r.Progress.Start("packing the root tree", content.DataSize(), progress.Bytes)
+	packed, err := layers.Pack(ctx, f, content, layers.PackOptions{Compression: compression, Progress: task.Add})
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
@@ -129,11 +166,20 @@ func pack(ctx context.Context, r *image.Request, name string, form reference.Tra
 	if err != nil {
 		return nil, err
 	}
-	return newImage(r, packed, func(v1.Descriptor) (manifest.Blob, error) { return openBlob(name) })
+	return assemble(r, packed, func(v1.Descriptor) (manifest.Blob, error) { return openBlob(name) })
 }
 
-// newImage makes manifest and config around the layer.
-func newImage(r *image.Request, packed *layers.Packed, open manifest.Opener) (v1.Image, error) {
+// assemble makes the image: the base's layers and the new one, or that one alone.
+func assemble(r *image.Request, packed *layers.Packed, open manifest.Opener) (v1.Image, error) {
+	t := &r.Description.Type
+	var base v1.Image
+	if r.Base != nil && !t.DeltaRoot {
+		base = r.Base.Image
+	}
+	img, err := manifest.AsOCI(base)
+	if err != nil {
+		return nil, err
+	}
 	diffID, err := v1.NewHash(packed.DiffID.String())
 	if err != nil {
 		return nil, err
@@ -142,22 +188,48 @@ func newImage(r *image.Request, packed *layers.Packed, open manifest.Opener) (v1
 	if err != nil {
 		return nil, err
 	}
-	config, err := encode(configFile(r.Description, r.Repro.Epoch, diffID))
+	layer := manifest.NewLayer(v1.Descriptor{MediaType: types.MediaType(packed.MediaType), Size: packed.Size, Digest: digest}, diffID, open)
+	img, err = mutate.Append(img, mutate.Addendum{Layer: layer, MediaType: types.MediaType(packed.MediaType), History: history(r.Description, r.Repro.Epoch)})
 	if err != nil {
 		return nil, err
 	}
-	configDigest, configSize, err := v1.SHA256(bytes.NewReader(config))
+	config, err := img.ConfigFile()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := encode(v1.Manifest{
-		SchemaVersion: 2,
-		MediaType:     types.OCIManifestSchema1,
-		Config:        v1.Descriptor{MediaType: types.OCIConfigJSON, Size: configSize, Digest: configDigest},
-		Layers:        []v1.Descriptor{{MediaType: types.MediaType(packed.MediaType), Size: packed.Size, Digest: digest}},
-	})
+	config = config.DeepCopy()
+	if r.Base != nil && t.DeltaRoot {
+		if err := asDelta(config, r.Base); err != nil {
+			return nil, err
+		}
+	}
+	config.Created = v1.Time{Time: r.Repro.Epoch}
+	configure(config, r.Description, r.Base != nil)
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		return nil, err
+	}
+	notes, err := annotations(r.Description, r.Base, r.Repro.Epoch)
 	if err != nil {
 		return nil, err
 	}
-	return manifest.New(raw, config, open)
+	annotated, ok := mutate.Annotations(img, notes).(v1.Image)
+	if !ok {
+		return nil, fmt.Errorf("annotating an image gave a %T", annotated)
+	}
+	return annotated, nil
+}
+
+// asDelta gives a delta container the config of its base, so that it runs like the whole one where it is put back, and its label.
+func asDelta(config *v1.ConfigFile, base *image.Base) error {
+	was, err := base.Image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	digest, err := base.Image.Digest()
+	if err != nil {
+		return err
+	}
+	config.Config = was.DeepCopy().Config
+	setLabel(&config.Config, container.DeltaLabel, digest.String())
+	return nil
 }

@@ -163,7 +163,8 @@ func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff([]string{"team/app:1.2", "team/app:latest", "other:3"}, names(&full.Description.Type)); diff != "" {
 		t.Error(diff)
 	}
-	got := configFile(r.Description, time.Unix(0, 0), v1.Hash{})
+	var got v1.ConfigFile
+	configure(&got, r.Description, false)
 	if diff := cmp.Diff([]string{"/bin/bash"}, got.Config.Cmd); diff != "" || got.Author != "A <a@example.org>" {
 		t.Errorf("%s, author %q", diff, got.Author)
 	}

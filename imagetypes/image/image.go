@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"os"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
@@ -26,6 +28,8 @@ type Request struct {
 	Tree *layers.Tree
 	// Description is the resolved description; Description.Type is what is to be built.
 	Description *description.Image
+	// Base is the container that the tree began as, where the description derives one from another; nil for none.
+	Base *Base
 	// BaseName is what every result's name begins with: <name>.<arch>-<version>.
 	BaseName string
 	// Dir is the directory, which exists, in which results are written under their final names. It is a staging directory: nobody
@@ -42,6 +46,15 @@ type Request struct {
 	Progress progress.Reporter
 	// Log gets what a user may want to know afterwards; nil drops it.
 	Log *slog.Logger
+}
+
+// Base is a container that another is derived from.
+type Base struct {
+	// Name is the reference that the description gives.
+	Name string
+	// Image has the layers, Tree is the root tree that they make.
+	Image v1.Image
+	Tree  *layers.Tree
 }
 
 // Artifact is one file that a builder left in Request.Dir.

@@ -29,8 +29,12 @@ type Indexes interface {
 	PutIndex(ctx context.Context, d digest.Digest, write func(io.Writer) error) error
 }
 
+// DeltaLabel is the label of a container whose layers are only what it differs in from another one: that one's digest.
+const DeltaLabel = "io.imgbuild.delta.base"
+
 // Options says how layers are read. The zero value is fine.
 type Options struct {
+	Base *layers.Tree       // that the layers change; nil is an empty one
 	Read layers.ReadOptions // bounds; digests are filled in
 	Log  *slog.Logger       // told of indexes that could not be kept; nil for nowhere
 }
@@ -81,7 +85,10 @@ func Open(ctx context.Context, img v1.Image, indexes Indexes, opts Options) (*Tr
 	if err := group.Wait(); err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
-	if tree.Tree, err = layers.Apply(layers.NewTree(), changes...); err != nil {
+	if opts.Base == nil {
+		opts.Base = layers.NewTree()
+	}
+	if tree.Tree, err = layers.Apply(opts.Base, changes...); err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
 	return tree, nil
