@@ -1,0 +1,106 @@
+package repositories
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/atomicfile"
+)
+
+// maxKey bounds a file of keys, in bytes.
+const maxKey = 16 << 20
+
+// readKeys returns the keys of a repository as one binary keyring, or nil if it names none.
+func (o *opener) readKeys(ctx context.Context, r Repository) ([]byte, description.Errors) {
+	var ring []byte
+	var wrong description.Errors
+	for _, key := range r.Description.SigningKeys {
+		packets, known := o.keys[key.URI]
+		if !known {
+			data, err := o.readKey(ctx, r, key.URI)
+			if err == nil {
+				packets, err = publicKeys(data)
+			}
+			if err != nil {
+				wrong = append(wrong, key.Errorf("key", "give the file of an OpenPGP public key, armored or binary", "the signing key %s can't be read: %v", withoutSecrets(key.URI), err))
+				continue
+			}
+			o.keys[key.URI] = packets
+		}
+		ring = append(ring, packets...)
+	}
+	return ring, wrong
+}
+
+// readKey reads a file or fetches an address.
+func (o *opener) readKey(ctx context.Context, r Repository, uri string) ([]byte, error) {
+	scheme, rest, found := strings.Cut(uri, ":")
+	if strings.HasPrefix(uri, "/") || !found {
+		return readFile(o.Files, uri, maxKey)
+	}
+	switch strings.ToLower(scheme) {
+	case "file", "dir":
+		path, err := localAddress(rest, uri)
+		if err != nil {
+			return nil, errors.New(err.text + "; " + err.hint)
+		}
+		return readFile(o.Files, path, maxKey)
+	case "this":
+		return readFile(o.Files, strings.TrimLeft(rest, "/"), maxKey)
+	case "http", "https", "ftp":
+		return o.fetchKey(ctx, r, uri)
+	}
+	return nil, fmt.Errorf("keys can't be fetched by %s", scheme)
+}
+
+// fetchKey fetches a key, or takes it from the cache where the network is forbidden.
+func (o *opener) fetchKey(ctx context.Context, r Repository, uri string) ([]byte, error) {
+	cached := ""
+	if o.Cache != "" {
+		sum := sha256.Sum256([]byte(withoutSecrets(uri)))
+		cached = filepath.Join(o.Cache, "keys", hex.EncodeToString(sum[:])+".asc")
+	}
+	if o.Offline {
+		if cached == "" {
+			return nil, errors.New("the network is not to be used (--offline), and there is no package cache")
+		}
+		data, err := os.ReadFile(cached)
+		if errors.Is(err, os.ErrNotExist) {
+			err = errors.New("the network is not to be used (--offline), and the package cache doesn't have it")
+		}
+		return data, err
+	}
+	a, fail := parseAddress(uri, PublicOpenBuildService)
+	if fail != nil {
+		return nil, errors.New(fail.text + "; " + fail.hint)
+	}
+	if a.user == "" && sameServer(a.uri, r.URI) {
+		a.user, a.password = r.User, r.Password
+	}
+	data, err := fetch(ctx, a, maxKey)
+	if err != nil || cached == "" {
+		return data, err
+	}
+	if err := os.MkdirAll(filepath.Dir(cached), 0o755); err != nil {
+		return nil, err
+	}
+	return data, atomicfile.Write(cached, 0o644, func(f *os.File) error {
+		_, err := f.Write(data)
+		return err
+	})
+}
+
+// sameServer reports whether two addresses have the same scheme, host and port, so that they may have the same credentials.
+func sameServer(a, b string) bool {
+	u, err := url.Parse(a)
+	v, err2 := url.Parse(b)
+	return err == nil && err2 == nil && u.Scheme == v.Scheme && u.Host == v.Host
+}
