@@ -221,10 +221,6 @@ type domParser struct {
 // document type declaration is refused, and with it every entity but the five
 // of XML itself: a description can neither read other files nor grow by them.
 func parseXML(file string, data []byte) (*element, error) {
-	data, err := toUTF8(file, data)
-	if err != nil {
-		return nil, err
-	}
 	p := &domParser{lines: newLineIndex(file, data), dec: xml.NewDecoder(bytes.NewReader(data))}
 	// The bytes are UTF-8 by now, whatever the declaration says.
 	p.dec.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
@@ -392,52 +388,4 @@ func attributeOffsets(tag []byte) []int {
 		i += end + 2
 	}
 	return offsets
-}
-
-// toUTF8 returns the file in UTF-8. UTF-8, US-ASCII and ISO-8859-1 are known.
-func toUTF8(file string, data []byte) ([]byte, error) {
-	fail := func(text, hint string) error {
-		return problem(start(file), hint, "%s", text)
-	}
-	if len(data) > maxFileSize {
-		return nil, fail(fmt.Sprintf("the file is larger than %d MiB", maxFileSize>>20), "")
-	}
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	switch enc := declaredEncoding(data); enc {
-	case "", "utf-8", "utf8", "us-ascii", "ascii":
-	case "iso-8859-1", "latin1", "latin-1":
-		wide := make([]rune, len(data))
-		for i, c := range data {
-			wide[i] = rune(c)
-		}
-		return []byte(string(wide)), nil
-	default:
-		return nil, fail(fmt.Sprintf("encoding %q is not supported", enc), "save the file as UTF-8")
-	}
-	if !utf8.Valid(data) {
-		return nil, fail("the file is not valid UTF-8", "save it as UTF-8, or declare its encoding in the first line")
-	}
-	return data, nil
-}
-
-// declaredEncoding returns the encoding of the XML declaration in lower case.
-func declaredEncoding(data []byte) string {
-	if !bytes.HasPrefix(data, []byte("<?xml")) {
-		return ""
-	}
-	end := bytes.Index(data, []byte("?>"))
-	if end < 0 {
-		return ""
-	}
-	decl := string(data[:end])
-	i := strings.Index(decl, "encoding")
-	if i < 0 {
-		return ""
-	}
-	quoted := strings.TrimLeft(decl[i+len("encoding"):], " \t\r\n=")
-	if quoted == "" || (quoted[0] != '"' && quoted[0] != '\'') {
-		return ""
-	}
-	value, _, _ := strings.Cut(quoted[1:], quoted[:1])
-	return strings.ToLower(value)
 }

@@ -1,10 +1,12 @@
 package description
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -41,32 +43,35 @@ func TestPositions(t *testing.T) {
 func TestParseXMLRefuses(t *testing.T) {
 	deep := strings.Repeat("<a>", maxDepth+1) + strings.Repeat("</a>", maxDepth+1)
 	tests := map[string]string{
-		"":                         "holds no XML element",
-		"<!-- only -->":            "holds no XML element",
-		"text":                     "text outside",
-		"<a/>text":                 "text outside",
-		"<a/><b/>":                 "second top element",
-		"<a></b>":                  "closes nothing",
-		"</a>":                     "closes nothing",
-		"<a>":                      "is not closed",
-		"<a b=\"1\" b=\"2\"/>":     "given twice",
-		"<a>&nbsp;</a>":            "entity",
-		"<!DOCTYPE a><a/>":         "document type declaration",
-		"<a b='<'/>":               "unescaped <",
-		"<?xml encoding='koi8'?>":  "encoding \"koi8\" is not supported",
-		"<a>\xff</a>":              "not valid UTF-8",
-		deep:                       "nested more than",
-		"<a>\x01</a>":              "illegal character",
-		strings.Repeat("<a/>", 20): "second top element",
+		"":                            "holds no XML element",
+		"<!-- only -->":               "holds no XML element",
+		"text":                        "text outside",
+		"<a/>text":                    "text outside",
+		"<a/><b/>":                    "second top element",
+		"<a></b>":                     "closes nothing",
+		"</a>":                        "closes nothing",
+		"<a>":                         "is not closed",
+		"<a b=\"1\" b=\"2\"/>":        "given twice",
+		"<a>&nbsp;</a>":               "entity",
+		"<!DOCTYPE a><a/>":            "document type declaration",
+		"<a b='<'/>":                  "unescaped <",
+		"<?xml encoding='koi8'?><a/>": "encoding \"koi8\" is not supported",
+		"<a>\xff</a>":                 "not valid UTF-8",
+		deep:                          "nested more than",
+		"<a>\x01</a>":                 "illegal character",
+		strings.Repeat("<a/>", 20):    "second top element",
 	}
 	for input, want := range tests {
-		_, err := parseXML("f", []byte(input))
+		data, err := toUTF8("f", []byte(input))
+		if err == nil {
+			_, err = parseXML("f", data)
+		}
 		var errs Errors
 		if !errors.As(err, &errs) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: error %v, want %q", input, err, want)
 		}
 	}
-	if _, err := parseXML("f", make([]byte, maxFileSize+1)); err == nil || !strings.Contains(err.Error(), "larger than") {
+	if _, _, err := parse("f", make([]byte, maxFileSize+1)); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("a huge file: %v", err)
 	}
 	many := "<a>" + strings.Repeat("<b/>", maxNodes) + "</a>"
@@ -75,13 +80,39 @@ func TestParseXMLRefuses(t *testing.T) {
 	}
 }
 
-func TestLatin1(t *testing.T) {
-	root, err := parseXML("f", []byte("<?xml version='1.0' encoding='ISO-8859-1'?><a>Sch\xe4fer</a>"))
-	if err != nil {
-		t.Fatal(err)
+func TestEncodings(t *testing.T) {
+	wide := func(order binary.AppendByteOrder, text string) []byte {
+		var b []byte
+		for _, u := range utf16.Encode([]rune(text)) {
+			b = order.AppendUint16(b, u)
+		}
+		return b
 	}
-	if got := root.text(); got != "Schäfer" {
-		t.Errorf("text %q", got)
+	const text = "<a>Schäfer \U0001f411</a>"
+	for name, data := range map[string][]byte{
+		"latin 1":                 []byte("<?xml version='1.0' encoding='ISO-8859-1'?><a>Sch\xe4fer</a>"),
+		"UTF-8":                   []byte("\xef\xbb\xbf" + text),
+		"UTF-16, mark":            wide(binary.LittleEndian, "\ufeff"+text),
+		"UTF-16, mark, big":       wide(binary.BigEndian, "\ufeff"+text),
+		"UTF-16, declared":        wide(binary.LittleEndian, "\ufeff<?xml version='1.0' encoding='UTF-16'?>"+text),
+		"UTF-16 without its mark": wide(binary.BigEndian, text),
+	} {
+		root, format, err := parse("f", data)
+		if err != nil || format != FormatXML {
+			t.Errorf("%s: %s, %v", name, format, err)
+			continue
+		}
+		if got := root.text(); !strings.HasPrefix(got, "Schäfer") {
+			t.Errorf("%s: text %q", name, got)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"UTF-16 declared, UTF-8 written": []byte("<?xml version='1.0' encoding='UTF-16'?><a/>"),
+		"half a character":               []byte("\xff\xfe<\x00a"),
+	} {
+		if _, _, err := parse("f", data); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
 

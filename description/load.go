@@ -26,6 +26,8 @@ type Document struct {
 	FS  fs.FS
 	// File is the name of the description's file, relative to FS.
 	File string
+	// Format is the language of that file.
+	Format Format
 	// Written is the schema version that the description was written in.
 	Written string
 	// Warnings are parts of the description that have no effect: settings that
@@ -92,11 +94,11 @@ func (l *loader) load(opts LoadOptions) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := parse(l.name(file), data)
+	root, format, err := parse(l.name(file), data)
 	if err != nil {
 		return nil, err
 	}
-	doc := &Document{Dir: l.dir, FS: l.fsys, File: file}
+	doc := &Document{Dir: l.dir, FS: l.fsys, File: file, Format: format}
 	if err := l.include(root); err != nil {
 		return nil, err
 	}
@@ -260,7 +262,7 @@ func (l *loader) included(from string, pos Position) ([]node, error) {
 		if !path.IsAbs(file) {
 			name = l.name(file)
 		}
-		part, err := parse(name, data)
+		part, _, err := parse(name, data)
 		if err != nil {
 			return nil, err
 		}

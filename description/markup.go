@@ -23,6 +23,10 @@ type markupNode struct {
 	scalar string
 	pairs  []markupPair
 	list   []*markupNode
+	// literal says that a scalar is a number or a truth value and no text;
+	// comment stands before the value. Both are only for writing.
+	literal bool
+	comment string
 }
 
 type markupKind uint8
@@ -40,29 +44,40 @@ type markupPair struct {
 	value *markupNode
 }
 
-// parse reads a file in the language that its content shows.
-func parse(name string, data []byte) (*element, error) {
-	begin := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), " \t\r\n")
-	var read func(string, []byte) (*markupNode, error)
+// formatOf returns the format that the content of a file shows.
+func formatOf(data []byte) Format {
+	begin := bytes.TrimLeft(data, " \t\r\n")
 	switch {
-	case len(begin) == 0 || begin[0] == '<' || len(data) > maxFileSize || bytes.HasPrefix(begin, []byte("\xff\xfe")):
-		return parseXML(name, data)
+	case len(begin) == 0 || begin[0] == '<':
+		return FormatXML
 	case begin[0] == '{':
-		read = parseJSON
+		return FormatJSON
 	case looksLikeTOML(begin):
-		read = parseTOML
-	default:
-		read = parseYAML
+		return FormatTOML
 	}
+	return FormatYAML
+}
+
+// parse reads a file in the language that its content shows.
+func parse(name string, data []byte) (*element, Format, error) {
 	data, err := toUTF8(name, data)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
+	format := formatOf(data)
+	if format == FormatXML {
+		root, err := parseXML(name, data)
+		return root, format, err
+	}
+	read := map[Format]func(string, []byte) (*markupNode, error){
+		FormatJSON: parseJSON, FormatTOML: parseTOML, FormatYAML: parseYAML,
+	}[format]
 	tree, err := read(name, data)
 	if err != nil {
-		return nil, err
+		return nil, format, err
 	}
-	return markupElement(name, tree)
+	root, err := markupElement(name, tree)
+	return root, format, err
 }
 
 // markupElement turns a document into the tree that its XML form would give.

@@ -107,6 +107,10 @@ type Image struct {
 
 	Type Type
 
+	// Warnings are settings of the description that count for the selection and
+	// have no effect in it, each with its position and the reason.
+	Warnings Errors
+
 	doc       *Document
 	selection Selection
 	types     []*element // all that count for the selection
@@ -186,7 +190,10 @@ type Packages struct {
 	System    PackageSet // installed by the root tree's own package manager
 	Delete    []Package  // removed by force, at the end
 	Uninstall []Package  // removed with what depends on them, at the end
-	Modules   []CollectionModule
+	// SystemFiles are packages whose files a container that is derived from
+	// this one finds listed (schema 8).
+	SystemFiles []Package
+	Modules     []CollectionModule
 	// BootstrapPackage names a package that brings the bootstrap root as a
 	// tar archive (apt only).
 	BootstrapPackage string

@@ -74,7 +74,8 @@ type Type struct {
 	Bootloader      Bootloader
 	KernelCmdline   string `kiwi:"kernelcmdline"`
 	InitrdSystem    string `kiwi:"initrd_system"` // dracut, kiwi, none
-	Boot            string `kiwi:"boot"`          // custom initrd description of kiwi's own kind
+	Initrd          InitrdModules
+	Boot            string `kiwi:"boot"` // custom initrd description of kiwi's own kind
 	BootKernel      string `kiwi:"bootkernel"`
 	BootProfile     string `kiwi:"bootprofile"`
 	VGA             string `kiwi:"vga"`
@@ -101,7 +102,7 @@ type Type struct {
 	InstallBoot              string `kiwi:"installboot"`
 	InstallProvideFailsafe   bool   `kiwi:"installprovidefailsafe"`      // default true
 	InstallContinueOnTimeout bool   `kiwi:"install_continue_on_timeout"` // default true
-	InstallMedia             InstallMedia
+	InstallMedia             InitrdModules
 	Flags                    string `kiwi:"flags"` // overlay, dmsquash
 	HybridPersistent         bool   `kiwi:"hybridpersistent"`
 	HybridPersistentFS       string `kiwi:"hybridpersistent_filesystem"`
@@ -169,6 +170,17 @@ type Bootloader struct {
 	ShimOptions     []NameValue
 	InstallOptions  []NameValue
 	ConfigOptions   []NameValue
+	SecureLinux     []SecureLinux
+}
+
+// SecureLinux is what seals a boot image for secure execution on s390. Its
+// files are relative to the description.
+type SecureLinux struct {
+	Origin
+	CACert          string `kiwi:"hkd_ca_cert"`
+	SignCert        string `kiwi:"hkd_sign_cert"`
+	HostKeys        []string
+	RevocationLists []string
 }
 
 // OEMConfig is how an expandable disk behaves at its first boot and how it is
@@ -215,6 +227,7 @@ type Partition struct {
 	Filesystem string `kiwi:"filesystem"`
 	Mountpoint string `kiwi:"mountpoint"`
 	Clone      int    `kiwi:"clone"`
+	UUID       string `kiwi:"part_uuid"` // in the partition table; "" for one of the builder's
 }
 
 // SystemDisk is the systemdisk element as written; Type.Volumes holds what it
@@ -301,10 +314,14 @@ type VagrantConfig struct {
 	GuestAdditionsPresent bool   `kiwi:"virtualbox_guest_additions_present"`
 }
 
-// InstallMedia changes the initrd of an installation medium.
-type InstallMedia struct {
+// InitrdModules changes what dracut puts into an initrd: that of the image, or
+// that of an installation medium.
+type InitrdModules struct {
 	Origin
 	Add, Omit, Set []string // dracut modules
+	// AddDrivers, OmitDrivers and SetDrivers are the same for kernel modules.
+	AddDrivers, OmitDrivers, SetDrivers []string
+	UEFI                                bool // make a unified kernel image
 }
 
 // ContainerConfig is the configuration of a container image.

@@ -261,7 +261,10 @@ func ParseRepository(spec string) (Repository, error) {
 // XML returns the description that the image was made from, as it is kept in a
 // root tree: upgraded, with its includes and overrides, and without the
 // credentials of repositories.
-func (img *Image) XML() []byte {
+func (img *Image) XML() []byte { return img.withoutSecrets().XML() }
+
+// withoutSecrets returns the document without the credentials of repositories.
+func (img *Image) withoutSecrets() *Document {
 	doc := *img.doc
 	doc.root = img.doc.root.clone()
 	for _, e := range doc.root.elements("repository") {
@@ -272,7 +275,7 @@ func (img *Image) XML() []byte {
 			}
 		}
 	}
-	return doc.XML()
+	return &doc
 }
 
 // withoutCredentials takes user:password@ out of a URL.

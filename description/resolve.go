@@ -39,6 +39,7 @@ func (d *Document) Resolve(sel Selection) (*Image, error) {
 	if err := check(img, sel.SkipChecks).err(); err != nil {
 		return nil, err
 	}
+	r.warnIdle(img)
 	return img, nil
 }
 

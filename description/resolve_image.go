@@ -211,7 +211,7 @@ func (r *resolver) repositories(img *Image) error {
 
 // packages reads the software of all steps.
 func (r *resolver) packages(img *Image) error {
-	sets := map[string]*PackageSet{"bootstrap": {}, "image": {}, "delete": {}, "uninstall": {}}
+	sets := map[string]*PackageSet{"bootstrap": {}, "image": {}, "delete": {}, "uninstall": {}, "systemfiles": {}}
 	var both PackageSet // named after the type: its collections count for both steps, as in KIWI
 	for _, section := range r.sections("packages") {
 		kind, _ := section.attr("type")
@@ -245,6 +245,7 @@ func (r *resolver) packages(img *Image) error {
 	}
 	img.Packages.Bootstrap, img.Packages.System = *sets["bootstrap"], *sets["image"]
 	img.Packages.Delete, img.Packages.Uninstall = sets["delete"].Packages, sets["uninstall"].Packages
+	img.Packages.SystemFiles = sets["systemfiles"].Packages
 	r.addPackageManager(img)
 	return nil
 }

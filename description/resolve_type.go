@@ -94,14 +94,36 @@ func (r *resolver) bootloader(t *Type) error {
 		}
 	}
 	b.Console = strings.Join(words, " ")
+	secure, err := secureLinux(e.elements("securelinux"))
+	b.SecureLinux = secure
 	settings := e.child("bootloadersettings")
-	if settings == nil {
-		return nil
+	if err != nil || settings == nil {
+		return err
 	}
 	b.ShimOptions = pairs(settings.elements("shimoption"))
 	b.InstallOptions = pairs(settings.elements("installoption"))
 	b.ConfigOptions = pairs(settings.elements("configoption"))
 	return nil
+}
+
+// secureLinux reads what seals boot images.
+func secureLinux(elements []*element) ([]SecureLinux, error) {
+	list, err := decodeAll[SecureLinux](elements, ruleOf(bootloaderRule, "securelinux"))
+	for i := range list {
+		list[i].HostKeys = namesOf(elements[i].elements("hkd_cert"))
+		list[i].RevocationLists = namesOf(elements[i].elements("hkd_revocation_list"))
+	}
+	return list, err
+}
+
+// namesOf returns the attribute name of each element.
+func namesOf(elements []*element) []string {
+	var names []string
+	for _, e := range elements {
+		name, _ := e.attr("name")
+		names = append(names, name)
+	}
+	return names
 }
 
 // pairs reads elements with a name and a value.
@@ -232,27 +254,42 @@ func (r *resolver) machine(t *Type) error {
 	return err
 }
 
-// media reads the initrd modules of installation media.
+// media reads the modules of the initrds.
 func (r *resolver) media(t *Type) error {
-	e := r.typ.child("installmedia")
-	if e == nil {
-		return nil
+	if e := r.typ.child("installmedia"); e != nil {
+		t.InstallMedia = initrdModules(e.elements("initrd"))
+		t.InstallMedia.Origin = origin(e)
 	}
-	t.InstallMedia.Origin = origin(e)
-	for _, initrd := range e.elements("initrd") {
-		action, _ := initrd.attr("action")
-		into := map[string]*[]string{
-			"add": &t.InstallMedia.Add, "omit": &t.InstallMedia.Omit, "set": &t.InstallMedia.Set,
-		}[collapse(action)]
-		if into == nil {
-			continue
-		}
-		for _, module := range initrd.elements("dracut") {
-			name, _ := module.attr("module")
-			*into = append(*into, name)
-		}
+	if own := r.typ.elements("initrd"); len(own) > 0 {
+		t.Initrd = initrdModules(own)
 	}
 	return nil
+}
+
+// initrdModules reads elements that change the modules of one initrd.
+func initrdModules(elements []*element) InitrdModules {
+	var m InitrdModules
+	for i, initrd := range elements {
+		if i == 0 {
+			m.Origin = origin(initrd)
+		}
+		action, _ := initrd.attr("action")
+		lists := map[string][2]*[]string{
+			"add": {&m.Add, &m.AddDrivers}, "omit": {&m.Omit, &m.OmitDrivers}, "set": {&m.Set, &m.SetDrivers},
+		}[collapse(action)]
+		for _, dracut := range initrd.elements("dracut") {
+			for i, name := range []string{"module", "driver"} {
+				if v, ok := dracut.attr(name); ok && lists[i] != nil {
+					*lists[i] = append(*lists[i], v)
+				}
+			}
+			if v, ok := dracut.attr("uefi"); ok {
+				on, _ := parseBool(collapse(v))
+				m.UEFI = m.UEFI || on
+			}
+		}
+	}
+	return m
 }
 
 // container reads the configuration of a container. It is there for every
@@ -296,10 +333,7 @@ func (r *resolver) containerParts(e *element, c *ContainerConfig) {
 		}
 	}
 	if list := e.child("volumes"); list != nil {
-		for _, v := range list.elements("volume") {
-			name, _ := v.attr("name")
-			c.Volumes = append(c.Volumes, name)
-		}
+		c.Volumes = namesOf(list.elements("volume"))
 	}
 	if list := e.child("environment"); list != nil {
 		c.Env = pairs(list.elements("env"))

@@ -42,8 +42,23 @@ type elementRule struct {
 	Types string
 	Since version // first version that has it; 0: always
 	Until version // last version that has it; 0: still
+	effect
 	// Foreign elements hold anything.
 	Foreign bool
+}
+
+// effect says when a setting that the language allows does something. What it
+// does is the rule's Doc. A setting without effect gets a warning.
+type effect struct {
+	For   string // the image types that obey it; empty: all that it is allowed for
+	Needs *need  // what else must be there
+	Idle  string // why nothing obeys it, one clause; empty where something does
+}
+
+// need is what a setting works together with.
+type need struct {
+	Text string // such as "a squashfs"
+	met  func(*Image) bool
 }
 
 // childRule is a child element and how often it may be there.
@@ -67,6 +82,7 @@ type attrRule struct {
 	Doc      string
 	Since    version
 	Until    version
+	effect
 	// Excludes names an attribute that must not stand beside this one.
 	Excludes string
 }

@@ -12,6 +12,12 @@ func textElement(name string, value *valueRule, doc string) *elementRule {
 	return &elementRule{Name: name, Text: value, Doc: doc}
 }
 
+// with returns the rule with an effect.
+func (r *elementRule) with(f effect) *elementRule {
+	r.effect = f
+	return r
+}
+
 var imageRule = &elementRule{
 	Name: "image",
 	Doc:  "The top of every description.",
@@ -71,10 +77,10 @@ var preferencesRule = &elementRule{
 		{optional, textElement("keytable", text, "The keyboard map of the console.")},
 		{optional, textElement("locale", localeList, "The language of the system; the first one becomes LANG with UTF-8.")},
 		{optional, packageManagerRule},
-		{optional, textElement("release-version", text, "The distribution release that dnf is told.")},
-		{optional, textElement("rpm-locale-filtering", boolean, "Leave out files for other languages than those of locale (rpm).")},
+		{optional, textElement("release-version", text, "The distribution release that dnf is told.").with(effect{Needs: needsManager("dnf4", "dnf5", "microdnf")})},
+		{optional, textElement("rpm-locale-filtering", boolean, "Leave out files for other languages than those of locale (rpm).").with(effect{Needs: needsManager("zypper", "dnf4", "dnf5", "microdnf")})},
 		{optional, textElement("rpm-check-signatures", boolean, "Check the signatures of packages, with every package manager.")},
-		{optional, textElement("rpm-excludedocs", boolean, "Leave out documentation (rpm).")},
+		{optional, textElement("rpm-excludedocs", boolean, "Leave out documentation (rpm).").with(effect{Needs: needsManager("zypper", "dnf4", "dnf5", "microdnf")})},
 		{any0, textElement("showlicense", text, "A licence to be shown at the first boot.")},
 		{optional, textElement("timezone", text, "The time zone, relative to /usr/share/zoneinfo.")},
 		{any0, typeRule},
@@ -145,8 +151,9 @@ var driversRule = &elementRule{
 }
 
 var stripRule = &elementRule{
-	Name: "strip",
-	Doc:  "What to remove from, or keep in, an initrd of kiwi's own kind.",
+	Name:   "strip",
+	Doc:    "What to remove from, or keep in, an initrd of kiwi's own kind.",
+	effect: effect{Idle: noKiwiInitrd},
 	Attrs: []attrRule{
 		{Name: "type", Value: oneOf("delete", "tools", "libs"), Required: true, Doc: "delete: files to remove; tools: programs to keep; libs: libraries to keep."},
 		profilesAttr,
@@ -162,9 +169,9 @@ var repositoryRule = &elementRule{
 		profilesAttr,
 		{Name: "arch", Value: archList, Doc: archAttr.Doc, Since: v8_0},
 		{Name: "alias", Value: safeName, Doc: "The name of the repository's file; by default one derived from its source."},
-		{Name: "sourcetype", Value: oneOf("baseurl", "metalink", "mirrorlist"), Default: "baseurl", Doc: "What the source's path points to."},
-		{Name: "components", Value: text, Default: "", Doc: "The components of an apt repository, with blanks between; main by default."},
-		{Name: "distribution", Value: text, Doc: "The suite of an apt repository; a flat repository has none."},
+		{Name: "sourcetype", Value: oneOf("baseurl", "metalink", "mirrorlist"), Default: "baseurl", effect: effect{Needs: needsManager("zypper", "dnf4", "dnf5", "microdnf")}, Doc: "What the source's path points to."},
+		{Name: "components", Value: text, Default: "", effect: effect{Needs: needsManager("apt")}, Doc: "The components of an apt repository, with blanks between; main by default."},
+		{Name: "distribution", Value: text, effect: effect{Needs: needsManager("apt")}, Doc: "The suite of an apt repository; a flat repository has none."},
 		{Name: "imageinclude", Value: boolean, Default: "false", Excludes: "imageonly", Doc: "The repository is also set up in the image."},
 		{Name: "imageonly", Value: boolean, Default: "false", Doc: "The repository is set up in the image and not used for the build."},
 		{Name: "repository_gpgcheck", Value: boolean, Doc: "Check the signature of the repository's metadata; by default as the package manager does."},
@@ -248,10 +255,11 @@ var packagesRule = &elementRule{
 			},
 		}},
 		{any0, &elementRule{Name: "ignore", Doc: "A package that must not be installed, whoever asks for it.", Attrs: []attrRule{nameAttr, archAttr}}},
-		{any0, &elementRule{Name: "namedCollection", Doc: "A pattern (zypper), group (dnf), or package group (pacman).", Attrs: []attrRule{nameAttr, archAttr}}},
+		{any0, &elementRule{Name: "namedCollection", Doc: "A pattern (zypper), group (dnf), or package group (pacman).", effect: effect{Needs: needsManager("zypper", "dnf4", "dnf5", "microdnf", "pacman")}, Attrs: []attrRule{nameAttr, archAttr}}},
 		{any0, &elementRule{
-			Name: "collectionModule",
-			Doc:  "A dnf module to switch on or off; only for type bootstrap.",
+			Name:   "collectionModule",
+			Doc:    "A dnf module to switch on or off; only for type bootstrap.",
+			effect: effect{Needs: needsManager("dnf4", "dnf5", "microdnf")},
 			Attrs: []attrRule{
 				{Name: "name", Value: safeName, Required: true, Doc: "The module."},
 				{Name: "enable", Value: boolean, Required: true, Doc: "On or off."},
@@ -259,19 +267,19 @@ var packagesRule = &elementRule{
 				archAttr,
 			},
 		}},
-		{any0, &elementRule{Name: "product", Doc: "A product (zypper).", Attrs: []attrRule{nameAttr, archAttr}}},
+		{any0, &elementRule{Name: "product", Doc: "A product (zypper).", effect: effect{Needs: needsManager("zypper")}, Attrs: []attrRule{nameAttr, archAttr}}},
 		{any0, &elementRule{
 			Name: "package",
 			Doc:  "A package.",
 			Attrs: []attrRule{
 				nameAttr, archAttr, bootIncludeAttr,
-				{Name: "bootdelete", Value: boolean, Default: "false", Doc: "Remove it from an initrd of kiwi's own kind; only with bootinclude."},
+				{Name: "bootdelete", Value: boolean, Default: "false", effect: effect{Idle: noKiwiInitrd}, Doc: "Remove it from an initrd of kiwi's own kind; only with bootinclude."},
 			},
 		}},
 	},
 }
 
-var bootIncludeAttr = attrRule{Name: "bootinclude", Value: boolean, Default: "false", Doc: "Also put it into an initrd of kiwi's own kind."}
+var bootIncludeAttr = attrRule{Name: "bootinclude", Value: boolean, Default: "false", effect: effect{Idle: noKiwiInitrd}, Doc: "Also put it into an initrd of kiwi's own kind."}
 
 var extensionRule = &elementRule{
 	Name:    "extension",

@@ -16,12 +16,12 @@ var bootloaderRule = &elementRule{
 		{Name: "console", Value: oldConsole, Until: v8_3, Doc: "GRUB's terminals: the first word for output, further ones for input."},
 		{Name: "output_console", Value: oneOf("none", "console", "gfxterm", "serial", "vga_text", "mda_text", "morse", "spkmodem"), Since: v8_4, Doc: "GRUB's output terminal."},
 		{Name: "input_console", Value: oneOf("none", "console", "serial", "at_keyboard", "usb_keyboard"), Since: v8_4, Doc: "GRUB's input terminal."},
-		{Name: "serial_line", Value: text, Doc: "GRUB's serial command."},
+		{Name: "serial_line", Value: text, effect: effect{Needs: needsSerial}, Doc: "GRUB's serial command."},
 		{Name: "timeout", Value: number, Doc: "Seconds that the menu is shown; 10 by default."},
 		{Name: "timeout_style", Value: oneOf("countdown", "hidden", "menu"), Doc: "What is shown before the menu (grub2)."},
-		{Name: "targettype", Value: oneOf("CDL", "FBA", "LDL", "SCSI"), Doc: "The kind of disk on s390."},
-		{Name: "grub_template", Value: text, Doc: "A template for the GRUB configuration of ISOs."},
-		{Name: "use_disk_password", Value: boolean, Default: "false", Doc: "Store the disk's passphrase in the boot loader's configuration, in clear text."},
+		{Name: "targettype", Value: oneOf("CDL", "FBA", "LDL", "SCSI"), effect: effect{Needs: needsZipl}, Doc: "The kind of disk on s390."},
+		{Name: "grub_template", Value: text, effect: effect{Needs: needsISO}, Doc: "A template for the GRUB configuration of ISOs."},
+		{Name: "use_disk_password", Value: boolean, Default: "false", effect: effect{Needs: needsLUKS}, Doc: "Store the disk's passphrase in the boot loader's configuration, in clear text."},
 		{Name: "bls", Value: boolean, Since: v8_0, Doc: "Use boot loader specification entries."},
 	},
 	Children: []childRule{
@@ -110,20 +110,21 @@ func pairRule(name, doc string) *elementRule {
 }
 
 var machineRule = &elementRule{
-	Name: "machine",
-	Doc:  "The virtual machine that a disk is for.",
+	Name:   "machine",
+	Doc:    "The virtual machine that a disk is for.",
+	effect: effect{For: onMachine, Needs: needsMachine},
 	Attrs: []attrRule{
 		{Name: "memory", Value: number, Doc: "Its memory in MiB."},
 		{Name: "ncpus", Value: number, Doc: "The number of its processors."},
-		{Name: "HWversion", Value: integer, Doc: "The version of its virtual hardware (vmdk, ova)."},
-		{Name: "guestOS", Value: text, Doc: "The guest system, as the format names it (vmdk, ova)."},
+		{Name: "HWversion", Value: integer, effect: effect{Needs: needsFormat("vmdk", "ova")}, Doc: "The version of its virtual hardware (vmdk, ova)."},
+		{Name: "guestOS", Value: text, effect: effect{Needs: needsFormat("vmdk", "ova")}, Doc: "The guest system, as the format names it (vmdk, ova)."},
 		{Name: "arch", Value: oneOf("ix86", "x86_64"), Doc: "Its architecture (vmdk)."},
-		{Name: "ovftype", Value: oneOf("zvm", "powervm", "xen", "vmware"), Doc: "The kind of ova."},
+		{Name: "ovftype", Value: oneOf("zvm", "powervm", "xen", "vmware"), effect: effect{Needs: needsFormat("ova")}, Doc: "The kind of ova."},
 		{Name: "xen_loader", Value: oneOf("hvmloader", "pygrub", "pvgrub"), Doc: "What loads a Xen guest."},
-		{Name: "min_memory", Value: number, Doc: "The least memory in MiB (ova)."},
-		{Name: "max_memory", Value: number, Doc: "The most memory in MiB (ova)."},
-		{Name: "min_cpu", Value: number, Doc: "The least number of processors (ova)."},
-		{Name: "max_cpu", Value: number, Doc: "The largest number of processors (ova)."},
+		{Name: "min_memory", Value: number, effect: effect{Needs: needsFormat("ova")}, Doc: "The least memory in MiB (ova)."},
+		{Name: "max_memory", Value: number, effect: effect{Needs: needsFormat("ova")}, Doc: "The most memory in MiB (ova)."},
+		{Name: "min_cpu", Value: number, effect: effect{Needs: needsFormat("ova")}, Doc: "The least number of processors (ova)."},
+		{Name: "max_cpu", Value: number, effect: effect{Needs: needsFormat("ova")}, Doc: "The largest number of processors (ova)."},
 	},
 	Children: []childRule{
 		{any0, textElement("vmconfig-entry", text, "A line for the machine's configuration file.")},
@@ -131,11 +132,11 @@ var machineRule = &elementRule{
 			Name: "vmdisk",
 			Doc:  "Its disk.",
 			Attrs: []attrRule{
-				{Name: "disktype", Value: text, Doc: "The type of the disk (ova)."},
+				{Name: "disktype", Value: text, effect: effect{Needs: needsFormat("ova")}, Doc: "The type of the disk (ova)."},
 				{Name: "controller", Value: oneOf("ide", "buslogic", "lsilogic", "lsisas1068", "legacyESX", "pvscsi"), Doc: "The controller (vmdk)."},
 				{Name: "id", Value: number, Doc: "The number of the disk at it (vmdk)."},
-				{Name: "device", Value: text, Doc: "The device in the guest (xen)."},
-				{Name: "diskmode", Value: oneOf("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized"), Doc: "The kind of vmdk."},
+				{Name: "device", Value: text, effect: effect{Needs: needsXen}, Doc: "The device in the guest (xen)."},
+				{Name: "diskmode", Value: oneOf("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized"), effect: effect{Needs: needsFormat("vmdk", "ova")}, Doc: "The kind of vmdk."},
 			},
 		}},
 		{optional, &elementRule{
@@ -160,8 +161,9 @@ var machineRule = &elementRule{
 }
 
 var oemConfigRule = &elementRule{
-	Name: "oemconfig",
-	Doc:  "How a disk behaves at its first boot, and how it is installed.",
+	Name:   "oemconfig",
+	Doc:    "How a disk behaves at its first boot, and how it is installed.",
+	effect: effect{For: onDisk},
 	Children: []childRule{
 		{optional, textElement("oem-boot-title", text, "The title of the boot menu.")},
 		{optional, textElement("oem-bootwait", boolean, "Halt after the installation.")},
@@ -170,7 +172,7 @@ var oemConfigRule = &elementRule{
 		{optional, textElement("oem-device-filter", text, "A regular expression of devices that are not installed to.")},
 		{optional, textElement("oem-nic-filter", text, "A regular expression of network cards that are not used.")},
 		{optional, textElement("oem-inplace-recovery", boolean, "The recovery archive is part of the image.")},
-		{optional, textElement("oem-kiwi-initrd", boolean, "Keep the initrd of kiwi's own kind.")},
+		{optional, textElement("oem-kiwi-initrd", boolean, "Keep the initrd of kiwi's own kind.").with(effect{Idle: noKiwiInitrd})},
 		{optional, textElement("oem-multipath-scan", boolean, "Have multipath in the initrd.")},
 		{optional, textElement("oem-vmcp-parmfile", text, "The parameter file on s390.")},
 		{optional, textElement("oem-partition-install", boolean, "Install into a partition.")},
@@ -186,18 +188,19 @@ var oemConfigRule = &elementRule{
 		{optional, textElement("oem-silent-verify", boolean, "Show no progress of the verification.")},
 		{optional, textElement("oem-skip-verify", boolean, "Verify nothing.")},
 		{optional, textElement("oem-swap", boolean, "Have a swap partition or volume.")},
-		{optional, textElement("oem-swapsize", number, "Its size in MiB; 128 by default.")},
+		{optional, textElement("oem-swapsize", number, "Its size in MiB; 128 by default.").with(effect{Needs: needsSwap})},
 		{optional, textElement("oem-swapname", text, "The name of a swap volume; LVSwap by default.")},
-		{optional, textElement("oem-systemsize", number, "The size of the root in MiB, where it does not grow.")},
+		{optional, textElement("oem-systemsize", number, "The size of the root in MiB, where it does not grow.").with(effect{Needs: needsFixed})},
 		{optional, textElement("oem-unattended", boolean, "Ask nothing during the installation.")},
 		{optional, textElement("oem-unattended-id", text, "The device to install to.")},
 	},
 }
 
 var sizeRule = &elementRule{
-	Name: "size",
-	Doc:  "The size of the disk. Without it the disk is as large as its content needs.",
-	Text: number,
+	Name:   "size",
+	Doc:    "The size of the disk. Without it the disk is as large as its content needs.",
+	effect: effect{For: onDisk},
+	Text:   number,
 	Attrs: []attrRule{
 		{Name: "unit", Value: oneOf("M", "G"), Default: "M", Doc: "MiB or GiB."},
 		{Name: "additive", Value: boolean, Default: "false", Doc: "The size comes on top of what the content needs."},
@@ -206,8 +209,9 @@ var sizeRule = &elementRule{
 }
 
 var systemDiskRule = &elementRule{
-	Name: "systemdisk",
-	Doc:  "Logical volumes, or subvolumes of a btrfs root.",
+	Name:   "systemdisk",
+	Doc:    "Logical volumes, or subvolumes of a btrfs root.",
+	effect: effect{For: onDisk},
 	Attrs: []attrRule{
 		{Name: "name", Value: text, Doc: "The volume group; systemVG by default."},
 		{Name: "preferlvm", Value: boolean, Default: "false", Doc: "Use LVM even where the file system has volumes of its own."},
@@ -220,8 +224,8 @@ var systemDiskRule = &elementRule{
 			{Name: "mountpoint", Value: text, Doc: "The directory it holds, where the name is only a name."},
 			{Name: "size", Value: volumeSize, Doc: "Its size; all takes the rest."},
 			{Name: "freespace", Value: volumeSize, Doc: "Its size beyond its content; all takes the rest."},
-			{Name: "label", Value: text, Doc: "The label of its file system."},
-			{Name: "parent", Value: text, Doc: "The volume that a subvolume lies in."},
+			{Name: "label", Value: text, effect: effect{Needs: needsLVM}, Doc: "The label of its file system."},
+			{Name: "parent", Value: text, effect: effect{Needs: needsBtrfs}, Doc: "The volume that a subvolume lies in."},
 			{Name: "copy_on_write", Value: boolean, Doc: "false switches copy on write off."},
 			{Name: "filesystem_check", Value: boolean, Default: "false", Doc: "Check the file system at boot."},
 			{Name: "quota", Value: partSize, Since: v8_0, Doc: "The most it may hold (btrfs)."},
@@ -231,8 +235,9 @@ var systemDiskRule = &elementRule{
 }
 
 var partitionsRule = &elementRule{
-	Name: "partitions",
-	Doc:  "Further partitions of the disk.",
+	Name:   "partitions",
+	Doc:    "Further partitions of the disk.",
+	effect: effect{For: onDisk},
 	Children: []childRule{{some, &elementRule{
 		Name: "partition",
 		Doc:  "One partition.",
@@ -250,8 +255,9 @@ var partitionsRule = &elementRule{
 }
 
 var vagrantConfigRule = &elementRule{
-	Name: "vagrantconfig",
-	Doc:  "A vagrant box.",
+	Name:   "vagrantconfig",
+	Doc:    "A vagrant box.",
+	effect: effect{For: onDisk, Needs: needsFormat("vagrant")},
 	Attrs: []attrRule{
 		{Name: "provider", Value: oneOf("libvirt", "virtualbox"), Required: true, Doc: "What runs the box."},
 		{Name: "virtualsize", Value: number, Required: true, Doc: "The size of the disk in GB."},
@@ -274,11 +280,13 @@ var dracutModuleRule = &elementRule{
 var initrdActions = attrRule{Name: "action", Value: oneOf("omit", "add", "set"), Required: true, Doc: "Leave the modules out, add them, or use these alone."}
 
 var installMediaRule = &elementRule{
-	Name: "installmedia",
-	Doc:  "The initrd of an installation medium.",
+	Name:   "installmedia",
+	Doc:    "The initrd of an installation medium.",
+	effect: effect{Needs: needsMedium},
 	Children: []childRule{{any0, &elementRule{
 		Name:     "initrd",
 		Doc:      "A change of its modules.",
+		effect:   effect{For: onBootable},
 		Attrs:    []attrRule{initrdActions},
 		Children: []childRule{{any0, dracutModuleRule}},
 	}}},

@@ -9,10 +9,16 @@ var imageTypes = []string{
 
 const (
 	onDisk       = "oem"
+	onRoot       = "oem pxe kis iso btrfs ext2 ext3 ext4 squashfs erofs xfs"
 	onContainer  = "docker oci"
+	onBootable   = "oem iso pxe kis cpio"
+	onMachine    = "oem ext2 ext3 ext4 xfs btrfs kis"
 	onEncrypted  = "oem iso pxe kis"
 	onBootloader = "oem iso"
 )
+
+// noKiwiInitrd is why settings of initrds of kiwi's own kind do nothing.
+const noKiwiInitrd = "initrds of kiwi's own kind are not made; dracut or initramfs-tools of the root tree makes the initrd"
 
 var rootFilesystems = oneOf("btrfs", "ext2", "ext3", "ext4", "squashfs", "erofs", "xfs").since(v8_0, "erofs")
 
@@ -50,11 +56,11 @@ var typeBasicAttrs = []attrRule{
 	{Name: "image", Value: oneOf(imageTypes...).since(v8_0, "erofs", "enclave", "wsl").until(v7_6, "clicfs"), Required: true, Doc: "The kind of result."},
 	{Name: "primary", Value: boolean, Default: "false", Doc: "This type is built when the user names none."},
 	{Name: "filesystem", Value: rootFilesystems, Types: "oem pxe kis iso", OldTypes: "oem pxe kis", Doc: "The root file system; needed for oem."},
-	{Name: "fscreateoptions", Value: text, Doc: "Arguments for the program that makes the root file system."},
-	{Name: "fsmountoptions", Value: text, Doc: "Mount options of the root file system, also in /etc/fstab."},
-	{Name: "rootfs_label", Value: text, Types: "oem pxe kis docker", Doc: "The label of the root file system; ROOT on a disk by default."},
-	{Name: "squashfscompression", Value: oneOf("uncompressed", "gzip", "lzo", "lz4", "xz", "zstd"), Types: "oem pxe kis iso squashfs", Doc: "The compression of a squashfs; xz by default."},
-	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", Since: v8_0, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
+	{Name: "fscreateoptions", Value: text, effect: effect{For: onRoot}, Doc: "Arguments for the program that makes the root file system."},
+	{Name: "fsmountoptions", Value: text, effect: effect{For: onRoot}, Doc: "Mount options of the root file system, also in /etc/fstab."},
+	{Name: "rootfs_label", Value: text, Types: "oem pxe kis docker", effect: effect{For: "oem pxe kis"}, Doc: "The label of the root file system; ROOT on a disk by default."},
+	{Name: "squashfscompression", Value: oneOf("uncompressed", "gzip", "lzo", "lz4", "xz", "zstd"), Types: "oem pxe kis iso squashfs", effect: effect{Needs: needsSquashfs}, Doc: "The compression of a squashfs; xz by default."},
+	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", Since: v8_0, effect: effect{Needs: needsErofs}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
 	{Name: "compressed", Value: boolean, Types: "pxe kis", Default: "false", Doc: "Compress the file system inside the archive instead of the archive."},
 	{Name: "selinux_policy", Value: oneOf("targeted", "mls", "minimum"), Default: "targeted", Doc: "The SELinux policy whose labels files get."},
 	{Name: "bundle_format", Value: text, Doc: "The pattern of the results' names in a bundle: %N name, %P profiles, %A architecture, %I bundle id, %T type, %M %m %p parts of the version."},
@@ -65,63 +71,63 @@ var typeDiskAttrs = []attrRule{
 	{Name: "target_blocksize", Value: number, Types: "oem kis", Doc: "The sector size of the target in bytes; 512 by default."},
 	{Name: "target_removable", Value: boolean, Types: onDisk, Default: "false", Doc: "The disk goes onto a removable device: no entry in the firmware's boot list."},
 	{Name: "disk_start_sector", Value: sector, Types: onDisk, Default: "2048", Doc: "The first sector of the first partition."},
-	{Name: "devicepersistency", Value: oneOf("by-uuid", "by-label", "by-partuuid"), Doc: "How /etc/fstab and root= name devices; by-uuid by default."},
+	{Name: "devicepersistency", Value: oneOf("by-uuid", "by-label", "by-partuuid"), effect: effect{For: "oem pxe kis"}, Doc: "How /etc/fstab and root= name devices; by-uuid by default."},
 	{Name: "bootpartition", Value: boolean, Types: onDisk, Doc: "Have a /boot partition, or none; by default where the layout needs one."},
 	{Name: "bootpartsize", Value: number, Types: onDisk, Doc: "The size of the /boot partition in MiB; 300 by default."},
 	{Name: "bootfilesystem", Value: oneOf("btrfs", "ext2", "ext3", "ext4", "xfs", "fat32", "fat16"), Types: onDisk, Doc: "The file system of the /boot partition; that of root by default."},
 	{Name: "boot_clone", Value: cloneCount, Types: onDisk, Doc: "How many copies of the /boot partition stand before it."},
 	{Name: "root_clone", Value: cloneCount, Types: onDisk, Doc: "How many copies of the root partition stand before it."},
-	{Name: "efipartsize", Value: number, Types: onDisk, Doc: "The size of the EFI system partition in MiB; 20 by default, more where the boot loader needs it."},
-	{Name: "efifatimagesize", Value: number, Types: onBootloader, Doc: "The size of the EFI system partition of an ISO in MiB; 20 by default."},
-	{Name: "efiparttable", Value: oneOf("msdos", "gpt"), Types: onBootloader, OldTypes: onDisk, Doc: "The partition table of an EFI disk; gpt by default."},
-	{Name: "eficsm", Value: boolean, Types: onBootloader, Since: v8_0, Doc: "An EFI disk also boots under BIOS; true by default."},
-	{Name: "dosparttable_extended_layout", Value: boolean, Types: onDisk, Default: "false", Doc: "With an msdos table, the fourth partition is an extended one that holds all further ones."},
+	{Name: "efipartsize", Value: number, Types: onDisk, effect: effect{Needs: needsEFI}, Doc: "The size of the EFI system partition in MiB; 20 by default, more where the boot loader needs it."},
+	{Name: "efifatimagesize", Value: number, Types: onBootloader, effect: effect{Needs: needsISO}, Doc: "The size of the EFI system partition of an ISO in MiB; 20 by default."},
+	{Name: "efiparttable", Value: oneOf("msdos", "gpt"), Types: onBootloader, OldTypes: onDisk, effect: effect{Needs: needsEFI}, Doc: "The partition table of an EFI disk; gpt by default."},
+	{Name: "eficsm", Value: boolean, Types: onBootloader, Since: v8_0, effect: effect{Needs: needsEFI}, Doc: "An EFI disk also boots under BIOS; true by default."},
+	{Name: "dosparttable_extended_layout", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsMSDOS}, Doc: "With an msdos table, the fourth partition is an extended one that holds all further ones."},
 	{Name: "force_mbr", Value: boolean, Types: onDisk, Default: "false", Doc: "Use an msdos partition table where gpt would be the default."},
-	{Name: "gpt_hybrid_mbr", Value: boolean, Types: onBootloader, OldTypes: onDisk, Default: "false", Doc: "Write a hybrid MBR beside the GPT."},
+	{Name: "gpt_hybrid_mbr", Value: boolean, Types: onBootloader, OldTypes: onDisk, Default: "false", effect: effect{Needs: needsGPT}, Doc: "Write a hybrid MBR beside the GPT."},
 	{Name: "mdraid", Value: oneOf("mirroring", "striping"), Types: onDisk, Doc: "Put the root onto a RAID that misses its second disk."},
 	{Name: "spare_part", Value: partSize, Types: onDisk, Doc: "The size of a spare partition before the root partition."},
-	{Name: "spare_part_fs", Value: oneOf("btrfs", "ext2", "ext3", "ext4", "xfs"), Types: onDisk, Doc: "The file system of the spare partition."},
-	{Name: "spare_part_mountpoint", Value: text, Types: onDisk, Doc: "Where the spare partition is mounted."},
-	{Name: "spare_part_fs_attributes", Value: fsAttrs, Types: onDisk, Doc: "File attributes of the spare partition's top directory."},
-	{Name: "spare_part_is_last", Value: boolean, Types: onDisk, Default: "false", Doc: "The spare partition stands behind the root partition; needs `<oem-resize>false</oem-resize>`."},
+	{Name: "spare_part_fs", Value: oneOf("btrfs", "ext2", "ext3", "ext4", "xfs"), Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "The file system of the spare partition."},
+	{Name: "spare_part_mountpoint", Value: text, Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "Where the spare partition is mounted."},
+	{Name: "spare_part_fs_attributes", Value: fsAttrs, Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "File attributes of the spare partition's top directory."},
+	{Name: "spare_part_is_last", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsSpare}, Doc: "The spare partition stands behind the root partition; needs `<oem-resize>false</oem-resize>`."},
 	{Name: "overlayroot", Value: boolean, Types: onDisk, Default: "false", Doc: "A read-only squashfs root with a partition for changes over it."},
-	{Name: "overlayroot_write_partition", Value: boolean, Types: onDisk, Default: "true", Doc: "Have the partition for changes."},
-	{Name: "overlayroot_readonly_partsize", Value: number, Types: onDisk, Doc: "The size of the read-only partition in MiB; as large as needed by default."},
-	{Name: "ramonly", Value: boolean, Types: onDisk, Default: "false", Doc: "With an overlay root, keep changes in memory only."},
+	{Name: "overlayroot_write_partition", Value: boolean, Types: onDisk, Default: "true", effect: effect{Needs: needsOverlay}, Doc: "Have the partition for changes."},
+	{Name: "overlayroot_readonly_partsize", Value: number, Types: onDisk, effect: effect{Needs: needsOverlay}, Doc: "The size of the read-only partition in MiB; as large as needed by default."},
+	{Name: "ramonly", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsOverlay}, Doc: "With an overlay root, keep changes in memory only."},
 	{Name: "wwid_wait_timeout", Value: number, Types: onDisk, Doc: "Seconds to wait for multipath devices; 3 by default."},
 }
 
 var typeBtrfsAttrs = []attrRule{
-	{Name: "btrfs_quota_groups", Value: boolean, Types: onDisk, Default: "false", Doc: "Switch quota groups on."},
-	{Name: "btrfs_root_is_snapshot", Value: boolean, Types: onDisk, Default: "false", Until: v8_2, Doc: "The root is the first snapshot of snapper's layout."},
-	{Name: "btrfs_root_is_snapper_snapshot", Value: boolean, Types: onDisk, Default: "false", Since: v8_3, Doc: "The root is the first snapshot of snapper's layout."},
-	{Name: "btrfs_root_is_readonly_snapshot", Value: boolean, Types: onDisk, Default: "false", Doc: "That snapshot is read-only."},
-	{Name: "btrfs_root_is_subvolume", Value: boolean, Types: onDisk, Doc: "The root is a subvolume, @ by default; true by default."},
-	{Name: "btrfs_set_default_volume", Value: boolean, Types: onDisk, Doc: "Make the root's volume the default one; true by default."},
+	{Name: "btrfs_quota_groups", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsBtrfs}, Doc: "Switch quota groups on."},
+	{Name: "btrfs_root_is_snapshot", Value: boolean, Types: onDisk, Default: "false", Until: v8_2, effect: effect{Needs: needsBtrfs}, Doc: "The root is the first snapshot of snapper's layout."},
+	{Name: "btrfs_root_is_snapper_snapshot", Value: boolean, Types: onDisk, Default: "false", Since: v8_3, effect: effect{Needs: needsBtrfs}, Doc: "The root is the first snapshot of snapper's layout."},
+	{Name: "btrfs_root_is_readonly_snapshot", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsSnapshot}, Doc: "That snapshot is read-only."},
+	{Name: "btrfs_root_is_subvolume", Value: boolean, Types: onDisk, effect: effect{Needs: needsBtrfs}, Doc: "The root is a subvolume, @ by default; true by default."},
+	{Name: "btrfs_set_default_volume", Value: boolean, Types: onDisk, effect: effect{Needs: needsBtrfs}, Doc: "Make the root's volume the default one; true by default."},
 }
 
 var typeProtectionAttrs = []attrRule{
 	{Name: "luks", Value: text, Types: onEncrypted, Doc: "Encrypt the root: a passphrase, `file:///path` of a key file, or nothing for a key file inside the image."},
-	{Name: "luks_version", Value: oneOf("luks", "luks1", "luks2"), Types: onEncrypted, Doc: "The LUKS version; cryptsetup's default when not given."},
-	{Name: "luksOS", Value: oneOf("sle12"), Types: onEncrypted, Doc: "A set of cipher options that the distribution can open."},
-	{Name: "luks_pbkdf", Value: oneOf("pbkdf2", "argon2i", "argon2id"), Types: onEncrypted, Doc: "The key derivation; boot loaders may know only pbkdf2."},
-	{Name: "luks_randomize", Value: boolean, Types: onEncrypted, Default: "true", Doc: "Fill the device with random data first."},
+	{Name: "luks_version", Value: oneOf("luks", "luks1", "luks2"), Types: onEncrypted, effect: effect{Needs: needsLUKS}, Doc: "The LUKS version; cryptsetup's default when not given."},
+	{Name: "luksOS", Value: oneOf("sle12"), Types: onEncrypted, effect: effect{Needs: needsLUKS}, Doc: "A set of cipher options that the distribution can open."},
+	{Name: "luks_pbkdf", Value: oneOf("pbkdf2", "argon2i", "argon2id"), Types: onEncrypted, effect: effect{Needs: needsLUKS}, Doc: "The key derivation; boot loaders may know only pbkdf2."},
+	{Name: "luks_randomize", Value: boolean, Default: "true", effect: effect{For: onEncrypted, Needs: needsLUKS}, Doc: "Fill the device with random data first."},
 	{Name: "verity_blocks", Value: blockCount, Types: onDisk, Doc: "Append a dm-verity hash tree for so many blocks of the root."},
-	{Name: "embed_verity_metadata", Value: boolean, Types: onDisk, Default: "false", Doc: "Write what verity needs into the last block of the partition."},
+	{Name: "embed_verity_metadata", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsVerity}, Doc: "Write what verity needs into the last block of the partition."},
 	{Name: "standalone_integrity", Value: boolean, Types: onDisk, Default: "false", Doc: "Put dm-integrity under the root file system."},
-	{Name: "embed_integrity_metadata", Value: boolean, Types: onDisk, Default: "false", Doc: "Write what dm-integrity needs into the last block of the partition."},
-	{Name: "integrity_legacy_hmac", Value: boolean, Types: onDisk, Default: "false", Doc: "Use the old HMAC that leaves the superblock unprotected."},
-	{Name: "integrity_keyfile", Value: text, Types: onDisk, Doc: "The key file of dm-integrity."},
-	{Name: "integrity_metadata_key_description", Value: text, Types: onDisk, Doc: "The name of the key in the kernel's keyring."},
+	{Name: "embed_integrity_metadata", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsIntegrity}, Doc: "Write what dm-integrity needs into the last block of the partition."},
+	{Name: "integrity_legacy_hmac", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsIntegrity}, Doc: "Use the old HMAC that leaves the superblock unprotected."},
+	{Name: "integrity_keyfile", Value: text, Types: onDisk, effect: effect{Needs: needsIntegrity}, Doc: "The key file of dm-integrity."},
+	{Name: "integrity_metadata_key_description", Value: text, Types: onDisk, effect: effect{Needs: needsIntegrity}, Doc: "The name of the key in the kernel's keyring."},
 }
 
 var typeBootAttrs = []attrRule{
 	{Name: "firmware", Value: oneOf("bios", "ec2", "efi", "uefi", "ofw", "opal", "custom"), Types: "oem pxe iso", Doc: "What starts the machine; by default bios on x86, efi on ARM and RISC-V, ofw on POWER."},
 	{Name: "kernelcmdline", Value: text, Types: "oem iso pxe kis enclave", Doc: "Further kernel parameters."},
 	{Name: "initrd_system", Value: oneOf("kiwi", "dracut", "none"), Types: "oem pxe kis", Doc: "What makes the initrd; dracut by default."},
-	{Name: "boot", Value: text, Types: "oem pxe", Doc: "The description of an initrd of kiwi's own kind."},
-	{Name: "bootkernel", Value: text, Doc: "The kernel profile of that initrd."},
-	{Name: "bootprofile", Value: text, Types: "oem iso pxe cpio", Doc: "The profile of that initrd."},
+	{Name: "boot", Value: text, Types: "oem pxe", effect: effect{Idle: noKiwiInitrd}, Doc: "The description of an initrd of kiwi's own kind."},
+	{Name: "bootkernel", Value: text, effect: effect{Idle: noKiwiInitrd}, Doc: "The kernel profile of that initrd."},
+	{Name: "bootprofile", Value: text, Types: "oem iso pxe cpio", effect: effect{Idle: noKiwiInitrd}, Doc: "The profile of that initrd."},
 	{Name: "editbootconfig", Value: text, Types: onBootloader, Doc: "A script that runs before the boot loader is installed."},
 	{Name: "editbootinstall", Value: text, Types: onDisk, Doc: "A script that runs after the boot loader has been installed."},
 	{Name: "vga", Value: text, Types: "oem pxe kis iso", Until: v8_4, Doc: "The kernel's frame buffer mode."},
@@ -131,8 +137,8 @@ var typeBootAttrs = []attrRule{
 var typeFormatAttrs = []attrRule{
 	{Name: "format", Value: oneOf("gce", "ova", "qcow2", "vagrant", "vmdk", "vdi", "vhd", "vhdx", "vhd-fixed"), Types: onDisk, Doc: "The format of the disk beside raw."},
 	{Name: "formatoptions", Value: text, Types: onDisk, Doc: "Options of the format: name=value with commas between."},
-	{Name: "gcelicense", Value: text, Types: onDisk, Doc: "The licence tag of a gce image."},
-	{Name: "vhdfixedtag", Value: vhdTag, Types: onDisk, Doc: "The identification inside a vhd-fixed disk."},
+	{Name: "gcelicense", Value: text, Types: onDisk, effect: effect{Needs: needsFormat("gce")}, Doc: "The licence tag of a gce image."},
+	{Name: "vhdfixedtag", Value: vhdTag, Types: onDisk, effect: effect{Needs: needsFormat("vhd-fixed")}, Doc: "The identification inside a vhd-fixed disk."},
 	{Name: "enclave_format", Value: oneOf("aws-nitro"), Types: "enclave", Since: v8_0, Doc: "The kind of enclave."},
 }
 
@@ -140,20 +146,20 @@ var typeMediaAttrs = []attrRule{
 	{Name: "installiso", Value: boolean, Types: onDisk, Default: "false", Doc: "Also make an ISO that installs the disk."},
 	{Name: "installstick", Value: boolean, Types: onDisk, Default: "false", Doc: "The same as installiso."},
 	{Name: "installpxe", Value: boolean, Types: onDisk, Default: "false", Doc: "Also make an archive for installation over the network."},
-	{Name: "installboot", Value: oneOf("failsafe-install", "harddisk", "install"), Types: onDisk, Doc: "The default entry of the installation menu."},
-	{Name: "installprovidefailsafe", Value: boolean, Types: onDisk, Default: "true", Doc: "Have a failsafe entry in the menu."},
-	{Name: "install_continue_on_timeout", Value: boolean, Types: onDisk, Default: "true", Doc: "The installation menu goes on by itself."},
+	{Name: "installboot", Value: oneOf("failsafe-install", "harddisk", "install"), Types: onDisk, effect: effect{Needs: needsInstall}, Doc: "The default entry of the installation menu."},
+	{Name: "installprovidefailsafe", Value: boolean, Types: onDisk, Default: "true", effect: effect{Needs: needsInstall}, Doc: "Have a failsafe entry in the menu."},
+	{Name: "install_continue_on_timeout", Value: boolean, Types: onDisk, Default: "true", effect: effect{Needs: needsInstall}, Doc: "The installation menu goes on by itself."},
 	{Name: "flags", Value: oneOf("overlay", "dmsquash"), Types: "iso", Doc: "The dracut module of a live ISO; overlay by default."},
-	{Name: "hybridpersistent", Value: boolean, Types: "iso pxe", Default: "false", Doc: "Keep changes of a live system in a partition of the stick."},
-	{Name: "hybridpersistent_filesystem", Value: oneOf("ext4", "xfs"), Types: "iso pxe", Doc: "The file system of that partition; ext4 by default."},
+	{Name: "hybridpersistent", Value: boolean, Types: "iso pxe", Default: "false", effect: effect{For: "iso"}, Doc: "Keep changes of a live system in a partition of the stick."},
+	{Name: "hybridpersistent_filesystem", Value: oneOf("ext4", "xfs"), Types: "iso pxe", effect: effect{For: "iso", Needs: needsPersistent}, Doc: "The file system of that partition; ext4 by default."},
 	{Name: "mediacheck", Value: boolean, Types: "iso", Default: "false", Doc: "Have a menu entry that checks the medium (x86)."},
 	{Name: "publisher", Value: isoText, OldValue: text, Types: "iso", Doc: "The publisher in the ISO's header."},
-	{Name: "application_id", Value: isoText, Types: onBootloader, Since: v8_0, Doc: "The application identifier in the ISO's header."},
-	{Name: "volid", Value: shortName, Types: onBootloader, Doc: "The volume identifier of the ISO."},
+	{Name: "application_id", Value: isoText, Types: onBootloader, Since: v8_0, effect: effect{Needs: needsISO}, Doc: "The application identifier in the ISO's header."},
+	{Name: "volid", Value: shortName, Types: onBootloader, effect: effect{Needs: needsISO}, Doc: "The volume identifier of the ISO."},
 }
 
 var typeContainerAttrs = []attrRule{
-	{Name: "delta_root", Value: boolean, Types: onContainer, Default: "false", Doc: "With derived_from, the result holds only what differs from it."},
+	{Name: "delta_root", Value: boolean, Types: onContainer, Default: "false", effect: effect{Needs: needsDerived}, Doc: "With derived_from, the result holds only what differs from it."},
 	{Name: "ensure_empty_tmpdirs", Value: boolean, Types: onContainer, Default: "true", Doc: "Leave out the contents of /run and /tmp."},
 	{Name: "metadata_path", Value: text, Types: "appx", Doc: "The directory with AppxManifest.xml and what belongs to it; needed for appx."},
 	{Name: "provide_system_files", Value: boolean, Types: onContainer, Default: "false", Since: v8_0, Doc: "Add a list of the files of all packages."},
