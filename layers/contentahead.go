@@ -15,8 +15,9 @@ const aheadFiles = 32
 // aheadBytes is up to how many bytes of each of them the system is asked to read. Of the rest it reads ahead by itself.
 const aheadBytes = 1 << 20
 
-// orderedContents opens contents in an order that is known before, as the sinks do that write sorted entries.
-type orderedContents struct {
+// OrderedContents opens contents in an order that is known before, as the sinks do that write sorted entries: blobs are decompressed once, and files
+// are opened ahead.
+type OrderedContents struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	files  chan openedFile // files of this machine, in order
@@ -30,15 +31,15 @@ type openedFile struct {
 	err  error
 }
 
-// openInOrder begins to open contents. Each node of nodes counts only where it comes first.
-func openInOrder(ctx context.Context, nodes []*Node) *orderedContents {
+// OpenInOrder begins to open contents. Each node of nodes counts only where it comes first, and others than files with content don't count.
+func OpenInOrder(ctx context.Context, nodes []*Node) *OrderedContents {
 	ctx, stop := context.WithCancel(ctx)
-	o := &orderedContents{ctx: ctx, stop: stop, files: make(chan openedFile, aheadFiles), passes: planPasses(nodes), frames: newFrameCache()}
+	o := &OrderedContents{ctx: ctx, stop: stop, files: make(chan openedFile, aheadFiles), passes: planPasses(nodes), frames: newFrameCache()}
 	go o.openFiles(ctx, nodes)
 	return o
 }
 
-func (o *orderedContents) openFiles(ctx context.Context, nodes []*Node) {
+func (o *OrderedContents) openFiles(ctx context.Context, nodes []*Node) {
 	defer close(o.files)
 	seen := map[*Node]struct{}{}
 	for _, n := range nodes {
@@ -78,8 +79,20 @@ func hostContent(n *Node) (*hostFile, bool) {
 	return f, ok
 }
 
-// open opens the content of a node, which must have one. Each node is opened once.
-func (o *orderedContents) open(n *Node) (io.ReadCloser, error) {
+// Open opens the whole content of a file, with holes as zeros. Files are opened in the order that was given, each once.
+func (o *OrderedContents) Open(n *Node) (io.ReadCloser, error) {
+	if n.DataSize() == 0 {
+		return n.Open()
+	}
+	data, err := o.open(n)
+	if err != nil || n.Data == nil {
+		return data, err
+	}
+	return &expandedReader{node: n, data: data, extents: n.Data}, nil
+}
+
+// open opens the data of a node, which must have some, without holes.
+func (o *OrderedContents) open(n *Node) (io.ReadCloser, error) {
 	if _, ok := hostContent(n); ok {
 		f := <-o.files
 		if f.node == n {
@@ -100,8 +113,8 @@ func (o *orderedContents) open(n *Node) (io.ReadCloser, error) {
 	return n.Content.Open()
 }
 
-// close closes what nobody has asked for.
-func (o *orderedContents) close() {
+// Close closes what nobody has asked for.
+func (o *OrderedContents) Close() {
 	o.stop()
 	for _, p := range o.passes {
 		p.close()

@@ -38,27 +38,19 @@ type Packed struct {
 // The tar holds the entries in the order of the layer. Holes of sparse files are written as zeros, since docker and podman can't put
 // a tar with sparse entries together again, and a PAX record of our own, IMGBUILD.data, keeps where they are.
 func Pack(ctx context.Context, w io.Writer, l *Layer, opts PackOptions) (*Packed, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	blob, err := newBlobWriter(ctx, w, opts)
-	if err != nil {
-		return nil, err
-	}
-	packed, err := packEntries(ctx, blob, l)
-	if err != nil {
-		// If a goroutine of the blob's writer failed, its error is what packEntries got.
-		cancel()
-		_ = blob.stop()
-		return nil, fmt.Errorf("packing a layer: %w", err)
-	}
-	result, err := blob.finish()
+	var packed *Layer
+	var frames []Frame
+	result, err := compress(ctx, w, opts, func(blob *blobWriter) (err error) {
+		packed, err = packEntries(ctx, blob, l)
+		return err
+	}, &frames)
 	if err != nil {
 		return nil, fmt.Errorf("packing a layer: %w", err)
 	}
 	packed.Digest, packed.DiffID, packed.Size, packed.TarSize = result.Digest, result.DiffID, result.Size, result.TarSize
 	packed.Source = &BlobSource{Algorithm: opts.Compression.Algorithm, Digest: result.Digest}
 	if packed.Source.Algorithm != None {
-		packed.Source.Frames = blob.frames
+		packed.Source.Frames = frames
 	}
 	for i := range packed.Entries {
 		if n := packed.Entries[i].Node; n != nil {
@@ -71,6 +63,33 @@ func Pack(ctx context.Context, w io.Writer, l *Layer, opts PackOptions) (*Packed
 	return result, nil
 }
 
+// Compress writes what fill writes to w, compressed like a layer's blob: in pieces that are independent of each other, several at a time. The bytes depend on
+// the content and on opts.Compression alone. The result has no Layer.
+func Compress(ctx context.Context, w io.Writer, opts PackOptions, fill func(io.Writer) error) (*Packed, error) {
+	return compress(ctx, w, opts, func(blob *blobWriter) error { return fill(blob) }, nil)
+}
+
+// compress is Compress, and says where the pieces are.
+func compress(ctx context.Context, w io.Writer, opts PackOptions, fill func(*blobWriter) error, frames *[]Frame) (*Packed, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	blob, err := newBlobWriter(ctx, w, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(blob); err != nil {
+		// If a goroutine of the blob's writer failed, its error is what fill got.
+		cancel()
+		_ = blob.stop()
+		return nil, err
+	}
+	packed, err := blob.finish()
+	if err == nil && frames != nil {
+		*frames = blob.frames
+	}
+	return packed, err
+}
+
 // packEntries writes the tar of a layer and returns the layer with its contents in there.
 func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 	t := newTarWriter(ctx, w)
@@ -78,8 +97,8 @@ func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 	for _, e := range l.Entries {
 		nodes = append(nodes, e.Node)
 	}
-	contents := openInOrder(ctx, nodes)
-	defer contents.close()
+	contents := OpenInOrder(ctx, nodes)
+	defer contents.Close()
 	t.open = contents.open
 	packed := &Layer{Entries: make([]Entry, len(l.Entries))}
 	moved := make(map[*Node]*Node, len(l.Entries))

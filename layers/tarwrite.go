@@ -280,8 +280,8 @@ func (t *tarWriter) writeSorted(tree *Tree, holes holeMode) error {
 	if err != nil {
 		return err
 	}
-	contents := openInOrder(t.ctx, nodes)
-	defer contents.close()
+	contents := OpenInOrder(t.ctx, nodes)
+	defer contents.Close()
 	t.open = contents.open
 	for _, e := range entries {
 		if _, err := t.put(e.name, e.node, holes); err != nil {

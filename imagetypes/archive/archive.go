@@ -1,7 +1,8 @@
-// Package archive builds the image type tbz: the root tree as a tar archive, compressed by xz.
+// Package archive builds the image types that are the root tree in one archive: tar, compressed or not, and cpio.
 package archive
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -22,13 +23,46 @@ import (
 // Builder builds root archives. It implements [image.Builder].
 type Builder struct{}
 
-// extension is that of the result.
-const extension = ".tar.xz"
+// form is one kind of archive.
+type form struct {
+	extension string
+	// check refuses a tree that the form can't hold, and a machine that lacks what the form needs. The tree may be nil.
+	check func(*layers.Tree) error
+	write func(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error
+}
 
-// Check refuses a machine without xz.
-func (Builder) Check(context.Context, *image.Request) error {
+// formOf returns the form of an image type.
+func formOf(r *image.Request) (form, error) {
+	switch kind := r.Description.Type.Image; kind {
+	case "tbz":
+		return form{".tar.xz", needXZ, xzTar}, nil
+	case "tar":
+		return form{".tar", anyTree, tar}, nil
+	case "tar.gz":
+		return form{".tar.gz", anyTree, compressedTar(layers.Compression{Algorithm: layers.Gzip})}, nil
+	case "tar.zst":
+		return form{".tar.zst", anyTree, compressedTar(layers.DefaultCompression())}, nil
+	case "cpio":
+		return form{".cpio", checkCPIO, writeCPIO}, nil
+	default:
+		return form{}, fmt.Errorf("building an archive: %q is no kind of archive", kind)
+	}
+}
+
+func anyTree(*layers.Tree) error { return nil }
+
+func needXZ(*layers.Tree) error {
 	_, err := command.Find("xz")
 	return err
+}
+
+// Check refuses what the kind of archive can't hold, and a machine without the program that it needs.
+func (Builder) Check(_ context.Context, r *image.Request) error {
+	f, err := formOf(r)
+	if err != nil {
+		return err
+	}
+	return f.check(r.Tree)
 }
 
 // Plan says how large the archive is before compression.
@@ -37,13 +71,21 @@ func (Builder) Plan(_ context.Context, r *image.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	f, err := formOf(r)
+	if err != nil {
+		return "", err
+	}
 	stats := r.Tree.Stats()
-	return fmt.Sprintf("archive: %s%s, %d entries, %s before compression\n", r.BaseName, extension, stats.Entries, progress.FormatBytes(stats.Data)), nil
+	return fmt.Sprintf("archive: %s%s, %d entries, %s before compression\n", r.BaseName, f.extension, stats.Entries, progress.FormatBytes(stats.Data)), nil
 }
 
-// Build writes BaseName.tar.xz. The same tree gives the same tar, and with the same version of xz the same file.
+// Build writes BaseName.tar.xz, or what else the type says. The same tree gives the same file; that of tbz depends on the version of xz too.
 func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
 	r, err := r.Filled()
+	if err != nil {
+		return nil, err
+	}
+	f, err := formOf(r)
 	if err != nil {
 		return nil, err
 	}
@@ -51,30 +93,45 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, err
 	}
-	name := r.BaseName + extension
-	f, err := os.OpenFile(filepath.Join(r.Dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("building an archive: %w", err)
-	}
+	name := r.BaseName + f.extension
 	task := r.Progress.Start("writing "+name, tree.Stats().Data, progress.Bytes)
-	err = compress(ctx, f, tree, task)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
+	err = writeFile(filepath.Join(r.Dir, name), func(out *os.File) error { return f.write(ctx, out, tree, task) })
 	task.Done(err)
 	if err != nil {
 		return nil, fmt.Errorf("building an archive: %w", err)
 	}
-	return []image.Artifact{{Key: image.KeyRootArchive, File: name, UseForBundle: true}}, nil
+	plain := f.extension == ".tar" || f.extension == ".cpio"
+	return []image.Artifact{{Key: image.KeyRootArchive, File: name, Compress: plain, UseForBundle: true}}, nil
 }
 
-// compress runs xz with the tree's tar as its input. With two threads or more xz cuts its input into blocks of a fixed size, so that the
+func writeFile(name string, write func(*os.File) error) error {
+	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(out), out.Close())
+}
+
+func tar(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
+	return layers.WriteTar(ctx, out, tree, layers.TarOptions{Sparse: true, Progress: task.Add})
+}
+
+// compressedTar compresses in pieces, several at a time, which every reader takes for one stream.
+func compressedTar(c layers.Compression) func(context.Context, io.Writer, *layers.Tree, progress.Task) error {
+	return func(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
+		buffered := bufio.NewWriterSize(out, 1<<20)
+		_, err := layers.Compress(ctx, buffered, layers.PackOptions{Compression: c}, func(w io.Writer) error { return tar(ctx, w, tree, task) })
+		return errors.Join(err, buffered.Flush())
+	}
+}
+
+// xzTar runs xz with the tree's tar as its input. With two threads or more xz cuts its input into blocks of a fixed size, so that the
 // number of processors does not change the bytes.
-func compress(ctx context.Context, out *os.File, tree *layers.Tree, task progress.Task) error {
+func xzTar(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
 	r, w := io.Pipe()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := layers.WriteTar(ctx, w, tree, layers.TarOptions{Sparse: true, Progress: task.Add})
+		err := tar(ctx, w, tree, task)
 		w.CloseWithError(err)
 		if errors.Is(err, io.ErrClosedPipe) {
 			return nil // xz has gone and says why

@@ -16,7 +16,7 @@ import (
 // closure collects programs of this machine with all that they need to run elsewhere: shared libraries, the dynamic loader, the
 // interpreter of a script.
 type closure struct {
-	out  *cpioWriter
+	out  *initrdWriter
 	libs map[string]bool // names of shared libraries that are in already
 	dirs []string        // where those libraries lie
 }

@@ -4,57 +4,54 @@ import (
 	"fmt"
 	"io"
 	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/cpio"
 )
 
-// cpioWriter writes an archive in the form "newc" (kernel documentation, driver-api/early-userspace/buffer-format), which the kernel takes
-// as its initial RAM disk. Directories above an entry are made as needed.
-type cpioWriter struct {
-	w     io.Writer
-	ino   int
+// initrdWriter writes an initial RAM disk. Directories above an entry are made as needed.
+type initrdWriter struct {
+	w     *cpio.Writer
+	ino   uint32
 	names map[string]bool
 	err   error
 }
 
-func newCPIO(w io.Writer) *cpioWriter {
-	return &cpioWriter{w: w, names: map[string]bool{".": true, "/": true}}
+func newInitrd(w io.Writer) *initrdWriter {
+	return &initrdWriter{w: cpio.NewWriter(w), names: map[string]bool{".": true, "/": true}}
 }
 
 // add writes one entry, unless its name is taken already. mode has the file type as st_mode does.
-func (c *cpioWriter) add(name string, mode uint32, data []byte) {
+func (c *initrdWriter) add(name string, mode uint32, data []byte) {
 	c.addDevice(name, mode, data, 0, 0)
 }
 
-func (c *cpioWriter) addDevice(name string, mode uint32, data []byte, major, minor int) {
+func (c *initrdWriter) addDevice(name string, mode uint32, data []byte, major, minor uint32) {
 	name = path.Clean("/" + name)[1:]
 	if name == "" || c.names[name] {
 		return
 	}
 	if dir := path.Dir(name); dir != "." {
-		c.add(dir, 0o040755, nil)
+		c.add(dir, unix.S_IFDIR|0o755, nil)
 	}
 	c.names[name] = true
-	c.entry(name, mode, data, major, minor)
-}
-
-func (c *cpioWriter) entry(name string, mode uint32, data []byte, major, minor int) {
 	if c.err != nil {
 		return
 	}
 	c.ino++
-	// magic, inode, mode, uid, gid, links, mtime, size, device, number of a device node, length of the name, checksum
-	header := fmt.Sprintf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		c.ino, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name)+1, 0, name)
-	for _, part := range [][]byte{[]byte(header), data} {
-		padded := append(part[:len(part):len(part)], make([]byte, -len(part)&3)...)
-		if _, err := c.w.Write(padded); err != nil {
-			c.err = fmt.Errorf("writing the initial RAM disk: %w", err)
-			return
-		}
+	if c.err = c.w.WriteHeader(cpio.Header{Name: name, Ino: c.ino, Mode: mode, Size: int64(len(data)), Major: major, Minor: minor}); c.err == nil {
+		_, c.err = c.w.Write(data)
 	}
 }
 
 // close ends the archive.
-func (c *cpioWriter) close() error {
-	c.entry("TRAILER!!!", 0, nil, 0, 0)
-	return c.err
+func (c *initrdWriter) close() error {
+	if c.err == nil {
+		c.err = c.w.Close()
+	}
+	if c.err != nil {
+		return fmt.Errorf("writing the initial RAM disk: %w", c.err)
+	}
+	return nil
 }

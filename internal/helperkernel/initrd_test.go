@@ -18,7 +18,7 @@ import (
 func TestCPIO(t *testing.T) {
 	cpio := testenv.NeedProgram(t, "cpio")
 	var archive bytes.Buffer
-	out := newCPIO(&archive)
+	out := newInitrd(&archive)
 	out.add("/usr/bin/odd", 0o100755, []byte("12345"))
 	out.add("usr/bin/odd", 0o100755, []byte("a second one is left out"))
 	out.add("empty", 0o100644, nil)
@@ -46,7 +46,7 @@ func TestClosure(t *testing.T) {
 	testenv.NeedRealRoot(t)
 	cpio := testenv.NeedProgram(t, "cpio")
 	var archive bytes.Buffer
-	out := newCPIO(&archive)
+	out := newInitrd(&archive)
 	c := &closure{out: out, libs: map[string]bool{}}
 	for _, name := range []string{"sh", "tar", "mount"} {
 		if err := c.program(name); err != nil {

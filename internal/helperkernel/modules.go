@@ -101,7 +101,7 @@ func (m *moduleSet) closure(names []string) []string {
 }
 
 // add puts the named modules with all that they need, and depmod's files, into an archive where modprobe finds them.
-func (m *moduleSet) add(out *cpioWriter, names []string) error {
+func (m *moduleSet) add(out *initrdWriter, names []string) error {
 	to := "lib/modules/" + path.Base(m.dir)
 	for _, file := range m.closure(names) {
 		data, err := fs.ReadFile(m.fsys, path.Join(m.dir, file))

@@ -183,7 +183,7 @@ func driveOptions(number, fd int, d Disk) (string, error) {
 // from the first disk.
 func (m *qemuMachine) writeInitrd(f *os.File, s *Spec) error {
 	buffer := bufio.NewWriterSize(f, 1<<20)
-	out := newCPIO(buffer)
+	out := newInitrd(buffer)
 	out.addDevice("dev/console", unix.S_IFCHR|0o600, nil, 5, 1)
 	out.addDevice("dev/null", unix.S_IFCHR|0o666, nil, 1, 3)
 	for _, dir := range []string{"proc", "sys", "tmp", "run", "mnt", "etc"} {
