@@ -174,7 +174,7 @@ func (r *resolver) activate(name string, known map[string]*element, requiredAt P
 		if len(names) > 0 {
 			fallback = "known are " + strings.Join(names, ", ")
 		}
-		r.errors.add(pos, didYouMean(name, names, fallback), "profile %q is not defined", name)
+		r.errors.add(pos, DidYouMean(name, names, fallback), "profile %q is not defined", name)
 		return
 	case !r.archMatches(p):
 		arch, _ := p.attr("arch")
@@ -227,7 +227,7 @@ func (r *resolver) typeNotFound(image string, types []*element) {
 		here = append(here, collapse(name))
 	}
 	if image != "" && len(here) > 0 {
-		r.errors.add(pos, didYouMean(image, here, "it has "+strings.Join(here, ", ")), "the description has no type %q%s", image, r.forProfiles())
+		r.errors.add(pos, DidYouMean(image, here, "it has "+strings.Join(here, ", ")), "the description has no type %q%s", image, r.forProfiles())
 		return
 	}
 	hint := "add a <type> to a <preferences> section"

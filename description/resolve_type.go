@@ -40,7 +40,7 @@ func (r *resolver) imageType(img *Image) (*Type, error) {
 
 func isFilesystem(image string) bool {
 	switch image {
-	case "btrfs", "ext2", "ext3", "ext4", "squashfs", "erofs", "xfs":
+	case "btrfs", "ext2", "ext3", "ext4", "squashfs", "erofs", "xfs", "cramfs", "reiserfs":
 		return true
 	}
 	return false

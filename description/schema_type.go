@@ -1,15 +1,18 @@
 package description
 
-// Image types of the language, and groups of them as the attribute table
-// names them.
+// imageTypes are the image types of the language, KIWI's and after them those
+// of imgbuild alone, which every schema version may name.
 var imageTypes = []string{
 	"btrfs", "cpio", "clicfs", "docker", "ext2", "ext3", "ext4", "iso", "oem", "pxe", "kis",
-	"squashfs", "erofs", "tbz", "xfs", "oci", "appx", "enclave", "wsl",
+	"squashfs", "tbz", "xfs", "oci", "appx", "enclave", "erofs", "wsl",
+	"tar", "tar.gz", "tar.zst", "cramfs", "reiserfs",
 }
+
+// Groups of image types as the attribute table names them.
 
 const (
 	onDisk       = "oem"
-	onRoot       = "oem pxe kis iso btrfs ext2 ext3 ext4 squashfs erofs xfs"
+	onRoot       = "oem pxe kis iso btrfs ext2 ext3 ext4 squashfs erofs xfs cramfs reiserfs"
 	onContainer  = "docker oci"
 	onBootable   = "oem iso pxe kis cpio"
 	onMachine    = "oem ext2 ext3 ext4 xfs btrfs kis"
@@ -53,14 +56,14 @@ func joinAttrs(lists ...[]attrRule) []attrRule {
 }
 
 var typeBasicAttrs = []attrRule{
-	{Name: "image", Value: oneOf(imageTypes...).since(v8_0, "erofs", "enclave", "wsl").until(v7_6, "clicfs"), Required: true, Doc: "The kind of result."},
+	{Name: "image", Value: oneOf(imageTypes...).since(v8_0, "enclave").until(v7_6, "clicfs"), Required: true, Doc: "The kind of result. erofs and wsl, which KIWI knows since 8.0, and tar, tar.gz, tar.zst, cramfs and reiserfs, which are of imgbuild alone, are known in every schema version."},
 	{Name: "primary", Value: boolean, Default: "false", Doc: "This type is built when the user names none."},
 	{Name: "filesystem", Value: rootFilesystems, Types: "oem pxe kis iso", OldTypes: "oem pxe kis", Doc: "The root file system; needed for oem."},
 	{Name: "fscreateoptions", Value: text, effect: effect{For: onRoot}, Doc: "Arguments for the program that makes the root file system."},
 	{Name: "fsmountoptions", Value: text, effect: effect{For: onRoot}, Doc: "Mount options of the root file system, also in /etc/fstab."},
 	{Name: "rootfs_label", Value: text, Types: "oem pxe kis docker", effect: effect{For: "oem pxe kis"}, Doc: "The label of the root file system; ROOT on a disk by default."},
 	{Name: "squashfscompression", Value: oneOf("uncompressed", "gzip", "lzo", "lz4", "xz", "zstd"), Types: "oem pxe kis iso squashfs", effect: effect{Needs: needsSquashfs}, Doc: "The compression of a squashfs; xz by default."},
-	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", Since: v8_0, effect: effect{Needs: needsErofs}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
+	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", effect: effect{Needs: needsErofs}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
 	{Name: "compressed", Value: boolean, Types: "pxe kis", Default: "false", Doc: "Compress the file system inside the archive instead of the archive."},
 	{Name: "selinux_policy", Value: oneOf("targeted", "mls", "minimum"), Default: "targeted", Doc: "The SELinux policy whose labels files get."},
 	{Name: "bundle_format", Value: text, Doc: "The pattern of the results' names in a bundle: %N name, %P profiles, %A architecture, %I bundle id, %T type, %M %m %p parts of the version."},

@@ -105,7 +105,7 @@ func (c *validator) unknownAttr(a attribute, r *attrRule, rule *elementRule) {
 	case len(known) > 16:
 		fallback = "the reference of the description lists the attributes of <" + rule.Name + ">"
 	}
-	c.errors.add(a.pos, didYouMean(a.name, known, fallback), "<%s> has no attribute %s", rule.Name, a.name)
+	c.errors.add(a.pos, DidYouMean(a.name, known, fallback), "<%s> has no attribute %s", rule.Name, a.name)
 }
 
 func versionHint(since, until version) string {
@@ -183,7 +183,7 @@ func (c *validator) unknownChild(child *element, rule *elementRule) {
 	} else if place := whereElement(child.name); place != "" {
 		fallback = "it belongs into <" + place + ">"
 	}
-	c.errors.add(child.pos, didYouMean(child.name, known, fallback), "<%s> can't hold <%s>", rule.Name, child.name)
+	c.errors.add(child.pos, DidYouMean(child.name, known, fallback), "<%s> can't hold <%s>", rule.Name, child.name)
 }
 
 // whereElement returns the element that may hold one of this name.

@@ -144,7 +144,7 @@ func (v *valueRule) check(value string, at version) (problem, hint string) {
 		case contains(v.Enum, token):
 			return fmt.Sprintf("value %q does not exist in schema %s", value, at), versionHint(v.Since[token], v.Until[token])
 		default:
-			return fmt.Sprintf("value %q is not known", value), didYouMean(token, known, expected)
+			return fmt.Sprintf("value %q is not known", value), DidYouMean(token, known, expected)
 		}
 	case kindPattern:
 		if !v.Re.MatchString(token) {
@@ -182,8 +182,9 @@ func parseMiB(s string) (int, error) {
 	return n * unit, nil
 }
 
-// didYouMean suggests the nearest of the known names, or says fallback.
-func didYouMean(name string, known []string, fallback string) string {
+// DidYouMean suggests the nearest of the known names, as a question, or returns
+// fallback where none is near.
+func DidYouMean(name string, known []string, fallback string) string {
 	best, bestDistance := "", max(1, len(name)/3)
 	for _, k := range known {
 		if d := editDistance(strings.ToLower(name), strings.ToLower(k)); d <= bestDistance && (best == "" || d < bestDistance) {
