@@ -48,7 +48,7 @@ func TestParse(t *testing.T) {
 		BundleCompress: &no, PackageChanges: &yes, ContainerCompress: &no, XZOptions: []string{"-a", "--threads=0"}, MaxSize: 700 << 20,
 		DisabledChecks: []string{"image_type_unique", "image_version_provided"},
 		Warnings: []string{
-			`kiwi.yml:20: the value "partx" has no effect: imgbuild maps no partitions`,
+			`kiwi.yml:19: the value "partx" has no effect: imgbuild maps no partitions`,
 			"kiwi.yml:25: thing of new is not known and has no effect",
 		},
 	}
