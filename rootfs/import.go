@@ -9,28 +9,67 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
-	"github.com/imgbuild/imgbuild/rootfs/users"
 )
 
-// maxScript bounds a script of a description that lies in a container, maxExtra one of its single files, in bytes.
-const (
-	maxScript = 16 << 20
-	maxExtra  = 64 << 20
-)
+// maxImported bounds a file of a description that lies in a container, in bytes.
+const maxImported = 1 << 30
+
+// imported is one file of the description that belongs into /image.
+type imported struct {
+	from, to string // in the description, in /image
+	// missing is the error where there is no such file, nil where there need not be one.
+	missing func(cause error) error
+}
+
+// imports is what of the description belongs into /image: what KIWI keeps there.
+func imports(image *description.Image) []imported {
+	var list []imported
+	for _, name := range []string{
+		scripts.PostBootstrap, scripts.Config, scripts.Images, scripts.ConfigOverlay, scripts.ConfigHostOverlay, scripts.PreDiskSync, scripts.Disk, excludeFile,
+	} {
+		list = append(list, imported{from: name, to: name})
+	}
+	for _, script := range []struct{ attribute, from, to string }{
+		{"editbootconfig", image.Type.EditBootConfig, scripts.EditBootConfig}, {"editbootinstall", image.Type.EditBootInstall, scripts.EditBootInstall},
+	} {
+		if script.from != "" {
+			list = append(list, imported{script.from, script.to, func(cause error) error {
+				return image.Type.Errorf(script.attribute, "paths are relative to the description's directory", "the script %s can't be read: %v", script.from, cause)
+			}})
+		}
+	}
+	for _, set := range []description.PackageSet{image.Packages.Bootstrap, image.Packages.System} {
+		for _, archive := range set.Archives {
+			list = append(list, imported{archive.Name, path.Base(archive.Name), func(cause error) error {
+				return archive.Errorf("name", "paths are relative to the description's directory", "the archive %s can't be read: %v", archive.Name, cause)
+			}})
+		}
+	}
+	return list
+}
+
+// excludeFile lists what of the tree does not belong into images.
+const excludeFile = "exclude_files.yaml"
 
 // importDescription puts the description into the tree's /image, as KIWI keeps it: it runs the scripts from there, and a stash of the tree can be built again.
 // What an earlier description has left there goes away, so that its scripts don't run once more.
 func (o *overlay) importDescription(ctx context.Context) error {
+	list := imports(o.Description)
 	entries, err := fs.ReadDir(o.source.FS, ".")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && o.Description.FS != nil {
 		return fmt.Errorf("reading the description's directory: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "cdroot") || strings.HasPrefix(e.Name(), "config-cdroot") {
+			if strings.Contains(e.Name(), ".tar") {
+				list = append(list, imported{from: e.Name(), to: e.Name()})
+			}
+		}
 	}
 	return o.work.edit(ctx, func(edit *layers.Editor) error {
 		if err := edit.Remove(scripts.ImageDir); err != nil {
@@ -44,12 +83,9 @@ func (o *overlay) importDescription(ctx context.Context) error {
 				return err
 			}
 		}
-		for _, e := range entries {
-			if !kept(e.Name(), o.Description) {
-				continue
-			}
-			if err := o.importFile(edit, e.Name()); err != nil {
-				return fmt.Errorf("copying %s of the description: %w", e.Name(), err)
+		for _, file := range list {
+			if err := o.importFile(edit, file); err != nil {
+				return err
 			}
 		}
 		if err := edit.WriteFile(scripts.LibraryFile, scripts.Library(), 0o644); err != nil {
@@ -59,45 +95,51 @@ func (o *overlay) importDescription(ctx context.Context) error {
 	})
 }
 
-// kept reports whether a file beside the description belongs into /image.
-func kept(name string, image *description.Image) bool {
-	switch name {
-	case scripts.PostBootstrap, scripts.Config, scripts.Images, scripts.PreDiskSync, "disk.sh", "config-overlay.sh", "config-host-overlay.sh", "exclude_files.yaml",
-		path.Base(image.Type.EditBootConfig), path.Base(image.Type.EditBootInstall):
-		return true
+// importFile copies one file. Large ones stay where they are until something reads them.
+func (o *overlay) importFile(edit *layers.Editor, file imported) error {
+	node, err := o.fileNode(file.from)
+	switch {
+	case err != nil && file.missing != nil:
+		return file.missing(err)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("copying %s of the description: %w", file.from, err)
 	}
-	if strings.HasPrefix(name, "cdroot") && strings.Contains(name, ".tar") {
-		return true
-	}
-	for _, set := range []description.PackageSet{image.Packages.Bootstrap, image.Packages.System} {
-		if slices.ContainsFunc(set.Archives, func(a description.Archive) bool { return a.Name == name }) {
-			return true
-		}
-	}
-	return false
+	o.imported[file.to] = true
+	return edit.Put(scripts.ImageDir+"/"+file.to, node)
 }
 
-// importFile copies one file. Large ones stay where they are until something reads them.
-func (o *overlay) importFile(edit *layers.Editor, name string) error {
-	info, err := fs.Stat(o.source.FS, name)
-	if err != nil || !info.Mode().IsRegular() {
-		return err
-	}
-	if o.source.Dir != "" {
-		node := &layers.Node{Mode: layers.TypeRegular | uint32(info.Mode().Perm()), MTime: layers.TimespecOf(info.ModTime()), Size: info.Size()}
-		if info.Size() > 0 {
-			node.Content = hostFile(filepath.Join(o.source.Dir, name))
-		}
-		return edit.Put(scripts.ImageDir+"/"+name, node)
-	}
-	if info.Size() > maxScript {
-		return fmt.Errorf("it has %d bytes, more than the %d allowed", info.Size(), maxScript)
-	}
-	data, err := fs.ReadFile(o.source.FS, name)
+// fileNode returns a file of the description as an entry of a tree, which belongs to root.
+func (o *overlay) fileNode(name string) (*layers.Node, error) {
+	content, err := o.source.Open(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return edit.WriteFile(scripts.ImageDir+"/"+name, data, uint32(info.Mode().Perm()))
+	defer content.Close()
+	info, err := content.Stat()
+	if err != nil {
+		return nil, err
+	}
+	node := &layers.Node{Mode: layers.TypeRegular | uint32(info.Mode().Perm()), MTime: layers.TimespecOf(info.ModTime()), Size: info.Size()}
+	if f, ok := content.(*os.File); ok {
+		path, err := filepath.Abs(f.Name())
+		if err != nil {
+			return nil, err
+		}
+		if info.Size() > 0 {
+			node.Content = hostFile(path)
+		}
+		return node, nil
+	}
+	if info.Size() > maxImported {
+		return nil, fmt.Errorf("it has %d bytes, more than the %d allowed", info.Size(), maxImported)
+	}
+	data, err := io.ReadAll(content)
+	if err != nil {
+		return nil, err
+	}
+	return layers.NewFile(data, node.Perm(), node.MTime), nil
 }
 
 // hostFile is the content of a file of this machine, by its path.
@@ -105,53 +147,3 @@ type hostFile string
 
 // Open implements [layers.Content].
 func (f hostFile) Open() (io.ReadCloser, error) { return os.Open(string(f)) }
-
-// extraFiles puts the single files of the description into the tree.
-func (o *overlay) extraFiles(ctx context.Context) error {
-	for _, set := range []description.PackageSet{o.Description.Packages.Bootstrap, o.Description.Packages.System} {
-		for _, file := range set.Files {
-			err := o.work.edit(ctx, func(edit *layers.Editor) error { return o.extraFile(edit, file) })
-			if err != nil {
-				return file.Errorf("name", "", "file %s can't be put into the root tree: %v", file.Name, err)
-			}
-		}
-	}
-	return nil
-}
-
-func (o *overlay) extraFile(edit *layers.Editor, file description.File) error {
-	content, err := o.source.Open(file.Name)
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-	info, err := content.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() > maxExtra {
-		return fmt.Errorf("it has %d bytes, more than the %d allowed; use an archive", info.Size(), maxExtra)
-	}
-	data, err := io.ReadAll(content)
-	if err != nil {
-		return err
-	}
-	perm := uint64(info.Mode().Perm())
-	if file.Permissions != "" {
-		if perm, err = strconv.ParseUint(file.Permissions, 8, 12); err != nil {
-			return fmt.Errorf("permissions %q are no octal number", file.Permissions)
-		}
-	}
-	node := layers.NewFile(data, uint32(perm), layers.TimespecOf(info.ModTime()))
-	if node.UID, node.GID, err = users.Lookup(edit, file.Owner); err != nil {
-		return err
-	}
-	target := file.Target
-	if target == "" {
-		target = path.Base(file.Name)
-	}
-	if err := edit.MkdirAll(path.Dir(layers.Clean(target)), 0o755); err != nil {
-		return err
-	}
-	return edit.Put(target, node)
-}

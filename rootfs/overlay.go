@@ -8,12 +8,11 @@ package rootfs
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
+	"sync"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -21,24 +20,47 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/apt"
 	"github.com/imgbuild/imgbuild/rootfs/files"
-	"github.com/imgbuild/imgbuild/rootfs/initrd"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
-	"github.com/imgbuild/imgbuild/rootfs/settings"
-	"github.com/imgbuild/imgbuild/rootfs/users"
+)
+
+// Phase is the part of a build that is done.
+type Phase int
+
+// The phases, as KIWI parts a build.
+const (
+	// Whole is all of a build: Prepare, then Create.
+	Whole Phase = iota
+	// Prepare makes the root tree: packages, files, users, settings and config.sh, up to the removal of packages and the clean-up.
+	Prepare
+	// Create does what comes with each image of a tree that has been prepared, whose description is the one in its own /image: images.sh and all after it.
+	Create
 )
 
 // Request is what [Overlay] works with. It changes none of it.
 type Request struct {
-	// Tree is the root tree to start from.
+	// Tree is the root tree to start from; one without entries is made from nothing.
 	Tree *layers.Tree
 	// Description is what to add to it.
 	Description *description.Image
-	// Rebuild says that the description comes from the tree's own /image and has been obeyed before: only what comes with each image is done again.
-	Rebuild bool
+	// Phase is what to do.
+	Phase Phase
 	// Dir is the directory that the tree is unpacked into if programs must run in it. It is made when it is needed, and must not hold anything then.
 	Dir string
+	// InPlace says that Dir holds Tree already, which was read from there: it is changed there.
+	InPlace bool
 	// PackageCache is a directory for downloaded packages, which later builds use again; "" is none.
 	PackageCache string
+	// Offline forbids the network: what is not in PackageCache is an error that names it.
+	Offline bool
+	// Locked, where it is not nil, are the only packages that may be installed, with their exact versions and checksums.
+	Locked []packages.Package
+	// Builder returns the tree of the container whose package manager works on root trees that have none; nil for none.
+	Builder func(ctx context.Context) (*layers.Tree, error)
+	// OpenBuildService is the address that obs://PROJECT/REPOSITORY is below; "" is the public one.
+	OpenBuildService string
+	// ShellOnError opens a shell on this process's terminal where a program of the root tree fails.
+	ShellOnError bool
 	// Repro gives the time of new files and the salts of passwords.
 	Repro repro.Source
 	// Progress shows long work; nil shows nothing. Log gets what a user may want to know afterwards; nil drops it.
@@ -54,6 +76,11 @@ type Result struct {
 	Dir string
 	// Ran says what ran in the tree, in order.
 	Ran []string
+	// Installed are the packages that were installed, for a lock file.
+	Installed []packages.Package
+
+	mutex   sync.Mutex
+	overlay *overlay
 }
 
 // Overlay adds to a tree what the description asks for, in KIWI's order. Where it fails, what lies in request.Dir is of no use.
@@ -75,7 +102,7 @@ func Overlay(ctx context.Context, request Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{Tree: tree, Ran: o.ran}
+	result := &Result{Tree: tree, Ran: o.ran, overlay: o}
 	if o.work.onDisk != nil {
 		result.Dir = request.Dir
 	}
@@ -90,6 +117,8 @@ type overlay struct {
 	session *apt.Session // nil until packages are touched
 	scratch *scratch     // nil until temporary files are needed
 	ran     []string
+	// imported are the names of the files that the description has put into /image.
+	imported map[string]bool
 	// installed says that packages were added or removed, so that initial RAM disks are out of date.
 	installed bool
 	// initrdSettings says that the settings of initial RAM disks have changed.
@@ -103,27 +132,42 @@ func newOverlay(r Request) *overlay {
 	if r.Progress == nil {
 		r.Progress = progress.Discard
 	}
-	o := &overlay{Request: r, source: files.Source{Dir: r.Description.Dir, FS: r.Description.FS}}
+	o := &overlay{Request: r, source: files.Source{Dir: r.Description.Dir, FS: r.Description.FS}, imported: map[string]bool{}}
 	if o.source.FS == nil {
 		o.source.FS = os.DirFS(filepath.Join(os.DevNull, "nothing"))
 	}
 	o.work = &workspace{dir: r.Dir, modTime: layers.TimespecOf(r.Repro.Epoch), progress: r.Progress, log: r.Log, tree: r.Tree}
+	if r.InPlace {
+		o.work.onDisk = r.Tree
+	}
 	return o
 }
 
 // steps is what is to be done.
 func (o *overlay) steps() []func(context.Context) error {
-	if o.Rebuild {
-		return []func(context.Context) error{o.step(o.script, scripts.Images), o.initrds, o.cleanUp}
-	}
-	return []func(context.Context) error{
-		o.importDescription,
-		o.bootstrapPackages, o.step(o.script, scripts.PostBootstrap), o.systemPackages,
-		o.archives, o.extraFiles, o.overlayFiles, o.accounts, o.settings, o.imageSources,
+	prepare := []func(context.Context) error{
+		o.baseTree, o.importDescription,
+		o.bootstrapPackages, o.bootstrapFiles, o.step(o.script, scripts.PostBootstrap),
+		o.systemPackages, o.systemFiles, o.overlayFiles,
+		o.accounts, o.settings, o.imageSources, o.drivers, o.splash, o.permissions,
 		o.step(o.script, scripts.Config), o.removePackages,
-		o.step(o.script, scripts.Images), o.step(o.script, scripts.PreDiskSync),
-		o.initrds, o.cleanUp,
 	}
+	create := []func(context.Context) error{o.step(o.script, scripts.Images)}
+	switch t := &o.Description.Type; {
+	case t.DeltaRoot:
+		create = append(create, o.step(o.script, scripts.ConfigOverlay), o.step(o.outsideScript, scripts.ConfigHostOverlay))
+	case t.Image == "oem":
+		create = append(create, o.step(o.script, scripts.PreDiskSync))
+	}
+	// The initial RAM disks, too, are made with the root tree, so that each image of it finds them.
+	finish := []func(context.Context) error{o.initrds, o.cleanUp, o.labels}
+	switch o.Phase {
+	case Prepare:
+		return append(prepare, finish...)
+	case Create:
+		return append(create, finish...)
+	}
+	return slices.Concat(prepare, create, finish)
 }
 
 func (o *overlay) step(run func(context.Context, string) error, name string) func(context.Context) error {
@@ -146,183 +190,3 @@ func (o *overlay) close() error {
 
 // note tells the user what may not have been meant.
 func (o *overlay) note(text string) { o.Log.Warn(text) }
-
-// archives unpacks the archives of the description.
-func (o *overlay) archives(ctx context.Context) error {
-	for _, set := range []description.PackageSet{o.Description.Packages.Bootstrap, o.Description.Packages.System} {
-		for _, archive := range set.Archives {
-			if err := o.archive(ctx, archive.Name, archive.TargetDir); err != nil {
-				return archive.Errorf("name", "", "%v", err)
-			}
-		}
-	}
-	return nil
-}
-
-func (o *overlay) archive(ctx context.Context, name, target string) error {
-	scratch, err := o.scratchDir()
-	if err != nil {
-		return err
-	}
-	tree, err := o.source.ReadArchive(ctx, name, scratch)
-	if err != nil {
-		return err
-	}
-	return o.work.edit(ctx, func(edit *layers.Editor) error { return files.Graft(edit, tree, target, files.GraftOptions{}) })
-}
-
-// overlayFiles puts the directory root/, or else root.tar.gz, and those of the active profiles over the tree.
-func (o *overlay) overlayFiles(ctx context.Context) error {
-	found, err := o.overlayDir(ctx, "root")
-	if err != nil {
-		return err
-	}
-	if _, err := fs.Stat(o.source.FS, "root.tar.gz"); err == nil && !found {
-		if err := o.archive(ctx, "root.tar.gz", "/"); err != nil {
-			return err
-		}
-	}
-	for _, profile := range o.Description.Profiles {
-		if !fs.ValidPath(profile) {
-			continue
-		}
-		if _, err := o.overlayDir(ctx, profile); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o *overlay) overlayDir(ctx context.Context, name string) (found bool, err error) {
-	if info, err := fs.Stat(o.source.FS, name); err != nil || !info.IsDir() {
-		return false, nil //nolint:nilerr // descriptions need not have one
-	}
-	tree, notes, err := o.source.ReadDir(ctx, name)
-	if err != nil {
-		return false, fmt.Errorf("reading the overlay directory %s: %w", name, err)
-	}
-	for _, note := range notes {
-		o.note(fmt.Sprintf("overlay directory %s: %s: %s", name, note.Path, note.Text))
-	}
-	err = o.work.edit(ctx, func(edit *layers.Editor) error {
-		return files.Graft(edit, tree, "/", files.GraftOptions{RootOwned: true})
-	})
-	if err != nil {
-		return false, fmt.Errorf("adding the overlay directory %s: %w", name, err)
-	}
-	return true, nil
-}
-
-// accounts makes users and groups.
-func (o *overlay) accounts(ctx context.Context) error {
-	return o.work.edit(ctx, func(edit *layers.Editor) error {
-		notes, err := users.Apply(edit, o.Description.Groups, o.Description.Users, o.Repro)
-		for _, note := range notes {
-			o.note(note)
-		}
-		return err
-	})
-}
-
-// settings sets locale, keyboard, time zone, host name and image id.
-func (o *overlay) settings(ctx context.Context) error {
-	var result settings.Result
-	err := o.work.edit(ctx, func(edit *layers.Editor) (err error) {
-		result, err = settings.Apply(edit, o.Description)
-		return err
-	})
-	for _, note := range result.Notes {
-		o.note(note)
-	}
-	if err != nil || len(result.Generate) == 0 {
-		return err
-	}
-	return o.program(ctx, "making locales", "locale-gen", "--keep-existing")
-}
-
-// imageSources writes the repositories that the image is to have.
-func (o *overlay) imageSources(ctx context.Context) error {
-	return o.work.edit(ctx, func(edit *layers.Editor) error {
-		if o.Description.PackageManager != "apt" {
-			return nil
-		}
-		notes, err := apt.WriteSources(ctx, edit, o.Description, o.source)
-		for _, note := range notes {
-			o.note(note)
-		}
-		return err
-	})
-}
-
-// script runs one of the description's scripts, if it has it.
-func (o *overlay) script(ctx context.Context, name string) error {
-	tree, err := o.work.current(ctx)
-	if err != nil {
-		return err
-	}
-	if !scripts.Has(tree, name) || name == scripts.PreDiskSync && o.Description.Type.Image != "oem" {
-		return nil
-	}
-	scratch, err := o.scratchDir()
-	if err != nil {
-		return err
-	}
-	o.ran = append(o.ran, name)
-	return scripts.Run(ctx, name, scripts.Options{
-		Run: o.work.run, Tree: tree, Variables: o.Description.ProfileVariables(), Env: o.epoch(), Workdir: scratch, Progress: o.Progress, Log: o.Log,
-	})
-}
-
-// initrds makes the initial RAM disks that are missing or out of date, where the image type boots a kernel.
-func (o *overlay) initrds(ctx context.Context) error {
-	tree, err := o.work.current(ctx)
-	if err != nil {
-		return err
-	}
-	if o.initrdSettings, err = initrd.SettingsDiffer(o.Tree, tree); err != nil {
-		return err
-	}
-	for _, k := range o.wantedInitrds(tree) {
-		o.ran = append(o.ran, "initrd of kernel "+k.Version)
-		options := initrd.Options{Run: o.programRun, Tree: tree, Progress: o.Progress, Log: o.Log}
-		if o.Repro.Fixed {
-			options.Epoch = o.Repro.Epoch
-		}
-		if err := initrd.Build(ctx, k, options); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// wantedInitrds returns the kernels whose initial RAM disk has to be made.
-func (o *overlay) wantedInitrds(tree *layers.Tree) []initrd.Kernel {
-	if !bootsKernel(o.Description) {
-		return nil
-	}
-	var wanted []initrd.Kernel
-	for _, k := range initrd.FindKernels(tree) {
-		outdated := (o.installed || o.initrdSettings) && initrd.Tool(tree) != ""
-		if k.Modules != "" && (k.Initrd == "" || outdated) {
-			wanted = append(wanted, k)
-		}
-	}
-	return wanted
-}
-
-// bootsKernel reports whether an image of the type starts with a kernel and an initial RAM disk of the tree.
-func bootsKernel(image *description.Image) bool {
-	switch image.Type.Image {
-	case "oem", "iso", "pxe", "kis":
-		return image.Type.InitrdSystem != "none"
-	}
-	return false
-}
-
-// epoch is the environment that asks programs for reproducible output.
-func (o *overlay) epoch() []string {
-	if !o.Repro.Fixed {
-		return nil
-	}
-	return []string{repro.EpochVariable + "=" + strconv.FormatInt(o.Repro.Epoch.Unix(), 10)}
-}

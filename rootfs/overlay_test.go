@@ -227,7 +227,7 @@ func TestScriptFails(t *testing.T) {
 	image := load(t, map[string]string{"config.xml": describe("oem"), "config.sh": "#!/bin/bash -e\necho almost there\nls /nonsense\n"})
 	r := request(t, tree, image)
 	_, err := Overlay(t.Context(), r)
-	for _, want := range []string{"config.sh", "line 3: ls /nonsense", "almost there"} {
+	for _, want := range []string{"config.sh", "it failed at line 3 (exit code 2): ls /nonsense", "almost there"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v has no %q", err, want)
 		}
@@ -244,7 +244,7 @@ func TestRebuild(t *testing.T) {
 	tree := hostTree(t, map[string]string{"image/images.sh": "echo again >> /order\n", "image/config.sh": "exit 1", "order": "", "etc/machine-id": "77"}, "bash")
 	image := load(t, map[string]string{"config.xml": describe("oem", `<package name="not-there"/>`), "root/etc/motd": "no"})
 	r := request(t, tree, image)
-	r.Rebuild = true
+	r.Phase = Create
 	result, err := Overlay(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func TestRebuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = request(t, edit.Tree(), image)
-	r.Rebuild = true
+	r.Phase = Create
 	result, err = Overlay(t.Context(), r)
 	if err != nil || result.Dir != "" {
 		t.Errorf("%v, directory %q", err, result.Dir)
@@ -349,7 +349,7 @@ func TestPlan(t *testing.T) {
 		t.Error(diff)
 	}
 	r := request(t, tree, image)
-	r.Rebuild = true
+	r.Phase = Create
 	if plan, err = PlanOverlay(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func PlanOverlay(ctx context.Context, request Request) (*Plan, error) {
 	p := &Plan{}
 	tree := request.Tree
 	present := o.scriptPlan(p)
-	if !request.Rebuild {
+	if request.Phase != Create {
 		if err := o.planPackages(ctx, p); err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func PlanOverlay(ctx context.Context, request Request) (*Plan, error) {
 		}
 	}
 	o.installed = len(p.Install)+len(p.Remove) > 0
-	if !request.Rebuild {
+	if request.Phase != Create {
 		for _, name := range initrd.Settings() {
 			if _, err := fs.Stat(o.source.FS, "root/"+name); err == nil {
 				o.initrdSettings = true
@@ -83,7 +83,7 @@ func (o *overlay) scriptPlan(p *Plan) bool {
 		names = append(names, scripts.PreDiskSync)
 	}
 	for _, name := range names {
-		if o.Rebuild {
+		if o.Phase == Create {
 			if name == scripts.Images && scripts.Has(o.Tree, name) {
 				p.Scripts = append(p.Scripts, name)
 			}

@@ -88,7 +88,7 @@ func Build(ctx context.Context, client *registry.Client, opts BuildOptions) (*Bu
 func (s *Stack) build(ctx context.Context, image *description.Image, rebuild bool, work *workdir, opts BuildOptions) (*Built, error) {
 	source := opts.Repro.With(s.inputs()...)
 	overlay, err := rootfs.Overlay(ctx, rootfs.Request{
-		Tree: s.Tree, Description: image, Rebuild: rebuild, Dir: work.unpackTo(),
+		Tree: s.Tree, Description: image, Phase: phase(rebuild), Dir: work.unpackTo(),
 		PackageCache: opts.PackageCache, Repro: source, Progress: opts.Progress, Log: opts.Log,
 	})
 	if err != nil {
@@ -110,6 +110,14 @@ func (s *Stack) build(ctx context.Context, image *description.Image, rebuild boo
 		return nil, err
 	}
 	return &Built{Report: s.Report, Results: results}, nil
+}
+
+// phase is what is to be done: a container's own description has been obeyed before.
+func phase(rebuild bool) rootfs.Phase {
+	if rebuild {
+		return rootfs.Create
+	}
+	return rootfs.Whole
 }
 
 // inputs are what ids derive from: the containers, by digest.

@@ -86,7 +86,7 @@ func (p *Plan) stack(ctx context.Context, client *registry.Client, image *descri
 		p.describe(image, true)
 	}
 	source := opts.Repro.With(s.inputs()...)
-	overlay, err := rootfs.PlanOverlay(ctx, rootfs.Request{Tree: s.Tree, Description: image, Rebuild: rebuild, PackageCache: opts.PackageCache,
+	overlay, err := rootfs.PlanOverlay(ctx, rootfs.Request{Tree: s.Tree, Description: image, Phase: phase(rebuild), PackageCache: opts.PackageCache,
 		Repro: source, Progress: opts.Progress, Log: opts.Log})
 	if err != nil {
 		return err

@@ -79,15 +79,31 @@ func (s Source) copyFS(dir string) (*layers.Tree, error) {
 	return edit.Tree(), err
 }
 
-// Open opens a file of a description: one with an absolute name is a file of this machine.
+// Open opens a regular file of a description: one with an absolute name is a file of this machine.
 func (s Source) Open(name string) (fs.File, error) {
-	if filepath.IsAbs(name) {
-		return os.Open(name)
+	if !filepath.IsAbs(name) && s.Dir != "" {
+		file, err := openHost(filepath.Join(s.Dir, name))
+		// FS may have files that were made of others when the description was read.
+		if clean := path.Clean(name); !errors.Is(err, fs.ErrNotExist) || !fs.ValidPath(clean) {
+			return file, err
+		}
 	}
-	if s.Dir != "" {
-		return os.Open(filepath.Join(s.Dir, name))
+	if filepath.IsAbs(name) {
+		return openHost(name)
 	}
 	return s.FS.Open(path.Clean(name))
+}
+
+// openHost looks before it opens: opening a pipe may wait for ever.
+func openHost(name string) (fs.File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a regular file")}
+	}
+	return os.Open(name)
 }
 
 // GraftOptions say how [Graft] treats what it puts into a tree.

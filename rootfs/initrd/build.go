@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -27,12 +28,15 @@ type Options struct {
 }
 
 // ErrNoTool says that a root tree can't make an initial RAM disk.
-var ErrNoTool = errors.New("the root tree has neither initramfs-tools nor dracut; add one of these packages to the description")
+var ErrNoTool = errors.New("the root tree has neither initramfs-tools, dracut, mkinitcpio nor mkinitfs; add one of these packages to the description")
 
 // Tool returns the name of the program that makes a tree's initial RAM disks, or "" if it has none.
 func Tool(tree *layers.Tree) string {
-	// Debian's dracut brings a stand-in for update-initramfs, so mkinitramfs decides.
-	for _, tool := range []struct{ file, name string }{{"usr/sbin/mkinitramfs", "update-initramfs"}, {"usr/bin/dracut", "dracut"}, {"usr/sbin/dracut", "dracut"}} {
+	for _, tool := range []struct{ file, name string }{
+		// Debian's dracut brings a stand-in for update-initramfs, so mkinitramfs decides.
+		{"usr/sbin/mkinitramfs", "update-initramfs"}, {"usr/bin/dracut", "dracut"}, {"usr/sbin/dracut", "dracut"},
+		{"usr/bin/mkinitcpio", "mkinitcpio"}, {"usr/sbin/mkinitfs", "mkinitfs"}, {"sbin/mkinitfs", "mkinitfs"},
+	} {
 		if isFile(tree, tool.file) {
 			return tool.name
 		}
@@ -48,6 +52,11 @@ func Build(ctx context.Context, k Kernel, opts Options) (err error) {
 		return fmt.Errorf("making the initial RAM disk of kernel %s: %w", k.Version, ErrNoTool)
 	case "dracut":
 		args = dracut(k, opts.Tree)
+	case "mkinitcpio":
+		// Its hook autodetect asks this machine what it has.
+		args = []string{"mkinitcpio", "--kernel", k.Version, "--generate", "/" + fileName(k, opts.Tree), "--skiphooks", "autodetect"}
+	case "mkinitfs":
+		args = []string{"mkinitfs", "-o", "/" + fileName(k, opts.Tree), k.Version}
 	default:
 		action := "-c"
 		if known(opts.Tree, k.Version) {
@@ -92,6 +101,7 @@ func fileName(k Kernel, tree *layers.Tree) string {
 		{"etc/debian_version", "boot/initrd.img-" + k.Version},
 		{"etc/SUSE-brand", "boot/initrd-" + k.Version},
 		{"usr/lib/rpm/suse", "boot/initrd-" + k.Version},
+		{"etc/alpine-release", "boot/initramfs-" + alpineFlavor(k.Version)},
 	} {
 		if _, _, err := tree.Resolve(family.sign); err == nil {
 			return family.name
@@ -99,3 +109,6 @@ func fileName(k Kernel, tree *layers.Tree) string {
 	}
 	return "boot/initramfs-" + k.Version + ".img"
 }
+
+// alpineFlavor is what Alpine names the files in /boot after: the last part of a version such as 6.6.31-0-virt.
+func alpineFlavor(version string) string { return version[strings.LastIndex(version, "-")+1:] }

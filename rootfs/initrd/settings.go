@@ -17,6 +17,7 @@ func Settings() []string {
 	return []string{
 		"etc/initramfs-tools", "etc/dracut.conf", "etc/dracut.conf.d", "etc/crypttab", "etc/cryptsetup-initramfs", "etc/modprobe.d", "etc/mdadm", "etc/mdadm.conf",
 		"etc/lvm", "etc/multipath.conf", "etc/vconsole.conf", "etc/default/keyboard",
+		"etc/mkinitcpio.conf", "etc/mkinitcpio.conf.d", "etc/mkinitfs", "etc/plymouth",
 	}
 }
 

@@ -1,21 +1,16 @@
-// Package scripts runs a description's scripts inside of the root tree.
+// Package scripts runs a description's scripts.
 package scripts
 
 import (
 	"bytes"
 	"context"
 	_ "embed" // the functions for scripts
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
@@ -29,8 +24,18 @@ const (
 	Config = "config.sh"
 	// Images runs before each image that is made of the root tree.
 	Images = "images.sh"
+	// ConfigOverlay runs after Images where the image is a layer on top of another container.
+	ConfigOverlay = "config-overlay.sh"
+	// ConfigHostOverlay is as ConfigOverlay, and runs outside.
+	ConfigHostOverlay = "config-host-overlay.sh"
 	// PreDiskSync runs before the root tree is written to a disk.
 	PreDiskSync = "pre_disk_sync.sh"
+	// Disk runs when the root tree has what ties it to its disk, such as /etc/fstab.
+	Disk = "disk.sh"
+	// EditBootConfig runs outside when the boot loader's files are in the root tree. The description gives it a name of its own.
+	EditBootConfig = "edit_boot_config.sh"
+	// EditBootInstall runs outside when the disk is written. The description gives it a name of its own.
+	EditBootInstall = "edit_boot_install.sh"
 )
 
 // ImageDir is where in the tree scripts lie.
@@ -48,26 +53,22 @@ var library []byte
 // Library returns the functions that scripts may call, for [LibraryFile].
 func Library() []byte { return bytes.Clone(library) }
 
-// insideReport is the directory inside in which a failing script leaves where it was.
-const insideReport = "/run/imgbuild/report"
-
-// tracer is what bash reads before a script. It notes each command that fails where a script is not prepared for it: the last one is
-// usually why the script failed.
-const tracer = `unset BASH_ENV
-set -o errtrace
-trap 'printf "%s\n%s\n%s\n" "${BASH_SOURCE[0]:-$0}" "$LINENO" "$BASH_COMMAND" > ` + insideReport + `/failed' ERR
-`
-
 // Options say how to run a script.
 type Options struct {
-	// Run runs a program in the root tree.
+	// Run runs a program in the root tree or, for a script that runs outside, on this machine with the tree in view as sandbox.TargetDir.
 	Run func(ctx context.Context, spec sandbox.Spec) error
+	// Outside says that the script runs outside.
+	Outside bool
 	// Tree is the root tree, which has the script in its /image.
 	Tree *layers.Tree
+	// Args are the script's arguments.
+	Args []string
 	// Variables are in the script's environment, as they are in /.profile.
 	Variables map[string]string
 	// Env is added to the environment.
 	Env []string
+	// Binds are this machine's files that the script finds besides.
+	Binds []sandbox.Bind
 	// Workdir is an existing directory on the host for a temporary one.
 	Workdir string
 	// Progress shows that the script runs; Log gets its output.
@@ -81,86 +82,51 @@ func Has(tree *layers.Tree, name string) bool {
 	return err == nil && node.IsRegular()
 }
 
-// Run runs the script of the given name. The error of one that fails says where, as far as bash tells, and has the end of its output.
-func Run(ctx context.Context, name string, opts Options) (err error) {
+// Run runs the script of the given name in the tree's /image. The error of one that fails is an *[Error].
+func Run(ctx context.Context, name string, opts Options) error {
+	return run(ctx, name, ImageDir+"/"+name, opts)
+}
+
+// RunFile is as [Run] for a script that lies elsewhere in the tree.
+func RunFile(ctx context.Context, file string, opts Options) error {
+	return run(ctx, "/"+file, file, opts)
+}
+
+func run(ctx context.Context, name, file string, opts Options) (err error) {
 	task := opts.Progress.Start("running "+name, 0, progress.Items)
 	defer func() { task.Done(err) }()
-	args, err := commandLine(opts.Tree, name)
+	script, err := read(opts.Tree, file)
 	if err != nil {
-		return err
+		return fmt.Errorf("running %s: %w", name, err)
+	}
+	args, dir := []string{"bash", "--norc", sandbox.TargetDir + "/" + file}, sandbox.TargetDir
+	if !opts.Outside {
+		dir = "/"
+		if args, err = script.commandLine(opts.Tree); err != nil {
+			return fmt.Errorf("running %s: %w", name, err)
+		}
 	}
 	report, err := os.MkdirTemp(opts.Workdir, ".script-")
 	if err != nil {
 		return fmt.Errorf("running %s: %w", name, err)
 	}
 	defer os.RemoveAll(report)
-	env := []string{"BASH_ENV=/run/imgbuild/tracer"}
+	env := []string{"BASH_ENV=" + tracerFile}
 	for _, key := range slices.Sorted(maps.Keys(opts.Variables)) {
 		env = append(env, key+"="+opts.Variables[key])
 	}
 	out := &lines{log: opts.Log, name: name}
 	err = opts.Run(ctx, sandbox.Spec{
-		Args: args, Env: append(env, opts.Env...), Title: name, Stdout: out, Stderr: out, Log: opts.Log,
-		Binds: []sandbox.Bind{{Source: report, Target: insideReport}},
-		Files: []sandbox.File{{Path: "/run/imgbuild/tracer", Data: []byte(tracer), Perm: 0o644}},
+		Args: append(args, opts.Args...), Env: append(env, opts.Env...), Dir: dir, Title: name, Stdout: out, Stderr: out, Log: opts.Log,
+		Binds: append([]sandbox.Bind{{Source: report, Target: reportDir}}, opts.Binds...),
+		Files: []sandbox.File{{Path: tracerFile, Data: []byte(tracer), Perm: 0o644}},
 	})
 	out.flush()
-	return explain(err, name, report)
+	return script.explain(err, name, report)
 }
 
-// commandLine runs a script by itself if it says how, else by bash or, where the tree has none, by sh.
-func commandLine(tree *layers.Tree, name string) ([]string, error) {
-	resolved, node, err := tree.Resolve(ImageDir + "/" + name)
-	if err != nil {
-		return nil, fmt.Errorf("running %s: %w", name, err)
-	}
-	path := "/" + resolved
-	content, err := node.Open()
-	if err != nil {
-		return nil, fmt.Errorf("running %s: %w", name, err)
-	}
-	defer content.Close()
-	start := make([]byte, 256)
-	n, _ := content.Read(start) // an empty script is for the shell to run
-	first, _, _ := strings.Cut(string(start[:n]), "\n")
-	if interpreter, ok := strings.CutPrefix(first, "#!"); ok {
-		words := strings.Fields(interpreter)
-		if len(words) == 0 {
-			return nil, fmt.Errorf("running %s: its first line names no interpreter", name)
-		}
-		if _, _, err := tree.Resolve(words[0]); err != nil {
-			return nil, fmt.Errorf("running %s: its interpreter %s is not in the root tree; add the package that brings it to the description", name, words[0])
-		}
-		return append(words, path), nil
-	}
-	for _, shell := range []string{"bin/bash", "usr/bin/bash"} {
-		if _, _, err := tree.Resolve(shell); err == nil {
-			return []string{"/" + shell, path}, nil
-		}
-	}
-	return []string{"/bin/sh", path}, nil
-}
-
-// explain adds the place of the failure.
-func explain(err error, name, report string) error {
-	var exit *command.ExitError
-	if !errors.As(err, &exit) {
-		return err
-	}
-	exit.Line = name
-	data, readErr := os.ReadFile(filepath.Join(report, "failed"))
-	if errors.Is(readErr, fs.ErrNotExist) {
-		return err
-	}
-	if readErr != nil {
-		return errors.Join(err, readErr)
-	}
-	place := strings.SplitN(strings.TrimSpace(string(data)), "\n", 3)
-	if len(place) == 3 {
-		exit.Line = fmt.Sprintf("%s (the last command that failed: %s line %s: %s)", name, place[0], place[1], strings.ReplaceAll(place[2], "\n", "; "))
-	}
-	return err
-}
+// maxLine is where a script's output is cut into lines that has no line breaks, in bytes.
+const maxLine = 16 << 10
 
 // lines hands a script's output to the log.
 type lines struct {
@@ -173,17 +139,27 @@ func (l *lines) Write(p []byte) (int, error) {
 	l.part = append(l.part, p...)
 	for {
 		line, rest, found := bytes.Cut(l.part, []byte("\n"))
-		if !found {
+		switch {
+		case found && len(line) <= maxLine:
+			l.tell(line)
+		case len(line) > maxLine:
+			rest = l.part[maxLine:]
+			l.tell(line[:maxLine])
+		default:
 			return len(p), nil
 		}
-		l.log.Info(l.name, "line", string(line))
 		l.part = rest
 	}
 }
 
 func (l *lines) flush() {
 	if len(l.part) > 0 {
-		l.log.Info(l.name, "line", string(l.part))
+		l.tell(l.part)
 		l.part = nil
 	}
+}
+
+// tell writes one line to the log, as text: what a script prints may be anything.
+func (l *lines) tell(line []byte) {
+	l.log.Info(l.name, "line", string(bytes.ToValidUTF8(bytes.TrimSuffix(line, []byte("\r")), []byte("\uFFFD"))))
 }

@@ -42,11 +42,11 @@ func runScript(t *testing.T, text string) (root string, log string, err error) {
 	}
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	for name, data := range map[string]string{"image/config.sh": text, ".kconfig": string(Library()), ".profile": "kiwi_iname='x y'\n", "bin/bash": "x", "bin/sh": "x"} {
-		if err := edit.WriteFile(name, []byte(data), 0o644); err != nil {
+		if err := edit.WriteFile(name, []byte(data), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasPrefix(name, "bin/") {
-			if err := os.WriteFile(filepath.Join(root, name), []byte(data), 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(root, name), []byte(data), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -106,10 +106,10 @@ func TestFailures(t *testing.T) {
 		name, script string
 		want         []string
 	}{
-		{"bash", "#!/bin/bash\nset -e\necho before\nls /nowhere\necho after\n", []string{"running config.sh", "/image/config.sh line 4: ls /nowhere", "exit code 2", "before", "No such file"}},
-		{"function", "#!/bin/bash -e\nbroken() {\n  false\n}\nbroken\n", []string{"line 3: false", "exit code 1"}},
-		{"without first line", "echo x\nexit 9\n", []string{"running config.sh: exit code 9", "x"}},
-		{"sh", "#!/bin/sh\nset -e\nnonsense\n", []string{"exit code 127", "nonsense: not found"}},
+		{"bash", "#!/bin/bash\nset -e\necho before\nls /nowhere\necho after\n", []string{"running config.sh", "it failed at line 4 (exit code 2): ls /nowhere", "before", "No such file"}},
+		{"function", "#!/bin/bash -e\nbroken() {\n  false\n}\nbroken\n", []string{"line 3 (exit code 1): false"}},
+		{"without first line", "echo x\nexit 9\n", []string{"running config.sh: it failed at line 2 (exit code 9): exit 9; it said: x"}},
+		{"sh", "#!/bin/sh\nset -e\nnonsense\n", []string{"it failed at line 3 (exit code 127)", "nonsense: not found"}},
 		{"interpreter", "#!/usr/bin/perl6\n", []string{"/usr/bin/perl6", "add the package"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
