@@ -7,9 +7,10 @@ import (
 	"io"
 	"runtime"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/imgbuild/imgbuild/internal/gunzip"
 )
 
 // NewBlobSource finds out how a blob is compressed, and whether parts of it decompress on their own.
@@ -245,7 +246,7 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 // decompressor reads a blob's bytes from r.
 func (s *BlobSource) decompressor(r io.Reader) (io.ReadCloser, error) {
 	if s.Algorithm == Gzip {
-		return gzip.NewReader(r)
+		return gunzip.NewReader(r)
 	}
 	d, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderConcurrency(min(2, runtime.GOMAXPROCS(0))))
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/imgbuild/imgbuild/internal/gunzip"
 )
 
 // pieceEncoder compresses pieces; it may be used by several goroutines at once.
@@ -120,10 +121,10 @@ func (d *pieceDecoder) decode(packed []byte, length int64, buf []byte) ([]byte, 
 		return out, err
 	}
 	in := bytes.NewReader(packed)
-	r, _ := d.gzips.Get().(*gzip.Reader)
+	r, _ := d.gzips.Get().(*gunzip.Reader)
 	var err error
 	if r == nil {
-		r, err = gzip.NewReader(in)
+		r, err = gunzip.NewReader(in)
 	} else {
 		err = r.Reset(in)
 	}
