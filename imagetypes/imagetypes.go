@@ -19,6 +19,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/disk"
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/kis"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
@@ -45,6 +46,8 @@ func All() []Type {
 		{"tar.gz", "archive", "tar.gz", "the root tree as a tar archive, compressed by gzip", archive.Builder{}},
 		{"tar.zst", "archive", "tar.zst", "the root tree as a tar archive, compressed by zstd", archive.Builder{}},
 		{"cpio", "archive", "cpio", "the root tree as a cpio archive, which a kernel takes for its initial RAM disk", archive.Builder{}},
+		{"kis", "kis", "tar.xz", "a kernel with its initial RAM disk and a system image", kis.Builder{}},
+		{"pxe", "kis", "tar.xz", "the same, as older descriptions call it", kis.Builder{}},
 		{"ext2", "filesystem", "ext2", "the root tree as an ext2 file system", filesystem.Builder{}},
 		{"ext3", "filesystem", "ext3", "the root tree as an ext3 file system", filesystem.Builder{}},
 		{"ext4", "filesystem", "ext4", "the root tree as an ext4 file system", filesystem.Builder{}},
@@ -113,6 +116,7 @@ type CreateOptions struct {
 	Tree        *layers.Tree       // the finished root tree
 	Description *description.Image // resolved for the type to build
 	Base        *image.Base        // the container that the tree began as, nil for none
+	Runner      image.Runner       // runs programs on root trees, nil for none
 	TargetDir   string             // where results go; made if missing
 	Extra       []Extra            // further files to put beside the image
 	Repro       repro.Source
@@ -140,8 +144,14 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 	if err != nil {
 		return nil, Type{}, o.Description.Type.Errorf("image", "", "%v", err)
 	}
+	tree := o.Tree
+	if tree != nil {
+		if tree, err = withoutExcluded(tree); err != nil {
+			return nil, Type{}, err
+		}
+	}
 	r := &image.Request{
-		Tree: o.Tree, Description: o.Description, Base: o.Base, BaseName: results.BaseName(o.Description),
+		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, BaseName: results.BaseName(o.Description),
 		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
 	}
 	return r, t, nil

@@ -30,6 +30,8 @@ type Request struct {
 	Description *description.Image
 	// Base is the container that the tree began as, where the description derives one from another; nil for none.
 	Base *Base
+	// Runner runs programs on root trees, such as the description's scripts; nil where there is none: then no scripts run.
+	Runner Runner
 	// BaseName is what every result's name begins with: <name>.<arch>-<version>.
 	BaseName string
 	// Dir is the directory, which exists, in which results are written under their final names. It is a staging directory: nobody
