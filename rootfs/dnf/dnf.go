@@ -1,0 +1,372 @@
+// Package dnf installs and removes packages of a root tree with dnf4, dnf5 or microdnf.
+//
+// The programs run in the root tree if it has one of them, and else outside, with the tree as their install root. Their configuration, repositories, lists and
+// downloads lie outside of the tree; what dnf keeps in it is what it keeps on a running machine: the rpm database, its history, and the state of modules.
+// Packages are downloaded first, compared with the lock, and installed without a network. Secrets reach dnf through files that exist in the sandbox's memory only.
+package dnf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+)
+
+// Session is dnf at work on one root tree.
+type Session struct {
+	opts      packages.Options
+	dir       string // on this machine
+	repoFiles []sandbox.File
+	outsider  *tool           // found already
+	ready     map[string]bool // flavors whose lists are there
+	modules   bool            // they are switched
+	installed map[string]packages.Package
+}
+
+var _ packages.Session = (*Session)(nil)
+
+// Open prepares a session. The flavor is the description's package manager.
+func Open(_ context.Context, opts packages.Options) (packages.Session, error) {
+	dir, err := os.MkdirTemp(opts.Workdir, ".dnf-")
+	if err != nil {
+		return nil, fmt.Errorf("making a directory for dnf: %w", err)
+	}
+	s := &Session{opts: opts, dir: dir, ready: map[string]bool{}, installed: map[string]packages.Package{}}
+	for _, name := range []string{"cache", "index", "log", "none"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			return nil, errors.Join(fmt.Errorf("preparing dnf: %w", err), s.Close())
+		}
+	}
+	return s, nil
+}
+
+// Close removes what the session has on this machine.
+func (s *Session) Close() error {
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("removing the files of dnf: %w", err)
+	}
+	return nil
+}
+
+// Installed are the packages that the session has installed.
+func (s *Session) Installed() []packages.Package {
+	return slices.SortedFunc(maps.Values(s.installed), func(a, b packages.Package) int {
+		return strings.Compare(a.String(), b.String())
+	})
+}
+
+// own reports whether packages come from the repositories that the root tree is set up with.
+func (s *Session) own() bool { return s.opts.Repositories == nil || len(s.opts.Repositories.List) == 0 }
+
+func (s *Session) secrets() []string {
+	if s.opts.Repositories == nil {
+		return nil
+	}
+	return s.opts.Repositories.Secrets
+}
+
+func (s *Session) binds() []sandbox.Bind {
+	binds := []sandbox.Bind{{Source: s.dir, Target: sessionDir}}
+	if s.opts.Repositories != nil {
+		binds = append(binds, s.opts.Repositories.Binds...)
+	}
+	return binds
+}
+
+func (s *Session) output(title string, line func(string)) *packages.Output {
+	return packages.NewOutput(s.opts.Log, title, s.secrets(), line)
+}
+
+// inside is the root tree's own program, or else one outside.
+func (s *Session) inside(ctx context.Context) (tool, error) {
+	tree, err := s.opts.Tree(ctx)
+	if err != nil {
+		return tool{}, err
+	}
+	t, err := toolOf(tree, s.opts.Image.PackageManager)
+	if errors.Is(err, errNoTool) {
+		return s.outside(ctx)
+	}
+	return t, err
+}
+
+// outside is a program of this machine or a builder container, the flavor that the description names before others.
+func (s *Session) outside(ctx context.Context) (tool, error) {
+	if s.outsider != nil {
+		return *s.outsider, nil
+	}
+	if s.own() {
+		return tool{}, s.opts.Image.Errorf("", `add <repository type="rpm-md"> elements`, "packages can't be installed from outside of the root tree, because the description has no repository")
+	}
+	var missing error
+	for _, f := range family(s.opts.Image.PackageManager) {
+		for _, program := range f.programs {
+			out := s.output(program, nil)
+			err := s.opts.Outside(ctx, sandbox.Spec{Args: []string{program, "--version"}, Title: program + " --version", NoNetwork: true, Stdout: out, Stderr: out, Log: s.opts.Log})
+			var lacks *command.MissingError
+			if errors.As(err, &lacks) {
+				if missing == nil || program == "dnf" { // whose package is known
+					missing = err
+				}
+				continue
+			}
+			if err != nil {
+				return tool{}, fmt.Errorf("asking for the version of %s: %w", program, out.Failed(err))
+			}
+			if f.name != s.opts.Image.PackageManager {
+				s.opts.Log.Info("another program of the same family works in the place of the description's package manager", "package manager", s.opts.Image.PackageManager, "program", program)
+			}
+			s.outsider = &tool{flavor: f, program: program, outside: true}
+			return *s.outsider, nil
+		}
+	}
+	return tool{}, missing
+}
+
+// runner runs programs where the tool runs.
+func (s *Session) runner(t tool) func(ctx context.Context, spec sandbox.Spec) error {
+	if t.outside {
+		return s.opts.Outside
+	}
+	return s.opts.Inside
+}
+
+// place is what the session's command lines depend on.
+func (s *Session) place(t tool) (place, error) {
+	p := place{own: s.own()}
+	if release := s.opts.Image.ReleaseVersion; release != "" && release != "0" || t.outside {
+		p.release = release
+		if release == "" {
+			p.release = "0" // as in KIWI
+		}
+	}
+	if t.outside && s.opts.Arch != "" && s.opts.Arch != machine() {
+		if t.arch == "" {
+			return place{}, fmt.Errorf("installing packages for %s on %s: %s can't do it from outside of the root tree; install dnf on this machine, or give a builder container that has it", s.opts.Arch, machine(), t.program)
+		}
+		p.arch = s.opts.Arch
+	}
+	return p, nil
+}
+
+// machine is the architecture of this machine, as uname -m gives it.
+func machine() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	case "386":
+		return "i686"
+	}
+	return runtime.GOARCH
+}
+
+// request is one run of dnf.
+type request struct {
+	command   []string
+	settings  settings
+	noNetwork bool
+	line      func(line string) // takes each line of the output, if it is not nil
+}
+
+// run runs dnf. Its failure is returned as it is, to be explained.
+func (s *Session) run(ctx context.Context, t tool, r request) (*packages.Output, error) {
+	p, err := s.place(t)
+	if err != nil {
+		return nil, err
+	}
+	repos, err := s.repositoryFiles(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	r.settings.rpm = s.opts.Image.RPM
+	out := s.output(t.program, r.line)
+	spec := sandbox.Spec{
+		Args: t.arguments(p, r.command...), Title: t.program + " " + r.command[0], HostNames: true, NoNetwork: r.noNetwork || s.opts.Offline, Redact: s.secrets(), Log: s.opts.Log,
+		Env: s.environment(), Binds: s.binds(), Stdout: out, Stderr: out,
+		Files: append(append(s.memory(), sandbox.File{Path: configFile, Data: r.settings.configuration(), Perm: 0o644}, sandbox.File{Path: pluginDir + "/imgbuild.py", Data: []byte(plugin), Perm: 0o644}), repos...),
+	}
+	if s.opts.Repositories != nil {
+		spec.Files = append(spec.Files, s.opts.Repositories.Files...)
+	}
+	if s.own() { // a directory has to be there
+		spec.Files = append(spec.Files, sandbox.File{Path: reposDir + "/none", Perm: 0o644})
+	}
+	err = s.runner(t)(ctx, spec)
+	out.Flush()
+	return out, err
+}
+
+// Bootstrap installs packages from outside.
+func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) error {
+	t, err := s.outside(ctx)
+	if err != nil {
+		return fmt.Errorf("installing the first packages: %w", err)
+	}
+	return s.transact(ctx, t, "install", set)
+}
+
+// Install installs packages with the root tree's own program, or from outside if it has none.
+func (s *Session) Install(ctx context.Context, set description.PackageSet) error {
+	t, err := s.inside(ctx)
+	if err != nil {
+		return fmt.Errorf("installing packages: %w", err)
+	}
+	return s.transact(ctx, t, "install", set)
+}
+
+// Update brings all packages up to what the repositories have.
+func (s *Session) Update(ctx context.Context) error {
+	t, err := s.inside(ctx)
+	if err != nil {
+		return fmt.Errorf("updating packages: %w", err)
+	}
+	return s.transact(ctx, t, "upgrade", description.PackageSet{})
+}
+
+// specs are what dnf is asked to install.
+func (s *Session) specs(t tool, set description.PackageSet) []string {
+	list := description.Names(set.Packages)
+	for _, group := range set.Collections {
+		if !t.groups {
+			s.opts.Log.Warn("microdnf knows no groups; list the packages, or use dnf4 or dnf5", "at", group.Pos.String(), "group", group.Name)
+			continue
+		}
+		list = append(list, "@"+strings.TrimPrefix(group.Name, "@"))
+	}
+	for _, product := range set.Products {
+		s.opts.Log.Warn("dnf knows no products", "at", product.Pos.String(), "product", product.Name)
+	}
+	return list
+}
+
+// settingsFor is the configuration of an installation.
+func (s *Session) settingsFor(set description.PackageSet) settings {
+	c := settings{weak: set.PlusRecommended, exclude: description.Names(set.Ignore)}
+	if s.opts.Locked != nil {
+		c.only = []string{}
+		for _, p := range s.opts.Locked {
+			c.only = append(c.only, p.String())
+		}
+	}
+	return c
+}
+
+// transact downloads what a transaction needs, checks it, and executes it without a network.
+func (s *Session) transact(ctx context.Context, t tool, verb string, set description.PackageSet) error {
+	doing := map[string]string{"install": "installing packages", "upgrade": "updating packages"}[verb]
+	specs := s.specs(t, set)
+	if verb == "install" && len(specs) == 0 {
+		return nil
+	}
+	fail := func(err error) error { return fmt.Errorf("%s: %w", doing, err) }
+	if err := s.refresh(ctx, t); err != nil {
+		return fail(err)
+	}
+	c := s.settingsFor(set)
+	plan, err := s.download(ctx, t, append([]string{verb}, specs...), c, set)
+	if err != nil {
+		return fail(err)
+	}
+	if len(plan.Packages) == 0 {
+		return nil
+	}
+	task := s.opts.Progress.Start(fmt.Sprintf("%s: %d packages", doing, len(plan.Packages)), int64(len(plan.Packages)), progress.Items)
+	running := false
+	out, err := s.run(ctx, t, request{command: append([]string{verb}, specs...), settings: c, noNetwork: true, line: func(line string) {
+		running = running || strings.HasPrefix(line, "Running transaction")
+		if running && isStep(line) {
+			task.Add(1)
+		}
+		if strings.Contains(line, "scriptlet failed") {
+			s.opts.Log.Warn("a package's script failed", "line", line)
+		}
+	}})
+	task.Done(err)
+	if err != nil {
+		return fail(s.explain(ctx, t, err, out, set))
+	}
+	for _, p := range plan.Packages {
+		s.installed[p.String()] = p
+	}
+	return nil
+}
+
+// isStep reports whether a line of output tells of a package that comes.
+func isStep(line string) bool {
+	for _, word := range []string{"Installing", "Upgrading", "Updating", "Downgrading", "Reinstalling"} {
+		if strings.Contains(line, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// refresh fetches the lists of packages and switches modules, once.
+func (s *Session) refresh(ctx context.Context, t tool) error {
+	if !s.ready[t.name] {
+		if err := s.fromCache(t); err != nil {
+			return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+		}
+		if !s.opts.Offline {
+			task := s.opts.Progress.Start("fetching package lists", 0, progress.Items)
+			out, err := s.run(ctx, t, request{command: []string{"makecache", "--refresh"}})
+			if err != nil {
+				err = fmt.Errorf("fetching package lists: %w", s.explain(ctx, t, err, out, description.PackageSet{}))
+			}
+			task.Done(err)
+			if err != nil {
+				return err
+			}
+		}
+		if err := s.toCache(t); err != nil {
+			return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+		}
+		s.ready[t.name] = true
+	}
+	if s.modules {
+		return nil
+	}
+	s.modules = true
+	return s.switchModules(ctx, t)
+}
+
+// switchModules enables and disables the modules that the description names.
+func (s *Session) switchModules(ctx context.Context, t tool) error {
+	for _, m := range s.opts.Image.Packages.Modules {
+		steps := [][]string{{"module", "disable", m.Name}}
+		if m.Enable {
+			name := m.Name
+			if m.Stream != "" {
+				name += ":" + m.Stream
+			}
+			steps = [][]string{{"module", "reset", m.Name}, {"module", "enable", name}}
+		}
+		for _, step := range steps {
+			out, err := s.run(ctx, t, request{command: step})
+			if err == nil {
+				continue
+			}
+			if out == nil {
+				return err
+			}
+			if line := firstWith(out.Lines(), "Unable to resolve argument", "missing groups or modules", "No matching", "No module"); line != "" {
+				return m.Errorf("", "check its name and stream; the repositories are: "+strings.Join(s.repositories(), ", "), "no repository has the module %s: %s", step[2], line)
+			}
+			return fmt.Errorf("switching the module %s: %w", step[2], s.explain(ctx, t, err, out, description.PackageSet{}))
+		}
+	}
+	return nil
+}

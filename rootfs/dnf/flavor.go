@@ -1,0 +1,156 @@
+package dnf
+
+import (
+	"errors"
+	"path"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// flavor is one program of the family, as data: what its command line differs in. In options, CONFIG, REPOS, PLUGINS, NONE, CACHE and LOG stand for
+// the session's files, TARGET for the root tree, and BELOW for the directory that holds the session's files as a path that is taken as one in TARGET.
+type flavor struct {
+	name     string   // as a description names it
+	programs []string // what the program may be called, the most certain one first
+	options  []string // on each command line
+	// repositories are options for the repositories of a description, in the place of the root tree's own.
+	repositories []string
+	outside      []string // options for a root tree that is not the root directory
+	outsideCache []string // and options in place of those for CACHE and LOG where they are paths in TARGET
+	cache        []string // options for CACHE and LOG
+	arch         string   // option for another architecture than that of the machine, "" if it can't
+	download     []string // options for a transaction that stops after its downloads
+	groups       bool     // it knows groups
+	plugin       bool     // it runs the plugin that tells of the transaction; otherwise its table is read
+	columns      columns
+}
+
+// columns says how a row of the table of a transaction looks.
+type columns int
+
+const (
+	nameArchVersion columns = iota // NAME ARCH [EPOCH:]VERSION-RELEASE REPOSITORY SIZE UNIT
+	nevra                          // NAME-[EPOCH:]VERSION-RELEASE.ARCH REPOSITORY SIZE UNIT
+)
+
+// flavors are the family. The options of dnf4 are in dnf(8) and dnf.conf(5), those of dnf5 in dnf5(8), dnf5.conf(5) and dnf5-installroot(7), and those of microdnf,
+// from version 3.8, in microdnf(8).
+func flavors() []flavor {
+	return []flavor{
+		{
+			name: "dnf4", programs: []string{"dnf-3", "dnf4", "dnf"},
+			options:      []string{"--config=CONFIG", "--setopt=pluginpath=PLUGINS", "--setopt=pluginconfpath=NONE"},
+			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
+			outside:      []string{"--installroot=TARGET"},
+			cache:        []string{"--setopt=cachedir=CACHE", "--setopt=logdir=LOG"},
+			outsideCache: []string{"--setopt=cachedir=BELOW/CACHE", "--setopt=logdir=BELOW/LOG"}, // it puts TARGET before these two
+			arch:         "--forcearch=",
+			download:     []string{"--downloadonly"},
+			groups:       true, plugin: true,
+		},
+		{
+			name: "dnf5", programs: []string{"dnf5"},
+			options:      []string{"--config=CONFIG", "--no-plugins"},
+			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
+			outside:      []string{"--installroot=TARGET"},
+			cache:        []string{"--setopt=cachedir=CACHE", "--setopt=system_cachedir=CACHE", "--setopt=logdir=LOG"},
+			arch:         "--forcearch=",
+			download:     []string{"--downloadonly"},
+			groups:       true, columns: nameArchVersion,
+		},
+		{
+			name: "microdnf", programs: []string{"microdnf"},
+			options:      []string{"--config=CONFIG", "--noplugins"},
+			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
+			outside:      []string{"--installroot=TARGET"},
+			cache:        []string{"--setopt=cachedir=CACHE"},
+			download:     []string{"--setopt=tsflags=test"},
+			columns:      nevra,
+		},
+	}
+}
+
+// family returns the flavors with the named one first: any of them can do another one's work from outside, where it is not to be had.
+func family(name string) []flavor {
+	var first, others []flavor
+	for _, f := range flavors() {
+		if f.name == name {
+			first = append(first, f)
+		} else {
+			others = append(others, f)
+		}
+	}
+	return append(first, others...)
+}
+
+// tool is a program of the family in its place.
+type tool struct {
+	flavor
+	program string
+	outside bool // it runs outside, and the root tree is at packages.TargetDir
+}
+
+// errNoTool says that a root tree has none of the family.
+var errNoTool = errors.New("the root tree has no dnf")
+
+// toolOf finds the program in a root tree, the named flavor before others.
+func toolOf(tree *layers.Tree, name string) (tool, error) {
+	for _, f := range family(name) {
+		for _, program := range f.programs {
+			target, node, err := tree.Resolve("usr/bin/" + program)
+			if err != nil || !node.IsRegular() {
+				continue
+			}
+			// In newer distributions dnf and microdnf are links to dnf5.
+			if path.Base(target) == "dnf5" {
+				f = family("dnf5")[0]
+			}
+			return tool{flavor: f, program: program}, nil
+		}
+	}
+	return tool{}, errNoTool
+}
+
+// arguments is a command line.
+func (t tool) arguments(p place, command ...string) []string {
+	options := append([]string(nil), t.options...)
+	if !p.own {
+		options = append(options, t.flavor.repositories...)
+	}
+	cache := t.cache
+	if t.outside {
+		options = append(options, t.flavor.outside...)
+		if t.outsideCache != nil {
+			cache = t.outsideCache
+		}
+	}
+	options = append(options, cache...)
+	if p.arch != "" {
+		options = append(options, t.arch+p.arch)
+	}
+	if p.release != "" {
+		options = append(options, "--releasever="+p.release)
+	}
+	words := strings.NewReplacer(
+		"BELOW/CACHE", below(cacheDir(t.name)), "BELOW/LOG", below(logDir), "CONFIG", configFile, "REPOS", reposDir, "PLUGINS", pluginDir, "NONE", noneDir,
+		"CACHE", cacheDir(t.name), "LOG", logDir, "TARGET", targetDir,
+	)
+	args := []string{t.program}
+	for _, option := range options {
+		args = append(args, words.Replace(option))
+	}
+	return append(args, command...)
+}
+
+// place is what command lines depend on besides the program.
+type place struct {
+	own     bool   // the root tree's own repositories
+	arch    string // another architecture than the machine's, or ""
+	release string // the distribution's, or ""
+}
+
+// below turns the path of one of the session's files, beside TARGET, into one that leads there with TARGET before it.
+func below(name string) string {
+	return "/.." + strings.TrimPrefix(name, path.Dir(targetDir))
+}

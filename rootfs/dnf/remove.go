@@ -1,0 +1,107 @@
+package dnf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+)
+
+// Uninstall removes packages with what depends on them and with what was only installed for them.
+func (s *Session) Uninstall(ctx context.Context, list []description.Package) error {
+	if len(list) == 0 {
+		return nil
+	}
+	t, err := s.inside(ctx)
+	if err != nil {
+		return fmt.Errorf("removing packages: %w", err)
+	}
+	task := s.opts.Progress.Start("removing packages", 0, progress.Items)
+	out, err := s.run(ctx, t, request{command: append([]string{"remove"}, description.Names(list)...), noNetwork: true})
+	if err != nil {
+		err = fmt.Errorf("removing packages: %w", s.explain(ctx, t, err, out, description.PackageSet{Packages: list}))
+	} else {
+		for _, name := range missingNames(out.Lines()) {
+			s.opts.Log.Warn("a package that is to be removed is not installed", "package", name)
+		}
+	}
+	task.Done(err)
+	return err
+}
+
+// Delete removes packages by force: nothing else, whatever depends on them, and without running their scripts.
+func (s *Session) Delete(ctx context.Context, list []description.Package) error {
+	names, err := s.present(ctx, list)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	task := s.opts.Progress.Start("deleting packages", int64(len(names)), progress.Items)
+	err = s.rpm(ctx, nil, append([]string{"-e", "--nodeps", "--allmatches", "--noscripts"}, names...)...)
+	if err != nil {
+		err = fmt.Errorf("deleting packages: %w", err)
+	}
+	task.Done(err)
+	return err
+}
+
+// present returns those packages of a list that are installed.
+func (s *Session) present(ctx context.Context, list []description.Package) ([]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	var absent []string
+	err := s.rpm(ctx, func(line string) {
+		if rest, ok := strings.CutPrefix(line, "package "); ok {
+			if name, ok := strings.CutSuffix(rest, " is not installed"); ok {
+				absent = append(absent, name)
+			}
+		}
+	}, append([]string{"-q", "--queryformat", "%{NAME}\\n"}, description.Names(list)...)...)
+	var exit *command.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.Code == len(absent)) {
+		return nil, fmt.Errorf("looking for packages to delete: %w", err)
+	}
+	var names []string
+	for _, p := range list {
+		if slices.Contains(absent, p.Name) {
+			s.opts.Log.Warn("a package that is to be deleted is not installed", "at", p.Pos.String(), "package", p.Name)
+			continue
+		}
+		names = append(names, p.Name)
+	}
+	return names, nil
+}
+
+// rpm runs rpm in the root tree, or from outside if the tree has none.
+func (s *Session) rpm(ctx context.Context, line func(string), args ...string) error {
+	tree, err := s.opts.Tree(ctx)
+	if err != nil {
+		return err
+	}
+	run := s.opts.Inside
+	if _, node, err := tree.Resolve("usr/bin/rpm"); err != nil || !node.IsRegular() {
+		run = s.opts.Outside
+		args = append([]string{"--root", targetDir}, args...)
+	}
+	out := s.output("rpm", line)
+	err = run(ctx, sandbox.Spec{Args: append([]string{"rpm"}, args...), Title: "rpm", NoNetwork: true, Env: s.environment(), Files: s.memory(), Stdout: out, Stderr: out, Log: s.opts.Log})
+	out.Flush()
+	return out.Failed(err)
+}
+
+// environment and memory give rpm its macros.
+func (s *Session) environment() []string { return []string{"HOME=" + homeDir} }
+
+func (s *Session) memory() []sandbox.File {
+	text := "%_dbpath /var/lib/rpm\n%_netsharedpath /dev:/proc:/sys\n"
+	if s.opts.Image.RPM.LocaleFiltering && len(s.opts.Image.Locales) > 0 {
+		text += "%_install_langs " + strings.Join(s.opts.Image.Locales, ":") + "\n"
+	}
+	return []sandbox.File{{Path: homeDir + "/.rpmmacros", Data: []byte(text), Perm: 0o644}}
+}
