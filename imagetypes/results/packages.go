@@ -10,32 +10,32 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/rootfs/dpkg"
+	"github.com/imgbuild/imgbuild/rootfs/database"
 )
 
 // PackageLists are the lists of what is installed in a tree: .packages, .changes and .verified, in KIWI's form. What they need of the tree's
 // contents they take from who reads them anyway, see [PackageLists.Observe].
 type PackageLists struct {
-	packages []dpkg.Package
-	survey   *dpkg.Survey
+	database *database.Database
+	survey   *database.Survey
 }
 
 // NewPackageLists begins the lists of a tree. A tree without a package database that can be read gives nil, whose lists are none. Finish must be
 // called.
 func NewPackageLists(tree *layers.Tree, log *slog.Logger) (*PackageLists, error) {
-	if there, _ := dpkg.HasDatabase(tree); !there {
+	db, err := database.Open(tree)
+	if err != nil {
+		return nil, fmt.Errorf("listing packages: %w", err)
+	}
+	if db == nil {
 		log.Info("no lists of packages are written: the root tree has no package database that can be read")
 		return nil, nil
 	}
-	packages, err := dpkg.Installed(tree)
+	survey, err := db.NewSurvey()
 	if err != nil {
 		return nil, fmt.Errorf("listing packages: %w", err)
 	}
-	survey, err := dpkg.NewSurvey(tree, packages)
-	if err != nil {
-		return nil, fmt.Errorf("listing packages: %w", err)
-	}
-	return &PackageLists{packages, survey}, nil
+	return &PackageLists{db, survey}, nil
 }
 
 // Observe is [image.Request.Observe].
@@ -64,7 +64,7 @@ func (l *PackageLists) Write(ctx context.Context, dir, base string) ([]image.Art
 		suffix, key string
 		write       func(io.Writer) error
 	}{
-		{".packages", image.KeyPackages, func(w io.Writer) error { return dpkg.WritePackages(w, l.packages) }},
+		{".packages", image.KeyPackages, l.database.WritePackages},
 		{".changes", image.KeyChanges, func(w io.Writer) error { return l.survey.WriteChanges(ctx, w) }},
 		{".verified", image.KeyVerified, l.survey.WriteVerified},
 	} {

@@ -20,7 +20,6 @@ const (
 	adminDir   = "var/lib/dpkg"
 	statusFile = adminDir + "/status"
 	statusDir  = adminDir + "/status.d"
-	infoDir    = adminDir + "/info"
 )
 
 // The bounds on what is read of a tree from a stranger, in bytes.
