@@ -44,6 +44,9 @@ type Stack struct {
 	// Tree is the merged tree. Its contents lie in the containers' blobs until Close.
 	Tree   *layers.Tree
 	Report *Report
+	// Images are the containers and Trees their root trees, in stack order.
+	Images []*registry.Image
+	Trees  []*layers.Tree
 
 	open []*container.Tree
 }
@@ -72,7 +75,6 @@ func Make(ctx context.Context, client *registry.Client, opts Options) (*Stack, e
 }
 
 func (s *Stack) make(ctx context.Context, client *registry.Client, opts Options) error {
-	trees := make([]*layers.Tree, 0, len(opts.Containers))
 	for _, name := range opts.Containers {
 		image, err := client.Fetch(ctx, name, opts.Fetch)
 		if err != nil {
@@ -83,26 +85,26 @@ func (s *Stack) make(ctx context.Context, client *registry.Client, opts Options)
 			return fmt.Errorf("reading container %s: %w", name, err)
 		}
 		s.open = append(s.open, tree)
-		trees = append(trees, tree.Tree)
+		s.Images, s.Trees = append(s.Images, image), append(s.Trees, tree.Tree)
 		about, err := describe(image, tree.Tree)
 		if err != nil {
 			return fmt.Errorf("reading container %s: %w", name, err)
 		}
 		s.Report.Containers = append(s.Report.Containers, about)
 	}
-	if err := s.Report.compare(trees); err != nil {
+	if err := s.Report.compare(s.Trees); err != nil {
 		return err
 	}
 	if err := s.Report.fatal(); err != nil && !opts.Force {
 		return err
 	}
-	if len(trees) == 1 {
-		s.Tree = trees[0]
+	if len(s.Trees) == 1 {
+		s.Tree = s.Trees[0]
 		return nil
 	}
-	merged, clashes, err := layers.Merge(trees, layers.MergeOptions{Rule: opts.Rule})
+	merged, clashes, err := layers.Merge(s.Trees, layers.MergeOptions{Rule: opts.Rule})
 	if err != nil {
-		return fmt.Errorf("stacking %d containers: %w", len(trees), err)
+		return fmt.Errorf("stacking %d containers: %w", len(s.Trees), err)
 	}
 	s.Tree = merged
 	for _, c := range clashes {

@@ -11,13 +11,16 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/registry/reference"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/stack"
+	"github.com/imgbuild/imgbuild/system"
 )
 
 // isInvalid reports whether the description or a container is at fault.
 func isInvalid(err error) bool {
 	return is[*description.Error](err) || is[description.Errors](err) || is[*layers.HostileError](err) || is[*layers.FormatError](err) || is[*layers.DigestError](err) ||
-		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || errors.Is(err, registry.ErrInvalid)
+		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || is[*system.LockError](err) ||
+		errors.Is(err, packages.ErrNotLocked) || errors.Is(err, registry.ErrInvalid)
 }
 
 // isMissing reports whether this machine lacks something.

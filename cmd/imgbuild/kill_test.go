@@ -68,7 +68,7 @@ func (k *killed) machine() (mounts []byte, loops []string) {
 
 func (k *killed) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(k.program, args...)
-	cmd.Env = append(os.Environ(), "IMGBUILD_STORE="+filepath.Join(k.dir, "store"), "TMPDIR="+k.t.TempDir())
+	cmd.Env = append(os.Environ(), "IMGBUILD_STORE="+filepath.Join(k.dir, "store"), "XDG_CACHE_HOME="+filepath.Join(k.dir, "cache"), "TMPDIR="+k.t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
 }

@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 func setUp(t *testing.T, env *testscript.Env) error {
 	env.Setenv("IMGBUILD_STORE", env.WorkDir+"/store")
 	env.Setenv("HOME", env.WorkDir+"/home")
+	env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/cache")
 	env.Setenv("XDG_RUNTIME_DIR", env.WorkDir+"/run")
 	env.Setenv("SOURCE_DATE_EPOCH", "1700000000")
 	env.Setenv("ADDRESS", outwardAddress())

@@ -29,7 +29,7 @@ const needsOwners = "needs-owners"
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	s := &session{stdin: stdin, stdout: stdout, stderr: stderr}
 	root := newRoot(s)
-	root.SetArgs(args)
+	root.SetArgs(commandFirst(root, args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -48,18 +48,21 @@ func newRoot(s *session) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "imgbuild",
 		Short: "Turn containers into machines",
-		Long: `imgbuild turns containers into machines: it stacks containers into one root tree, adds what a
-description asks for, and writes disks, file systems and archives from it, without root, loop
-devices or a daemon.
+		Long: `imgbuild turns containers into machines: it makes a root tree from packages, or stacks containers into
+one, adds what a description asks for, and writes disks, file systems and archives from it, without
+root, loop devices or a daemon.
 
 Exit codes:
   0    done
   1    failed
   2    wrong usage
-  3    the description or a container is invalid
+  3    the description, a container or the lock file is invalid
   4    something needed is missing on this machine
   130  interrupted`,
-		Example: `  # store a root tree as a container, and again after a change: one more layer
+		Example: `  # build a machine from packages, as kiwi-ng system build does
+  imgbuild build --description ./debian --target-dir ./out
+
+  # store a root tree as a container, and again after a change: one more layer
   imgbuild stash --root /srv/trees/web --container-name web
 
   # turn a container into a virtual machine
@@ -68,6 +71,7 @@ Exit codes:
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          unknownCommand,
+		Version:       versionLine(),
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.flags.validate(); err != nil {
@@ -85,17 +89,21 @@ Exit codes:
 		&cobra.Group{ID: groupMachines, Title: "Machines:"},
 		&cobra.Group{ID: groupContainers, Title: "Containers:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"})
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err: err, command: cmd.CommandPath()}
 	})
 	s.flags.register(root.PersistentFlags())
-	root.AddCommand(newStash(s), newStackbuild(s),
+	root.AddCommand(newBuild(s), newPrepare(s), newCreate(s), newStash(s), newStackbuild(s),
 		newImages(s), newPull(s), newPush(s), newTag(s), newRemove(s), newInspect(s), newLs(s), newDiff(s), newExport(s), newPrune(s),
-		newVersion(s), newReference(s))
+		newSystem(s), newVersion(s), newReference(s))
 	for _, cmd := range root.Commands() {
 		checkArguments(cmd)
+		for _, sub := range cmd.Commands() {
+			checkArguments(sub)
+		}
 	}
 	return root
 }

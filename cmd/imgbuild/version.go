@@ -17,10 +17,14 @@ func newVersion(s *session) *cobra.Command {
 		Short:   "Print the version",
 		GroupID: groupOther,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(s.stdout, "imgbuild %s %s/%s %s\n", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+			_, err := fmt.Fprintln(s.stdout, versionLine())
 			return err
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("imgbuild %s %s/%s %s", versionText(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
 // versionText is the release, or the commit that the program was built from.

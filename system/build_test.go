@@ -1,4 +1,4 @@
-package stack
+package system
 
 import (
 	"context"
@@ -13,12 +13,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/userns"
-	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+	"github.com/imgbuild/imgbuild/stack"
 	"github.com/imgbuild/imgbuild/stash"
 )
 
@@ -65,6 +64,12 @@ func stashed(t *testing.T, containers map[string]map[string]string) *registry.Cl
 	return client
 }
 
+// from are the options of a build that starts from containers.
+func from(client *registry.Client, description string, containers ...string) Options {
+	return Options{Client: func() (*registry.Client, error) { return client, nil }, Description: description, Repro: epoch,
+		Stack: stack.Options{Containers: containers, Fetch: registry.FetchOptions{Pull: registry.PullNever}}}
+}
+
 // aDescription asks for a container, whose builder needs nothing of the tree.
 func aDescription(name, types string) string {
 	return `<?xml version="1.0" encoding="utf-8"?>
@@ -89,38 +94,6 @@ func describedBy(t *testing.T, text string) string {
 	return dir
 }
 
-func TestStackKeepsMergedUsr(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{
-		"base": {"bin": "-> usr/bin", "usr/bin/sh": "base shell", "etc/issue": "base"},
-		"app":  {"bin/app": "program", "bin/sh": "app shell", "etc/issue": "app"},
-	})
-	for rule, want := range map[layers.MergeRule]string{layers.RuleFollow: "usr/bin/app", layers.RuleRsync: "bin/app"} {
-		s, err := Make(t.Context(), client, Options{Containers: []string{"base", "app"}, Rule: rule})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Tree.Lookup(want); err != nil {
-			t.Errorf("rule %v: %v", rule, err)
-		}
-		if data, _ := s.Tree.ReadFile("etc/issue", 100); string(data) != "app" {
-			t.Errorf("rule %v: the earlier container won: %q", rule, data)
-		}
-		var paths []string
-		for _, c := range s.Report.Clashes {
-			paths = append(paths, c.Path)
-			if c.From != "base:latest" || c.Took != "app:latest" {
-				t.Errorf("clash %+v", c)
-			}
-		}
-		if !strings.Contains(strings.Join(paths, " "), "bin") || !strings.Contains(strings.Join(paths, " "), "etc/issue") {
-			t.Errorf("rule %v: clashes at %v", rule, paths)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 func TestBuildFromDescriptionRunsNothing(t *testing.T) {
 	client := stashed(t, map[string]map[string]string{
 		"base": {"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/shadow": "root:*:1::::::\n",
@@ -134,7 +107,7 @@ func TestBuildFromDescriptionRunsNothing(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "root/etc/motd"), []byte("welcome"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	built, err := Build(t.Context(), client, BuildOptions{Options: Options{Containers: []string{"base"}}, Description: dir, TargetDir: target, Repro: epoch})
+	built, err := Build(t.Context(), BuildOptions{Options: from(client, dir, "base"), TargetDir: target})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,12 +121,12 @@ func TestBuildFromDescriptionRunsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var report Report
+	var report stack.Report
 	if err := json.Unmarshal(data, &report); err != nil || len(report.Containers) != 1 {
 		t.Errorf("report %s: %v", data, err)
 	}
 	image := "oci-archive:" + built.Results.Files[0].Path
-	s, err := Make(t.Context(), client, Options{Containers: []string{image}})
+	s, err := stack.Make(t.Context(), client, stack.Options{Containers: []string{image}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,8 +149,9 @@ func TestRebuildTouchesNothing(t *testing.T) {
 			"image/config.xml": aDescription("last", `<type image="tbz"/>`+ociType)},
 	})
 	target := t.TempDir()
-	opts := BuildOptions{Options: Options{Containers: []string{"first", "last"}}, Selection: description.Selection{Type: "oci"}, TargetDir: target, Repro: epoch}
-	built, err := Build(t.Context(), client, opts)
+	opts := BuildOptions{Options: from(client, "", "first", "last"), TargetDir: target}
+	opts.Selection.Type = "oci"
+	built, err := Build(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +160,7 @@ func TestRebuildTouchesNothing(t *testing.T) {
 	}
 	again := t.TempDir()
 	opts.TargetDir = again
-	if _, err := Build(t.Context(), client, opts); err != nil {
+	if _, err := Build(t.Context(), opts); err != nil {
 		t.Fatal(err)
 	}
 	var sums [2]string
@@ -205,7 +179,7 @@ func TestRebuildTouchesNothing(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	client := stashed(t, map[string]map[string]string{"plain": {"etc/motd": "x"}, "broken": {"image/config.xml": "<image"}})
 	used := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(used, RootDir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(used, RootDir, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	good := describedBy(t, aDescription("web", ociType))
@@ -221,11 +195,12 @@ func TestBuildRefuses(t *testing.T) {
 		"broken description inside": {[]string{"broken"}, "", t.TempDir(), "", "config.xml"},
 		"no such container":         {[]string{"none"}, good, t.TempDir(), "", "none"},
 		"no such type":              {[]string{"plain"}, good, t.TempDir(), "iso", "iso"},
-		"no containers":             {nil, good, t.TempDir(), "", "none given"},
+		"nothing at all":            {nil, "", t.TempDir(), "", "neither a description"},
 		"no such description":       {[]string{"plain"}, filepath.Join(good, "none"), t.TempDir(), "", "none"},
 	} {
-		_, err := Build(t.Context(), client, BuildOptions{Options: Options{Containers: c.containers, Fetch: registry.FetchOptions{Pull: registry.PullNever}},
-			Description: c.description, TargetDir: c.target, Selection: description.Selection{Type: c.kind}, Repro: epoch})
+		opts := BuildOptions{Options: from(client, c.description, c.containers...), TargetDir: c.target}
+		opts.Selection.Type = c.kind
+		_, err := Build(t.Context(), opts)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -238,26 +213,27 @@ func TestBuildRefuses(t *testing.T) {
 func TestForceReplacesAnEarlierRootTree(t *testing.T) {
 	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
 	target := t.TempDir()
-	for _, dir := range []string{RootDir + "/etc", unfinishedRoot + "/etc"} { // of an earlier build, and of one that was killed
-		if err := os.MkdirAll(filepath.Join(target, dir), 0o755); err != nil {
+	work := workplaceOf(filepath.Join(target, RootDir))
+	for _, dir := range []string{work.root, work.unpackTo()} { // of an earlier build, and of one that was killed
+		if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	opts := BuildOptions{Options: Options{Containers: []string{"base"}, Force: true}, Description: describedBy(t, aDescription("web", ociType)), TargetDir: target, Repro: epoch}
-	work := &workdir{target: target}
+	opts := BuildOptions{Options: from(client, describedBy(t, aDescription("web", ociType)), "base"), TargetDir: target}
+	opts.Stack.Force = true
 	if err := work.open(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Build(t.Context(), client, opts); !errors.Is(err, ErrTargetInUse) {
+	if _, err := Build(t.Context(), opts); !errors.Is(err, ErrInUse) {
 		t.Errorf("beside another build: %v", err)
 	}
 	if err := work.close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Build(t.Context(), client, opts); err != nil {
+	if _, err := Build(t.Context(), opts); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(filepath.Join(target, "build")); !errors.Is(err, fs.ErrNotExist) {
+	if left, err := os.ReadDir(filepath.Join(target, "build")); err != nil || len(left) > 0 {
 		t.Errorf("left below build: %v, %v", left, err)
 	}
 }
@@ -265,8 +241,7 @@ func TestForceReplacesAnEarlierRootTree(t *testing.T) {
 func TestPlanWritesNothing(t *testing.T) {
 	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "app": {"etc/issue": "app"}})
 	target := filepath.Join(t.TempDir(), "out")
-	plan, err := MakePlan(t.Context(), client, BuildOptions{Options: Options{Containers: []string{"base", "app"}},
-		Description: describedBy(t, aDescription("web", ociType)), TargetDir: target, Repro: epoch})
+	plan, err := MakePlan(t.Context(), BuildOptions{Options: from(client, describedBy(t, aDescription("web", ociType)), "base", "app"), TargetDir: target})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,8 +264,7 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "out")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Build(ctx, client, BuildOptions{Options: Options{Containers: []string{"base"}}, Description: describedBy(t, aDescription("web", ociType)),
-		TargetDir: target, Repro: epoch})
+	_, err := Build(ctx, BuildOptions{Options: from(client, describedBy(t, aDescription("web", ociType)), "base"), TargetDir: target})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}

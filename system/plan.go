@@ -1,9 +1,11 @@
-package stack
+package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -11,16 +13,17 @@ import (
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/rootfs"
+	"github.com/imgbuild/imgbuild/stack"
 )
 
 // Plan is what a build would do.
 type Plan struct {
-	Containers []registry.FetchPlan `json:"containers"`
-	// Report is that of the stack; nil if containers have to be pulled first.
-	Report *Report `json:"report,omitempty"`
+	Containers []registry.FetchPlan `json:"containers,omitempty"`
+	// Report is that of the stack; nil without one, or if containers have to be pulled first.
+	Report *stack.Report `json:"report,omitempty"`
 	// Image is what would be built; nil if its description lies in a container that has to be pulled first.
 	Image *PlannedImage `json:"image,omitempty"`
-	// Overlay says what would be added to the stack, Build what the builder would make; empty if containers have to be pulled first.
+	// Overlay says what would be added to the root tree, Build what the builder would make; empty if containers have to be pulled first.
 	Overlay string `json:"overlay,omitempty"`
 	Build   string `json:"build,omitempty"`
 }
@@ -36,58 +39,81 @@ type PlannedImage struct {
 	Rebuild  bool     `json:"rebuild"`            // the description comes from a container
 }
 
-// MakePlan finds out what [Build] would do, pulls nothing and writes nothing but indexes of layers in the store.
-func MakePlan(ctx context.Context, client *registry.Client, opts BuildOptions) (*Plan, error) {
-	opts.fill()
+// MakePlan finds out what [Build] would do, pulls nothing and writes nothing but indexes of layers in the store and lists of packages in the cache.
+func MakePlan(ctx context.Context, opts BuildOptions) (*Plan, error) {
+	j, err := newJob(opts.Options)
+	if err != nil {
+		return nil, err
+	}
 	plan := &Plan{}
-	var image *description.Image
-	if opts.Description != "" {
-		var err error
-		if image, err = loadDescription(opts); err != nil {
-			return nil, err
+	err = errors.Join(plan.make(ctx, j, opts), j.close())
+	if err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+func (p *Plan) make(ctx context.Context, j *job, opts BuildOptions) error {
+	names := j.Stack.Containers
+	if j.image != nil {
+		p.describe(j)
+		if len(names) == 0 {
+			var err error
+			if names, err = j.baseNames(ctx); err != nil {
+				return err
+			}
 		}
-		plan.describe(image, false)
 	}
 	here := true
-	for _, name := range opts.Containers {
-		found, err := client.Plan(ctx, name, opts.Fetch)
+	for _, name := range names {
+		client, err := j.Client()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		plan.Containers = append(plan.Containers, *found)
+		found, err := client.Plan(ctx, name, j.Stack.Fetch)
+		if err != nil {
+			return err
+		}
+		p.Containers = append(p.Containers, *found)
 		here = here && found.Local
 	}
 	if !here {
-		return plan, nil
+		return nil
 	}
-	return plan, plan.stack(ctx, client, image, opts)
+	return p.overlay(ctx, j, opts)
 }
 
-func (p *Plan) describe(image *description.Image, rebuild bool) {
-	p.Image = &PlannedImage{Name: image.Name, Version: image.Version, Arch: image.Arch, Type: image.Type.Image, Profiles: image.Profiles, Rebuild: rebuild}
-	if !rebuild {
+func (p *Plan) describe(j *job) {
+	image := j.image
+	p.Image = &PlannedImage{Name: image.Name, Version: image.Version, Arch: image.Arch, Type: image.Type.Image, Profiles: image.Profiles, Rebuild: j.inTree}
+	if !j.inTree {
 		p.Image.Packages = append(description.Names(image.Packages.Bootstrap.Packages), description.Names(image.Packages.System.Packages)...)
 	}
 }
 
-// stack makes the stack of containers that are here and asks those who would work on it.
-func (p *Plan) stack(ctx context.Context, client *registry.Client, image *description.Image, opts BuildOptions) error {
-	s, err := Make(ctx, client, opts.Options)
-	if err != nil {
+// overlay asks those who would work on the root tree, whose containers are here.
+func (p *Plan) overlay(ctx context.Context, j *job, opts BuildOptions) error {
+	from := ""
+	if work := workplaceOf(filepath.Join(opts.TargetDir, RootDir)); opts.AllowExistingRoot {
+		if existing, err := work.occupied(); err != nil {
+			return err
+		} else if existing {
+			from = work.root
+		}
+	}
+	if err := j.start(ctx, from); err != nil {
 		return err
 	}
-	defer s.Close()
-	p.Report = s.Report
-	rebuild := image == nil
-	if rebuild {
-		if image, err = s.description(opts); err != nil {
-			return err
-		}
-		p.describe(image, true)
+	if len(j.Stack.Containers) > 0 {
+		p.Report = j.stack.Report
 	}
-	source := opts.Repro.With(s.inputs()...)
-	overlay, err := rootfs.PlanOverlay(ctx, rootfs.Request{Tree: s.Tree, Description: image, Phase: phase(rebuild), PackageCache: opts.PackageCache,
-		Repro: source, Progress: opts.Progress, Log: opts.Log})
+	phase := rootfs.Whole
+	if j.inTree {
+		phase = rootfs.Create
+		p.describe(j)
+	}
+	request := j.request(phase, "")
+	overlay, err := rootfs.PlanOverlay(ctx, request)
 	if err != nil {
 		return err
 	}
@@ -95,15 +121,17 @@ func (p *Plan) stack(ctx context.Context, client *registry.Client, image *descri
 	if overlay.Unpack { // what the builder would be given is known only afterwards
 		return nil
 	}
-	p.Build, err = imagetypes.Plan(ctx, imagetypes.CreateOptions{Tree: s.Tree, Description: image, TargetDir: opts.TargetDir, Repro: source,
-		Progress: opts.Progress, Log: opts.Log})
+	p.Build, err = imagetypes.Plan(ctx, imagetypes.CreateOptions{Tree: j.tree, Description: j.image, Base: j.base, TargetDir: opts.TargetDir, Repro: request.Repro,
+		Progress: j.Progress, Log: j.Log})
 	return err
 }
 
 // WriteText writes the plan for people.
 func (p *Plan) WriteText(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("Containers:\n")
+	if len(p.Containers) > 0 {
+		b.WriteString("Containers:\n")
+	}
 	for i, c := range p.Containers {
 		fmt.Fprintf(&b, "  %d. %s  %s, %s", i+1, c.Name, progress.FormatCount(c.Layers, "layer"), progress.FormatBytes(c.Size))
 		if c.Local {
@@ -132,7 +160,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 			fmt.Fprintf(&b, "%s:\n%s", part.title, indent(part.text))
 		}
 	}
-	if p.Report == nil {
+	if p.Overlay == "" {
 		b.WriteString("What clashes, and sizes of the image, can be told once the containers are here: see 'imgbuild pull'.\n")
 	}
 	_, err := io.WriteString(w, b.String())

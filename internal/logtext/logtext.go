@@ -1,4 +1,5 @@
-package main
+// Package logtext writes log records as lines that people read.
+package logtext
 
 import (
 	"context"
@@ -9,28 +10,37 @@ import (
 	"sync"
 )
 
-// newLogHandler returns a handler for lines as people read them, or for JSON with a time.
-func newLogHandler(w io.Writer, format string, level slog.Level) slog.Handler {
-	if format == "json" {
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
-	}
-	return &lineHandler{out: w, mu: &sync.Mutex{}, level: level}
+// Options say how lines look.
+type Options struct {
+	// Level is the lowest that is written; nil for slog.LevelInfo.
+	Level slog.Leveler
+	// Prefix begins each line.
+	Prefix string
+	// Times puts the time of day before each line.
+	Times bool
 }
 
-// lineHandler writes "imgbuild: warning: text (key: value, …)".
-type lineHandler struct {
+// New returns a handler that writes "PREFIX[warning: ]TEXT (KEY: VALUE, ...)". Further lines of a text are indented.
+func New(w io.Writer, opts Options) slog.Handler {
+	if opts.Level == nil {
+		opts.Level = slog.LevelInfo
+	}
+	return &handler{Options: opts, out: w, mu: &sync.Mutex{}}
+}
+
+type handler struct {
+	Options
 	out   io.Writer
 	mu    *sync.Mutex
-	level slog.Level
 	attrs []slog.Attr
 	group string // of the names of attributes, with a dot at its end
 }
 
 // Enabled implements [slog.Handler].
-func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.Level.Level() }
 
 // Handle implements [slog.Handler].
-func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	var details []string
 	add := func(prefix string, a slog.Attr) {
 		if a.Key != "" {
@@ -48,7 +58,10 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	if len(details) > 0 {
 		text += " (" + strings.Join(details, ", ") + ")"
 	}
-	prefix := "imgbuild: "
+	prefix := h.Prefix
+	if h.Times {
+		prefix = r.Time.Format("15:04:05 ") + prefix
+	}
 	if r.Level >= slog.LevelWarn {
 		prefix += "warning: "
 	}
@@ -59,7 +72,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 }
 
 // WithAttrs implements [slog.Handler].
-func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *h
 	with.attrs = append([]slog.Attr{}, h.attrs...)
 	for _, a := range attrs {
@@ -70,7 +83,7 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 }
 
 // WithGroup implements [slog.Handler].
-func (h *lineHandler) WithGroup(name string) slog.Handler {
+func (h *handler) WithGroup(name string) slog.Handler {
 	with := *h
 	with.group += name + "."
 	return &with

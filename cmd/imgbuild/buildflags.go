@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/description/settings"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/internal/userns"
+	"github.com/imgbuild/imgbuild/registry"
+	"github.com/imgbuild/imgbuild/system"
+)
+
+// buildFlags are the flags of all commands that build: each registers the groups that have a meaning for it.
+type buildFlags struct {
+	stackFlags
+	selectionFlags
+	overrides overrideFlags
+	packages  packageFlags
+	// containers are those to stack.
+	containers []string
+	root       string
+	target     string
+	existing   bool
+	plan       bool
+	json       bool
+}
+
+// selectionFlags say what is meant of which description.
+type selectionFlags struct {
+	description string
+	file        string
+	kind        string
+	profiles    []string
+	arch        string
+	skip        []string
+	config      string
+}
+
+func (f *selectionFlags) registerDescription(flags *pflag.FlagSet) {
+	flags.StringVar(&f.description, "description", "", "the `directory` of the description")
+}
+
+func (f *selectionFlags) registerSelection(flags *pflag.FlagSet) {
+	flags.StringVar(&f.file, "kiwi-file", "", "the `name` of the description's file in its directory (default: config.xml, or the first *.kiwi)")
+	flags.StringVar(&f.kind, "type", "", "the image `type` to build (default: the description's primary one, or its first)")
+	flags.StringArrayVar(&f.profiles, "profile", nil, "a `profile` of the description; repeatable")
+	flags.StringVar(&f.arch, "target-arch", "", "the `architecture` to build for, as uname -m prints it (default: this machine's)")
+	flags.StringArrayVar(&f.skip, "skip-check", nil, "leave out a check of the description, by its `id`, or all; repeatable")
+	flags.StringVar(&f.config, "config", "", "KIWI's runtime configuration, a YAML `file` (default: ~/.config/kiwi/config.yml, or /etc/kiwi.yml)")
+}
+
+// packageFlags say how packages are got.
+type packageFlags struct {
+	cache      string
+	sharedDir  string
+	clearCache bool
+	offline    bool
+	locked     string
+	lockFile   string
+	builder    string
+	service    string
+	shell      bool
+}
+
+func (f *packageFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.cache, "package-cache", defaultCache(), "the `directory` that keeps downloaded packages for later builds; \"\" is none")
+	flags.StringVar(&f.sharedDir, "shared-cache-dir", "", "KIWI's name for --package-cache: packages are kept in `directory`/packages")
+	flags.BoolVar(&f.clearCache, "clear-cache", false, "empty the package cache first")
+	flags.BoolVar(&f.offline, "offline", false, "don't use the network: take packages from the cache and containers from the store")
+	flags.StringVar(&f.locked, "locked", "", "use exactly the packages and containers of this lock `file`; without =FILE the one beside the description, or else beside the results")
+	flags.Lookup("locked").NoOptDefVal = system.LockFile
+	flags.StringVar(&f.lockFile, "lock-file", "", "write the lock into this `file` too")
+	flags.StringVar(&f.builder, "builder", "", "a `container` with the package manager, for what this machine lacks")
+	flags.StringVar(&f.service, "obs-url", "", "the `address` of the download server that obs:// repositories are on")
+	flags.BoolVar(&f.shell, "shell-on-error", false, "open a shell in the root tree where a program of it has failed")
+}
+
+// defaultCache is where packages are kept.
+func defaultCache() string {
+	if dir := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "imgbuild/packages")
+	}
+	user := userns.Real()
+	if user.UID == 0 || user.Home == "" {
+		return "/var/cache/imgbuild/packages"
+	}
+	return filepath.Join(user.Home, ".cache/imgbuild/packages")
+}
+
+// directory is the package cache.
+func (f *packageFlags) directory(cmd *cobra.Command) string {
+	if f.sharedDir != "" && !cmd.Flags().Changed("package-cache") {
+		return filepath.Join(f.sharedDir, "packages")
+	}
+	return f.cache
+}
+
+// lock reads the lock file to obey, nil if none is asked for. It is looked for in the places.
+func (f *packageFlags) lock(places ...string) (*system.Lock, error) {
+	switch f.locked {
+	case "":
+		return nil, nil
+	case system.LockFile:
+		for _, place := range places {
+			name := filepath.Join(place, system.LockFile)
+			if _, err := os.Stat(name); place != "" && !errors.Is(err, fs.ErrNotExist) {
+				return system.ReadLock(name)
+			}
+		}
+		return nil, &usageError{err: fmt.Errorf("--locked: there is no %s in %s; name it with --locked=FILE", system.LockFile, strings.Join(places, " or "))}
+	}
+	return system.ReadLock(f.locked)
+}
+
+// options turns the flags into what package system takes. The registries are spoken to through the client that it opens; done closes that.
+func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Options, done func() error, err error) {
+	done = func() error { return nil }
+	opts = system.Options{
+		Description: f.description, File: f.file, Builder: f.packages.builder, PackageCache: f.packages.directory(cmd), ClearCache: f.packages.clearCache,
+		Offline: f.packages.offline, OpenBuildService: f.packages.service, ShellOnError: f.packages.shell, LockFile: f.packages.lockFile, Progress: s.display, Log: s.log,
+	}
+	opts.Selection = description.Selection{Profiles: f.profiles, Type: f.kind, Arch: f.arch, SkipChecks: f.skip}
+	if err := f.configure(s, &opts); err != nil {
+		return opts, done, err
+	}
+	if opts.Stack, err = f.stackFlags.options(s, f.containers); err != nil {
+		return opts, done, err
+	}
+	if opts.Overrides, err = f.overrides.overrides(); err != nil {
+		return opts, done, &usageError{err: err, command: cmd.CommandPath()}
+	}
+	if opts.Locked, err = f.packages.lock(f.description, f.target); err != nil {
+		return opts, done, err
+	}
+	if opts.Repro, err = repro.FromEnvironment(); err != nil {
+		return opts, done, err
+	}
+	var client *registry.Client
+	opts.Client = sync.OnceValues(func() (*registry.Client, error) {
+		client, err = s.client(cmd, &f.storeFlags)
+		return client, err
+	})
+	done = func() error {
+		if client == nil {
+			return nil
+		}
+		return client.Close()
+	}
+	return opts, done, nil
+}
+
+// configure adds what KIWI's configuration says.
+func (f *buildFlags) configure(s *session, opts *system.Options) error {
+	config, err := settings.Load(f.config)
+	if err != nil {
+		return err
+	}
+	for _, text := range config.Warnings {
+		s.log.Warn(text)
+	}
+	opts.Selection.SkipChecks = append(opts.Selection.SkipChecks, config.DisabledChecks...)
+	if opts.OpenBuildService == "" {
+		opts.OpenBuildService = config.OBS.DownloadURL
+	}
+	return nil
+}
+
+// run runs a command of package system with the options of the flags.
+func (f *buildFlags) run(s *session, cmd *cobra.Command, work func(system.Options) error) error {
+	opts, done, err := f.options(s, cmd)
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(opts), done())
+}

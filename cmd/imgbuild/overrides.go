@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/imgbuild/imgbuild/description"
+)
+
+// overrideFlags change a description for one build. They are those of kiwi-ng system build.
+type overrideFlags struct {
+	addPackages, bootstrapPackages, deletePackages []string
+	setRepo, setCredentials                        string
+	addRepos, addCredentials                       []string
+	ignoreRepos, ignoreBuildRepos                  bool
+	signingKeys                                    []string
+	derivedFrom                                    string
+	tag                                            string
+	labels                                         []string
+}
+
+// repoSpec is what --set-repo and --add-repo take.
+const repoSpec = "SOURCE[,TYPE[,ALIAS[,PRIORITY[,IMAGEINCLUDE[,PACKAGE_GPGCHECK[,{KEY;KEY}[,COMPONENTS[,DISTRIBUTION[,REPO_GPGCHECK]]]]]]]]]"
+
+func (f *overrideFlags) registerRepos(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.ignoreRepos, "ignore-repos", false, "leave out all repositories of the description")
+	flags.StringArrayVar(&f.addRepos, "add-repo", nil, "add a `repository`, "+repoSpec+"; empty values may be left out; repeatable")
+	flags.StringArrayVar(&f.addCredentials, "add-repo-credentials", nil, "`user:password` for the --add-repo of the same rank, or better a file whose first line it is; repeatable")
+}
+
+func (f *overrideFlags) registerPackages(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.addPackages, "add-package", nil, "add a `package`; repeatable")
+	flags.StringArrayVar(&f.deletePackages, "delete-package", nil, "delete a `package`; repeatable")
+}
+
+func (f *overrideFlags) registerKeys(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.signingKeys, "signing-key", nil, "a `file` with a public key that repositories are signed with; repeatable")
+}
+
+// register registers all of them.
+func (f *overrideFlags) register(flags *pflag.FlagSet) {
+	f.registerRepos(flags)
+	f.registerPackages(flags)
+	f.registerKeys(flags)
+	flags.BoolVar(&f.ignoreBuildRepos, "ignore-repos-used-for-build", false, "leave out the repositories that packages are installed from; those for the image alone stay")
+	flags.StringVar(&f.setRepo, "set-repo", "", "replace the first `repository`, in the form of --add-repo")
+	flags.StringVar(&f.setCredentials, "set-repo-credentials", "", "`user:password` for --set-repo, or better a file whose first line it is")
+	flags.StringArrayVar(&f.bootstrapPackages, "add-bootstrap-package", nil, "add a `package` to those that are installed first; repeatable")
+	flags.StringVar(&f.derivedFrom, "set-container-derived-from", "", "the `container` to start from, as the attribute derived_from gives it")
+	flags.StringVar(&f.tag, "set-container-tag", "", "the `tag` of the container that is built")
+	flags.StringArrayVar(&f.labels, "add-container-label", nil, "add a label `name=value` to the container that is built; repeatable")
+}
+
+func (f *overrideFlags) overrides() (description.Overrides, error) {
+	o := description.Overrides{AddPackages: f.addPackages, AddBootstrapPackages: f.bootstrapPackages, DeletePackages: f.deletePackages,
+		IgnoreRepos: f.ignoreRepos, IgnoreReposUsedForBuild: f.ignoreBuildRepos, ContainerTag: f.tag}
+	if f.derivedFrom != "" {
+		o.DerivedFrom = []string{f.derivedFrom}
+	}
+	var err error
+	if o.ContainerLabels, err = containerLabels(f.labels); err != nil {
+		return o, err
+	}
+	if o.SigningKeys, err = absolute(f.signingKeys); err != nil {
+		return o, fmt.Errorf("--signing-key: %w", err)
+	}
+	var errs []error
+	if f.setRepo != "" {
+		repo, err := repository(f.setRepo, f.setCredentials)
+		o.SetRepo = &repo
+		errs = append(errs, prefixed("--set-repo", err))
+	} else if f.setCredentials != "" {
+		errs = append(errs, errors.New("--set-repo-credentials is there without --set-repo"))
+	}
+	if len(f.addCredentials) > len(f.addRepos) {
+		errs = append(errs, fmt.Errorf("--add-repo-credentials is there more often (%d) than --add-repo (%d)", len(f.addCredentials), len(f.addRepos)))
+	}
+	for i, spec := range f.addRepos {
+		credentials := ""
+		if i < len(f.addCredentials) {
+			credentials = f.addCredentials[i]
+		}
+		repo, err := repository(spec, credentials)
+		o.AddRepos = append(o.AddRepos, repo)
+		errs = append(errs, prefixed("--add-repo", err))
+	}
+	return o, errors.Join(errs...)
+}
+
+func prefixed(flag string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", flag, err)
+}
+
+// repository reads a repository and its credentials.
+func repository(spec, credentials string) (description.Repository, error) {
+	repo, err := description.ParseRepository(spec)
+	if err != nil || credentials == "" {
+		return repo, err
+	}
+	if file, err := os.Open(credentials); err == nil {
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Scan() // the first line
+		if err := lines.Err(); err != nil {
+			return repo, fmt.Errorf("reading credentials: %w", err)
+		}
+		credentials = strings.TrimSpace(lines.Text())
+	}
+	var ok bool
+	if repo.Username, repo.Password, ok = strings.Cut(credentials, ":"); !ok {
+		return repo, errors.New("credentials are neither user:password nor a file whose first line that is")
+	}
+	return repo, nil
+}
+
+func containerLabels(list []string) (map[string]string, error) {
+	labels := map[string]string{}
+	for _, label := range list {
+		name, value, ok := strings.Cut(label, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("--add-container-label %q is not NAME=VALUE", label)
+		}
+		labels[name] = value
+	}
+	return labels, nil
+}
+
+// absolute makes paths of files independent of the directory that relative ones in a description are relative to.
+func absolute(files []string) ([]string, error) {
+	list := make([]string, len(files))
+	for i, file := range files {
+		if strings.Contains(file, "://") {
+			list[i] = file
+			continue
+		}
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = path
+	}
+	return list, nil
+}

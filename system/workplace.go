@@ -1,0 +1,174 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrInUse says that there is a root tree already where one is to be made, or that another run is at work there.
+var ErrInUse = errors.New("it is in use")
+
+// workplace is a hidden directory beside the place of a root tree. The tree is made in it and put in its place when it is complete, so that nothing
+// half-done ever has its name.
+type workplace struct {
+	root string // the place of the tree
+	dir  string
+	lock *os.File // of dir; nil unless open
+	made []string // directories above that were missing, the outermost first
+}
+
+func workplaceOf(root string) *workplace {
+	root = filepath.Clean(root)
+	return &workplace{root: root, dir: filepath.Join(filepath.Dir(root), "."+filepath.Base(root)+".imgbuild")}
+}
+
+// unpackTo is where the tree is to be made.
+func (w *workplace) unpackTo() string { return filepath.Join(w.dir, "root") }
+
+// occupied refuses a place with a root tree in it. An empty directory is no root tree.
+func (w *workplace) occupied() (bool, error) {
+	entries, err := os.ReadDir(w.root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("looking at the place of the root tree: %w", err)
+	}
+	return true, nil
+}
+
+// open makes the hidden directory, keeps others out, and removes what a killed run has left in it.
+func (w *workplace) open() error {
+	if err := w.makeParents(); err != nil {
+		return errors.Join(fmt.Errorf("making a directory for the root tree: %w", err), w.removeParents())
+	}
+	for w.lock == nil {
+		lock, err := w.tryLock()
+		if err != nil {
+			return errors.Join(err, w.removeParents())
+		}
+		w.lock = lock
+	}
+	return w.empty()
+}
+
+func (w *workplace) makeParents() error {
+	for dir := filepath.Dir(w.root); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			break
+		}
+		w.made = append(w.made, dir)
+	}
+	slices.Reverse(w.made)
+	return os.MkdirAll(filepath.Dir(w.root), 0o755)
+}
+
+// tryLock makes and locks the hidden directory. It returns nil if another run has removed it meanwhile.
+func (w *workplace) tryLock() (*os.File, error) {
+	if err := os.Mkdir(w.dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("making a directory for the root tree: %w", err)
+	}
+	lock, err := os.Open(w.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the directory for the root tree: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("making the root tree %s: %w by another run of imgbuild; wait for it or give another directory", w.root, ErrInUse)
+		}
+		return nil, fmt.Errorf("locking %s: %w", w.dir, err)
+	}
+	locked, err := lock.Stat()
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("locking %s: %w", w.dir, err)
+	}
+	if there, err := os.Stat(w.dir); err != nil || !os.SameFile(locked, there) {
+		lock.Close()
+		return nil, nil
+	}
+	return lock, nil
+}
+
+// finish puts the tree, if one was made, in its place. One that was there is exchanged for it and goes.
+func (w *workplace) finish() error {
+	made := w.unpackTo()
+	if _, err := os.Lstat(made); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, made, unix.AT_FDCWD, w.root, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EEXIST) {
+		err = unix.Renameat2(unix.AT_FDCWD, made, unix.AT_FDCWD, w.root, unix.RENAME_EXCHANGE)
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // a file system that can't exchange
+		err = w.replace(made)
+	}
+	if err != nil {
+		return fmt.Errorf("putting the root tree in its place: %w", &os.LinkError{Op: "rename", Old: made, New: w.root, Err: err})
+	}
+	return nil
+}
+
+// vacate takes away a tree of an earlier run, for which there is no new one.
+func (w *workplace) vacate() error {
+	if err := os.Rename(w.root, filepath.Join(w.dir, "old")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the root tree of an earlier build: %w", err)
+	}
+	return nil
+}
+
+// replace is finish in two steps.
+func (w *workplace) replace(made string) error {
+	if err := w.vacate(); err != nil {
+		return err
+	}
+	return os.Rename(made, w.root)
+}
+
+// close removes the hidden directory with what is left in it, and the directories above if nothing is in them.
+func (w *workplace) close() error {
+	if w.lock == nil {
+		return nil
+	}
+	err := w.empty()
+	if err == nil {
+		err = os.Remove(w.dir)
+	}
+	w.lock.Close()
+	w.lock = nil
+	return errors.Join(err, w.removeParents())
+}
+
+func (w *workplace) empty() error {
+	entries, err := os.ReadDir(w.dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(w.dir, e.Name())))
+	}
+	if err != nil {
+		return fmt.Errorf("removing an unfinished root tree: %w", err)
+	}
+	return nil
+}
+
+// removeParents removes the directories that were made and hold nothing.
+func (w *workplace) removeParents() error {
+	for _, dir := range slices.Backward(w.made) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
+				return nil
+			}
+			return fmt.Errorf("removing an empty directory: %w", err)
+		}
+	}
+	return nil
+}
