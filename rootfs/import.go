@@ -8,10 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/description/legacy2006"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
@@ -71,6 +71,16 @@ func (o *overlay) importDescription(ctx context.Context) error {
 			}
 		}
 	}
+	// A description in KIWI's format of 2006 has scripts that run others.
+	err = fs.WalkDir(o.source.FS, legacy2006.Folder, func(name string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			list = append(list, imported{from: name, to: name})
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && o.Description.FS != nil {
+		return fmt.Errorf("reading the description's directory: %w", err)
+	}
 	return o.work.edit(ctx, func(edit *layers.Editor) error {
 		if err := edit.Remove(scripts.ImageDir); err != nil {
 			return err
@@ -107,6 +117,9 @@ func (o *overlay) importFile(edit *layers.Editor, file imported) error {
 		return fmt.Errorf("copying %s of the description: %w", file.from, err)
 	}
 	o.imported[file.to] = true
+	if err := edit.MkdirAll(path.Dir(scripts.ImageDir+"/"+file.to), 0o755); err != nil {
+		return err
+	}
 	return edit.Put(scripts.ImageDir+"/"+file.to, node)
 }
 
@@ -122,13 +135,9 @@ func (o *overlay) fileNode(name string) (*layers.Node, error) {
 		return nil, err
 	}
 	node := &layers.Node{Mode: layers.TypeRegular | uint32(info.Mode().Perm()), MTime: layers.TimespecOf(info.ModTime()), Size: info.Size()}
-	if f, ok := content.(*os.File); ok {
-		path, err := filepath.Abs(f.Name())
-		if err != nil {
-			return nil, err
-		}
+	if host, ok := o.source.HostPath(name, info); ok {
 		if info.Size() > 0 {
-			node.Content = hostFile(path)
+			node.Content = hostFile(host)
 		}
 		return node, nil
 	}

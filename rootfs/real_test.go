@@ -21,7 +21,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/rootfs/dpkg"
+	"github.com/imgbuild/imgbuild/rootfs/database"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -281,13 +281,13 @@ func planned(t *testing.T, tree *layers.Tree, image *description.Image, cache st
 // verified compares what is found to be changed of the packages' files with what dpkg finds in the unpacked tree.
 func verified(t *testing.T, result *Result) {
 	t.Helper()
-	packages, err := InstalledPackages(result.Tree)
-	if err != nil {
-		t.Fatal(err)
+	packages, err := database.Open(result.Tree)
+	if err != nil || packages == nil {
+		t.Fatalf("%v, %v", packages, err)
 	}
 	start := time.Now()
 	var out bytes.Buffer
-	survey, err := dpkg.NewSurvey(result.Tree, packages)
+	survey, err := packages.NewSurvey()
 	if err != nil {
 		t.Fatal(err)
 	}

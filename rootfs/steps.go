@@ -105,7 +105,7 @@ func (o *overlay) labels(ctx context.Context) error {
 		return err
 	}
 	if !selinux.Has(tree, policy) {
-		if o.Description.Type.SELinuxPolicy != "" {
+		if o.Description.Type.Has("selinux_policy") {
 			o.note(fmt.Sprintf("selinux_policy %s has no effect: the root tree has no such policy; add its package, such as selinux-policy-%[1]s, to the description", policy))
 		}
 		return nil

@@ -79,19 +79,43 @@ func (s Source) copyFS(dir string) (*layers.Tree, error) {
 	return edit.Tree(), err
 }
 
-// Open opens a regular file of a description: one with an absolute name is a file of this machine.
+// Open opens a regular file of a description: one with an absolute name is a file of this machine, and so is one that leads out of the description's
+// directory, if that is on this machine.
 func (s Source) Open(name string) (fs.File, error) {
-	if !filepath.IsAbs(name) && s.Dir != "" {
-		file, err := openHost(filepath.Join(s.Dir, name))
-		// FS may have files that were made of others when the description was read.
-		if clean := path.Clean(name); !errors.Is(err, fs.ErrNotExist) || !fs.ValidPath(clean) {
-			return file, err
-		}
-	}
 	if filepath.IsAbs(name) {
 		return openHost(name)
 	}
-	return s.FS.Open(path.Clean(name))
+	clean := path.Clean(name)
+	info, err := fs.Stat(s.FS, clean)
+	switch {
+	case err != nil && s.Dir != "":
+		return openHost(filepath.Join(s.Dir, name))
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, irregular(name)
+	}
+	return s.FS.Open(clean)
+}
+
+// HostPath returns the absolute path of a file that [Source.Open] opens, and that info describes, on this machine. ok is false if it lies elsewhere.
+func (s Source) HostPath(name string, info fs.FileInfo) (file string, ok bool) {
+	if !filepath.IsAbs(name) {
+		if s.Dir == "" {
+			return "", false
+		}
+		name = filepath.Join(s.Dir, name)
+	}
+	file, err := filepath.Abs(name)
+	if err != nil {
+		return "", false
+	}
+	there, err := os.Stat(file)
+	return file, err == nil && os.SameFile(there, info)
+}
+
+func irregular(name string) error {
+	return &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a regular file")}
 }
 
 // openHost looks before it opens: opening a pipe may wait for ever.
@@ -101,7 +125,7 @@ func openHost(name string) (fs.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a regular file")}
+		return nil, irregular(name)
 	}
 	return os.Open(name)
 }
