@@ -1,0 +1,113 @@
+package system
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func opened(t *testing.T, root string) *workplace {
+	t.Helper()
+	w := workplaceOf(root)
+	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// below lists the files below a directory.
+func below(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+		if err == nil && name != "." {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func TestTreeAppearsComplete(t *testing.T) {
+	top := t.TempDir()
+	root := filepath.Join(top, "deep/down/root")
+	for _, text := range []string{"new", "newer"} { // nothing is there, then a tree is
+		w := opened(t, root)
+		writeFile(t, filepath.Join(w.unpackTo(), "file"), text)
+		if err := w.finish(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.close(); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"deep", "deep/down", "deep/down/root", "deep/down/root/file"}, below(t, top)); diff != "" {
+			t.Error(diff)
+		}
+		if data, err := os.ReadFile(filepath.Join(root, "file")); err != nil || string(data) != text {
+			t.Errorf("the tree holds %q, %v", data, err)
+		}
+	}
+	w := opened(t, root)
+	if err := errors.Join(w.vacate(), w.close()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"deep", "deep/down"}, below(t, top)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnfinishedTreeLeavesNothing(t *testing.T) {
+	top := t.TempDir()
+	w := opened(t, filepath.Join(top, "a/b/root"))
+	writeFile(t, filepath.Join(w.unpackTo(), "file"), "half")
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if left := below(t, top); left != nil {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestLeftoversOfAKilledRunGo(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	writeFile(t, filepath.Join(workplaceOf(root).unpackTo(), "usr/file"), "half")
+	w := opened(t, root)
+	if left := below(t, w.dir); left != nil {
+		t.Errorf("left %v", left)
+	}
+	other := workplaceOf(root)
+	if err := other.open(); !errors.Is(err, ErrInUse) {
+		t.Errorf("a second run beside the first: %v", err)
+	}
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(other.open(), other.close()); err != nil {
+		t.Errorf("after the first: %v", err)
+	}
+}
+
+func TestTreeInThePlaceOfAFile(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	writeFile(t, root, "a file")
+	if _, err := workplaceOf(root).occupied(); err == nil {
+		t.Error("a file is no place for a root tree")
+	}
+}
