@@ -1,7 +1,8 @@
 package description
 
 import (
-	"io/fs"
+	"errors"
+	"fmt"
 	"path"
 	"regexp"
 	"strings"
@@ -10,9 +11,14 @@ import (
 // A Check looks for something in a resolved image that the language allows and
 // that can't work. A user who knows better can switch it off by its ID.
 type Check struct {
-	ID     string
-	Reason string // why the check exists, one sentence
-	find   func(*Image) Errors
+	ID     string `json:"id"`
+	Reason string `json:"reason"` // why the check exists, one sentence
+	// Unneeded says why a check of KIWI is not made here. Its ID can be switched
+	// off like any other.
+	Unneeded string `json:"unneeded,omitempty"`
+	find     func(*Image) Errors
+	// advise finds what need not go wrong: it becomes warnings.
+	advise func(*Image) Errors
 }
 
 // AllChecks, as an element of Selection.SkipChecks, switches all checks off. It is
@@ -22,44 +28,71 @@ const AllChecks = "all"
 // Checks returns all checks in the order in which they are made. Where KIWI
 // has a runtime check for the same mistake, the ID is KIWI's.
 func Checks() []Check {
-	return []Check{
-		{"image_version_provided", "The version is part of every result's name.", findVersion},
-		{"include_references_unresolvable", "What an included file includes is not read.", findIncludes},
-		{"image_type_unique", "Of two types of the same name in the chosen profiles only one would be built.", findTypes},
-		{"locale_settings_valid", "A wrong time zone or keyboard map is found out only by whoever boots the image.", findSettings},
-		{"user_definition_valid", "A wrong account locks its user out, or breaks /etc/passwd.", findUsers},
-		{"user_password_format", "A clear-text password that is stored as if it were a hash locks its user out.", findPasswords},
-		{"repository_source_known", "A package manager can't reach a repository of an unknown kind.", findSources},
-		{"description_files_exist", "A script or archive that is missing would be missed in the middle of a build.", findFiles},
-		{"volume_setup_has_no_root_definition", "The root volume is named @root.", findRootVolumes},
-		{"volume_setup_defines_multiple_fullsize_volumes", "Only one volume can take the rest of the disk.", findFullsize},
-		{"volume_setup_defines_reserved_labels", "Boot finds file systems by their labels, so labels must be unique.", findLabels},
-		{"volume_label_used_with_lvm", "Only LVM volumes have file systems, and so labels, of their own.", findVolumeLabels},
-		{"swap_name_used_with_lvm", "Only an LVM swap volume has a name.", findSwapName},
-		{"partuuid_persistency_type_used_with_mbr", "An msdos partition table has no partition UUIDs of its own.", findPartUUID},
-		{"xen_uniquely_setup_as_server_or_guest", "A machine is either a Xen server or a guest.", findXen},
-		{"efi_mode_for_disk_overlay_correctly_setup", "The setup of Secure Boot changes the root file system, and an overlay root is read-only by then.", findOverlayFirmware},
-		{"architecture_supports_iso_firmware_setup", "Only x86 machines have a BIOS.", findFirmware},
-		{"appx_naming_conventions_valid", "Windows refuses packages with other names.", findAppx},
+	var all []Check
+	for _, list := range [][]Check{imageChecks(), packageChecks(), fileChecks(), diskChecks(), bootChecks(), containerChecks()} {
+		all = append(all, list...)
 	}
+	return all
 }
 
-// check returns what can't work in a resolved image.
-func check(img *Image, skip []string) Errors {
-	var errs Errors
-	if contains(skip, AllChecks) {
-		return nil
+// CheckNames reports names that are no check's ID and not AllChecks. KIWI's
+// settings write check_ before an ID, which may stand here too.
+func CheckNames(ids []string) error {
+	known := []string{AllChecks}
+	for _, c := range Checks() {
+		known = append(known, c.ID)
+	}
+	var errs []error
+	for _, id := range ids {
+		if id = strings.TrimPrefix(id, "check_"); !contains(known, id) {
+			errs = append(errs, fmt.Errorf("there is no check %q; %s", id, DidYouMean(id, known, "imgbuild description checks lists them")))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// check returns what can't work in a resolved image, and what may not.
+func check(img *Image, skip []string) (errs, warnings Errors) {
+	off := map[string]bool{}
+	for _, id := range skip {
+		off[strings.TrimPrefix(id, "check_")] = true
+	}
+	if off[AllChecks] {
+		return nil, nil
 	}
 	for _, c := range Checks() {
-		if contains(skip, c.ID) {
+		if off[c.ID] {
 			continue
 		}
-		for _, e := range c.find(img) {
-			e.Check = c.ID
-			errs = append(errs, e)
-		}
+		errs = append(errs, c.run(c.find, img)...)
+		warnings = append(warnings, c.run(c.advise, img)...)
 	}
-	return errs
+	return errs, warnings
+}
+
+// run returns what one of the check's functions finds, with the check's ID.
+func (c *Check) run(find func(*Image) Errors, img *Image) Errors {
+	if find == nil {
+		return nil
+	}
+	found := find(img)
+	for _, e := range found {
+		e.Check = c.ID
+	}
+	return found
+}
+
+func imageChecks() []Check {
+	return []Check{
+		{ID: "image_version_provided", Reason: "The version is part of every result's name.", find: findVersion},
+		{ID: "include_references_unresolvable", Reason: "What an included file includes is not read.", find: findIncludes},
+		{ID: "image_type_unique", Reason: "Of two types of the same name in the chosen profiles only one would be built.", find: findTypes},
+		{ID: "locale_settings_valid", Reason: "A wrong time zone or keyboard map is found out only by whoever boots the image.", find: findSettings},
+		{ID: "user_definition_valid", Reason: "A wrong account locks its user out, or breaks /etc/passwd.", find: findUsers},
+		{ID: "user_password_format", Reason: "A clear-text password that is stored as if it were a hash locks its user out.", find: findPasswords},
+		{ID: "target_directory_not_in_shared_cache", Reason: "KIWI binds its cache into the root tree.",
+			Unneeded: "nothing of the cache is in view of the root tree"},
+	}
 }
 
 func findVersion(img *Image) (errs Errors) {
@@ -147,58 +180,6 @@ func findPasswords(img *Image) (errs Errors) {
 		if u.Plain && u.Password == "" {
 			errs.add(u.At("password"), `write password="*" to lock the account`, "user %s has an empty password", u.Name)
 		}
-	}
-	return errs
-}
-
-// sourceSchemes are the kinds of repository sources.
-var sourceSchemes = []string{"http://", "https://", "ftp://", "file:", "dir:", "iso:", "obs://", "obsrepositories:/", "this://", "/"}
-
-func findSources(img *Image) (errs Errors) {
-next:
-	for _, r := range img.Repositories {
-		for _, scheme := range sourceSchemes {
-			if strings.HasPrefix(r.Source, scheme) {
-				continue next
-			}
-		}
-		errs.add(r.SourcePos, "begin with one of "+strings.Join(sourceSchemes, " "), "the source %q of a repository is of no known kind", withoutCredentials(r.Source))
-	}
-	return errs
-}
-
-// findFiles looks for the files that the description names.
-func findFiles(img *Image) (errs Errors) {
-	need := func(o Origin, attr, name string) {
-		name = strings.TrimPrefix(strings.TrimPrefix(name, "this://"), "./")
-		if name == "" || path.IsAbs(name) || strings.Contains(name, ":") || img.FS == nil {
-			return
-		}
-		if _, err := fs.Stat(img.FS, path.Clean(name)); err != nil {
-			errs.add(o.At(attr), "put it beside "+img.File+", or correct the name", "the file %q is missing: %v", name, rootCause(err))
-		}
-	}
-	for _, set := range []PackageSet{img.Packages.Bootstrap, img.Packages.System} {
-		for _, a := range set.Archives {
-			need(a.Origin, "name", a.Name)
-		}
-		for _, f := range set.Files {
-			need(f.Origin, "name", f.Name)
-		}
-	}
-	for _, r := range img.Repositories {
-		need(r.Origin, "customize", r.Customize)
-		for _, k := range r.SigningKeys {
-			need(k.Origin, "key", k.URI)
-		}
-	}
-	t := &img.Type
-	need(t.Origin, "editbootconfig", t.EditBootConfig)
-	need(t.Origin, "editbootinstall", t.EditBootInstall)
-	need(t.Origin, "metadata_path", t.MetadataPath)
-	need(t.Bootloader.Origin, "grub_template", t.Bootloader.GrubTemplate)
-	for _, box := range t.Vagrant {
-		need(box.Origin, "embedded_vagrantfile", box.EmbeddedVagrantfile)
 	}
 	return errs
 }

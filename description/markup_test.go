@@ -93,7 +93,7 @@ func TestMarkupIsTheSameLanguage(t *testing.T) {
 	}
 	for _, profile := range []string{"disk", "box"} {
 		model := func(text string) any {
-			img, err := loadString(t, text).Resolve(Selection{Arch: "x86_64", Profiles: []string{profile}})
+			img, err := loadString(t, text).Resolve(Selection{Arch: "x86_64", Profiles: []string{profile}, SkipChecks: []string{AllChecks}})
 			if err != nil {
 				t.Fatalf("%v\n%s", err, text)
 			}

@@ -68,6 +68,10 @@ type Selection struct {
 	Arch     string   // as uname -m gives it; empty: that of this machine
 	// SkipChecks names checks that are not made; see Checks and AllChecks.
 	SkipChecks []string
+	// EmptyTree says that the root tree is made of packages alone, so that what
+	// is not among the packages is missing. Else it starts from containers or
+	// from a root tree that is there, which may have it.
+	EmptyTree bool
 }
 
 // Image is a description resolved for one selection. It is read-only: whoever

@@ -36,9 +36,11 @@ func (d *Document) Resolve(sel Selection) (*Image, error) {
 		return nil, err
 	}
 	img.doc, img.selection, img.types = d, sel, r.types()
-	if err := check(img, sel.SkipChecks).err(); err != nil {
-		return nil, err
+	errs, warnings := check(img, sel.SkipChecks)
+	if len(errs) > 0 {
+		return nil, errs.sorted()
 	}
+	img.Warnings = warnings
 	r.warnIdle(img)
 	return img, nil
 }

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/description/settings"
+	"github.com/imgbuild/imgbuild/internal/progress"
+)
+
+// descriptionFlags say which description is meant, and what of it.
+type descriptionFlags struct {
+	dir, config string
+	opts        description.LoadOptions
+	selection   description.Selection
+}
+
+func newDescription(s *session) *cobra.Command {
+	var flags descriptionFlags
+	cmd := &cobra.Command{
+		Use:   "description COMMAND",
+		Short: "Check, show, upgrade and convert image descriptions",
+		Long: `Work on a description: the directory of a KIWI description in XML, YAML, JSON or TOML. It is named as an
+argument or with --description; without, it is the current directory.`,
+		GroupID: groupMachines,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f := cmd.PersistentFlags()
+	f.StringVar(&flags.dir, "description", "", "the `directory` of the description, or its file")
+	f.StringVar(&flags.opts.File, "kiwi-file", "", "the `name` of the description's file in its directory")
+	f.StringArrayVar(&flags.selection.Profiles, "profile", nil, "a profile of the description; repeatable")
+	f.StringVar(&flags.selection.Type, "type", "", "an image type of the description")
+	f.StringVar(&flags.selection.Arch, "target-arch", "", "the `architecture` of the image, as uname -m gives it (default: this machine's)")
+	f.StringArrayVar(&flags.selection.SkipChecks, "skip-check", nil, "the `id` of a check that is not made, or all; repeatable")
+	f.StringVar(&flags.config, "config", "", "a `file` of settings (default: ~/.config/kiwi/config.yml, /etc/kiwi.yml)")
+	cmd.AddCommand(newDescriptionValidate(s, &flags), newDescriptionShow(s, &flags), newDescriptionUpgrade(s, &flags),
+		newDescriptionSchema(s), newDescriptionChecks(s), newDescriptionReference(s))
+	for _, sub := range cmd.Commands() {
+		checkArguments(sub)
+	}
+	return cmd
+}
+
+// load reads the description that flags and arguments name.
+func (f *descriptionFlags) load(args []string, command string) (*description.Document, error) {
+	dir := f.dir
+	switch {
+	case len(args) > 0 && dir != "":
+		return nil, &usageError{err: fmt.Errorf("%s and --description %s name two descriptions", args[0], dir), command: command}
+	case len(args) > 0:
+		dir = args[0]
+	case dir == "":
+		dir = "."
+	}
+	return description.Load(dir, f.opts)
+}
+
+// resolve reads the settings that select and check, and resolves the description.
+func (f *descriptionFlags) resolve(s *session, args []string, command string) (*description.Image, error) {
+	if err := f.addSettings(s, command); err != nil {
+		return nil, err
+	}
+	doc, err := f.load(args, command)
+	if err != nil {
+		return nil, err
+	}
+	img, err := doc.Resolve(f.selection)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range append(doc.Warnings, img.Warnings...) {
+		s.log.Warn(w.Error())
+	}
+	return img, nil
+}
+
+// addSettings adds the checks that the configuration file switches off.
+func (f *descriptionFlags) addSettings(s *session, command string) error {
+	if err := description.CheckNames(f.selection.SkipChecks); err != nil {
+		return &usageError{err: fmt.Errorf("--skip-check: %w", err), command: command}
+	}
+	config, err := settings.Load(f.config)
+	if err != nil {
+		return err
+	}
+	for _, w := range config.Warnings {
+		s.log.Warn(w)
+	}
+	if err := description.CheckNames(config.DisabledChecks); err != nil {
+		s.log.Warn("a check that is switched off is not known", "file", config.File, "error", err)
+	}
+	f.selection.SkipChecks = append(f.selection.SkipChecks, config.DisabledChecks...)
+	return nil
+}
+
+func newDescriptionValidate(s *session, flags *descriptionFlags) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "validate [DIR]",
+		Short: "Find everything that is wrong with a description",
+		Long: `Find everything that is wrong with a description: what is not of the language, what can't work for one of its
+profiles and types, and, as warnings, what has no effect. Without --profile and --type all of them are looked at:
+the default profiles and each profile by itself.`,
+		Example: `  imgbuild description validate container-to-vm
+  imgbuild description validate --profile live --type iso --json container-to-vm`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := flags.addSettings(s, cmd.CommandPath()); err != nil {
+				return err
+			}
+			doc, err := flags.load(args, cmd.CommandPath())
+			errs, isDescription := err.(description.Errors)
+			if err != nil && !isDescription {
+				return err
+			}
+			var warnings description.Errors
+			if err == nil {
+				flags.selection.EmptyTree = true
+				errs, warnings = doc.CheckAll(flags.selection)
+			}
+			return s.showFindings(doc, errs, warnings, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a list in JSON")
+	return cmd
+}
+
+// showFindings shows what is wrong with a description; errors are returned.
+func (s *session) showFindings(doc *description.Document, errs, warnings description.Errors, asJSON bool) error {
+	if asJSON {
+		if err := s.writeJSON(description.Findings(errs, warnings)); err != nil {
+			return err
+		}
+	} else {
+		for _, w := range warnings {
+			s.log.Warn(w.Error())
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	if asJSON {
+		return nil
+	}
+	_, err := fmt.Fprintf(s.stdout, "%s: schema %s, no errors, %s\n", doc.File, doc.Written, progress.FormatCount(len(warnings), "warning"))
+	return err
+}
+
+func newDescriptionChecks(s *session) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "checks",
+		Short: "List what is checked before anything is built",
+		Long: `List the checks that are made of a resolved description before anything is pulled or built. Each can be switched off
+with --skip-check ID, or under runtime_checks in the file of settings, as in KIWI.`,
+		RunE: func(_ *cobra.Command, _ []string) error {
+			checks := description.Checks()
+			if asJSON {
+				return s.writeJSON(checks)
+			}
+			var rows [][]string
+			for _, c := range checks {
+				reason := c.Reason
+				if c.Unneeded != "" {
+					reason += " Not made here: " + c.Unneeded
+				}
+				rows = append(rows, []string{c.ID, reason})
+			}
+			return table(s.stdout, []string{"CHECK", "WHY"}, rows)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newDescriptionReference(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reference",
+		Short: "Write the reference of the language in Markdown",
+		RunE:  func(_ *cobra.Command, _ []string) error { return description.WriteReference(s.stdout) },
+	}
+}
+
+func newDescriptionSchema(s *session) *cobra.Command {
+	var format, schemaversion string
+	cmd := &cobra.Command{
+		Use:   "schema",
+		Short: "Write the schema of the language, for editors",
+		Long: `Write the schema of the language: RELAX NG for descriptions in XML, JSON Schema for those in YAML, JSON and TOML. It
+says what elements, attributes and values there are. Rules between them are beyond a schema; 'imgbuild description
+validate' knows all.`,
+		Example: `  imgbuild description schema > image.rng
+  imgbuild description schema --format json-schema --schemaversion 7.6 > image.schema.json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOf("format", format, "rng", "json-schema"); err != nil {
+				return err
+			}
+			if err := oneOf("schemaversion", schemaversion, description.SchemaVersions()...); err != nil {
+				return err
+			}
+			write := description.RelaxNG
+			if format == "json-schema" {
+				write = description.JSONSchema
+			}
+			data, err := write(schemaversion)
+			if err != nil {
+				return err
+			}
+			_, err = s.stdout.Write(data)
+			return err
+		},
+	}
+	versions := description.SchemaVersions()
+	cmd.Flags().StringVar(&format, "format", "rng", "rng or json-schema")
+	cmd.Flags().StringVar(&schemaversion, "schemaversion", versions[len(versions)-1], "the version of the language: "+strings.Join(versions, " or "))
+	return cmd
+}
