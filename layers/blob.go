@@ -52,8 +52,9 @@ type BlobSource struct {
 	// read at random. Empty for $TMPDIR or else /var/tmp.
 	SpoolDir string
 
-	mu    sync.Mutex
-	spool io.ReaderAt
+	mu     sync.Mutex
+	spool  io.ReaderAt
+	staged *stagedLayer // where contents lie as files besides; nil for nowhere
 }
 
 // BlobContent is content that lies in a layer's tar.

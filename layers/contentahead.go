@@ -101,7 +101,7 @@ func (o *OrderedContents) open(n *Node) (io.ReadCloser, error) {
 		f.close()
 	}
 	c, ok := n.Content.(*BlobContent)
-	if !ok || c.Source.spooled() != nil {
+	if !ok || c.Source.spooled() != nil || c.Source.staged.has(c) {
 		return n.Content.Open()
 	}
 	if pass := o.passes[c.Source]; pass != nil {

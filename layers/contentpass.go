@@ -45,7 +45,7 @@ func planPasses(nodes []*Node) map[*BlobSource]*blobPass {
 			continue
 		}
 		c, ok := n.Content.(*BlobContent)
-		if _, again := seen[n]; !ok || again || c.Source.seekable() || c.Source.spooled() != nil {
+		if _, again := seen[n]; !ok || again || c.Source.seekable() || c.Source.spooled() != nil || c.Source.staged != nil {
 			continue
 		}
 		seen[n] = struct{}{}

@@ -18,6 +18,9 @@ func (s *BlobSource) NewContent(offset, length int64) *BlobContent {
 // in an unlinked file in [BlobSource.SpoolDir]; use [EachContent] to read many files without that.
 func (c *BlobContent) Open() (io.ReadCloser, error) {
 	s := c.Source
+	if staged := s.staged.read(c); staged != nil {
+		return staged, nil
+	}
 	var plain io.ReaderAt
 	if s.Algorithm == None {
 		plain = s.Blob
@@ -156,7 +159,7 @@ func EachContent(ctx context.Context, nodes []*Node, fn func(n *Node, data io.Re
 			continue
 		}
 		seen[n] = struct{}{}
-		if c, ok := n.Content.(*BlobContent); ok {
+		if c, ok := n.Content.(*BlobContent); ok && !c.Source.staged.has(c) {
 			if blobs[c.Source] == nil {
 				sources = append(sources, c.Source)
 			}

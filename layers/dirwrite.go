@@ -250,8 +250,11 @@ func (w *dirWriter) makeEntry(parent int, base, name string, n *Node) error {
 			return nil
 		}
 		if n.DataSize() > 0 {
-			w.files = append(w.files, n)
-			return nil
+			moved, err := w.moveStaged(parent, base, name, n)
+			if !moved && err == nil {
+				w.files = append(w.files, n)
+			}
+			return err
 		}
 		return w.writeFile(parent, base, name, n, nil)
 	}

@@ -30,6 +30,8 @@ type ReadOptions struct {
 	Spool bool
 	// SpoolDir is where that file lies; empty for $TMPDIR or else /var/tmp.
 	SpoolDir string
+	// Stage, if not nil, takes the contents instead, as files that [WriteDir] moves to their places.
+	Stage *Stage
 }
 
 func (o ReadOptions) withDefaults() ReadOptions {
@@ -108,7 +110,13 @@ func (r *layerReader) read(ctx context.Context) error {
 	tarHash := sha256.New()
 	sinks := []io.Writer{tarHash}
 	var spool *os.File
-	if r.opts.Spool && !r.source.seekable() {
+	if r.opts.Stage != nil {
+		staged, err := r.opts.Stage.sub()
+		if err != nil {
+			return err
+		}
+		r.source.staged = staged
+	} else if r.opts.Spool && !r.source.seekable() {
 		f, err := unnamedFile(r.opts.SpoolDir)
 		if err != nil {
 			return fmt.Errorf("keeping the uncompressed bytes of a layer: %w", err)
@@ -190,6 +198,7 @@ func (r *layerReader) checkDigests(blobHash, tarHash hash.Hash) error {
 }
 
 func (r *layerReader) readEntries(ctx context.Context, in *stream) error {
+	files := &dirWriter{ctx: ctx, progress: func(int64) {}}
 	tar := &tarReader{in: in, check: r.checkSize, limits: tarLimits{fileSize: r.opts.MaxSize, header: 1 << 20, extents: 1 << 20}}
 	for n := 0; ; n++ {
 		h, err := tar.Next()
@@ -206,8 +215,14 @@ func (r *layerReader) readEntries(ctx context.Context, in *stream) error {
 		if n == r.opts.MaxEntries {
 			return errHostile(fmt.Sprintf("it has more than the %d entries allowed", r.opts.MaxEntries))
 		}
-		if err := r.add(h); err != nil {
+		node, err := r.add(h)
+		if err != nil {
 			return r.explain(h.name, err)
+		}
+		if r.source.staged != nil && node != nil && node.Content != nil {
+			if err := r.source.staged.add(files, r.source, in, node, Extent{h.offset, h.size}); err != nil {
+				return r.explain(h.name, err)
+			}
 		}
 		if n%1024 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -223,38 +238,38 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// add takes one tar entry into the layer.
-func (r *layerReader) add(h *foundEntry) error {
+// add takes one tar entry into the layer, and returns the inode if it is a new one.
+func (r *layerReader) add(h *foundEntry) (*Node, error) {
 	name, err := entryName(h.name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.metadata += int64(len(h.name) + len(h.link))
 	for _, x := range h.xattrs {
 		r.metadata += int64(len(x.Name) + len(x.Value))
 	}
 	if r.metadata > r.opts.MaxMetadata {
-		return errHostile(fmt.Sprintf("the names and attributes of the layer take more than the %d bytes allowed", r.opts.MaxMetadata))
+		return nil, errHostile(fmt.Sprintf("the names and attributes of the layer take more than the %d bytes allowed", r.opts.MaxMetadata))
 	}
 	if strings.HasPrefix(name, whiteoutMeta) && name != whiteoutOpaque {
-		return nil
+		return nil, nil
 	}
 	dir, base := path.Split(name)
 	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
-		return errHostile("it lies below a whiteout")
+		return nil, errHostile("it lies below a whiteout")
 	}
 	if hidden, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
-		return r.addWhiteout(path.Clean(dir), base, hidden)
+		return nil, r.addWhiteout(path.Clean(dir), base, hidden)
 	}
 	if h.typ == '1' {
-		return r.addLink(name, h)
+		return nil, r.addLink(name, h)
 	}
 	node, err := r.node(name, h)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.put(name, node)
-	return nil
+	return node, nil
 }
 
 func (r *layerReader) addWhiteout(dir, base, hidden string) error {

@@ -34,6 +34,11 @@ type FetchOptions struct {
 	From     []string // registries, HOST[:PORT][/NAMESPACE], that are put before short names, tried in order; empty for registries.conf
 	Pull     Policy   // empty for PullMissing
 	Platform string   // OS/ARCH[/VARIANT]; empty for this machine's in a registry, and for whatever is there in a store
+
+	// Arriving, if not nil, is called when a layer begins to come from a registry, with a blob that can be read at once: reading waits for
+	// the bytes, and fails when the transfer does. Whether they are the right ones is known when Fetch has returned without an error; until
+	// then, nothing that is made of them may be used. The callee closes the blob.
+	Arriving func(layer digest.Digest, blob Blob)
 }
 
 // Image is a container that has been found. It can be read until the client is closed.

@@ -16,7 +16,10 @@ import (
 )
 
 // blobStore is where pulled blobs go.
-type blobStore struct{ *store.Store }
+type blobStore struct {
+	*store.Store
+	arriving func(digest.Digest, Blob) // is told of each layer that begins to come; may be nil
+}
 
 // Partial implements [remote.BlobStore].
 func (b blobStore) Partial(ctx context.Context, desc v1.Descriptor) (remote.Partial, error) {
@@ -27,7 +30,15 @@ func (b blobStore) Partial(ctx context.Context, desc v1.Descriptor) (remote.Part
 	if err != nil {
 		return nil, err
 	}
-	return p, nil
+	if b.arriving == nil || desc.MediaType.IsConfig() {
+		return p, nil
+	}
+	watched, err := watch(p, desc, b.arriving)
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("reading blob %s while it comes: %w", desc.Digest, err)
+	}
+	return watched, nil
 }
 
 // remotes returns the names under which registries are asked for a container, the first first.
@@ -83,13 +94,14 @@ func (c *Client) pull(ctx context.Context, ref reference.Reference, opts FetchOp
 	if err != nil {
 		return nil, err
 	}
-	layout := c.layout
+	layout, arriving := c.layout, opts.Arriving
 	if layout == nil { // podman keeps no blobs, so they lie in a store of their own for the time being
 		dir, err := os.MkdirTemp("", "imgbuild-pull-")
 		if err != nil {
 			return nil, fmt.Errorf("pulling %s: %w", ref, err)
 		}
 		defer os.RemoveAll(dir)
+		arriving = nil // podman's layers are other ones
 		if layout, err = store.Open(dir, store.Options{Progress: c.opts.Progress, Log: c.opts.Log}); err != nil {
 			return nil, err
 		}
@@ -98,7 +110,7 @@ func (c *Client) pull(ctx context.Context, ref reference.Reference, opts FetchOp
 	var pulled *remote.Pulled
 	err = eachRemote(ref, opts, func(full reference.Reference) error {
 		var err error
-		pulled, err = client.Pull(ctx, full, blobStore{layout}, opts.Platform)
+		pulled, err = client.Pull(ctx, full, blobStore{layout, arriving}, opts.Platform)
 		return err
 	})
 	if err != nil {

@@ -24,6 +24,8 @@ type Options struct {
 	Rule layers.MergeRule
 	// Force stacks containers of different architectures too.
 	Force bool
+	// Stage takes the files of layers that have to be read, if the tree is going to be written into a directory; nil for none.
+	Stage *layers.Stage
 	// Progress shows the work; nil shows nothing.
 	Progress progress.Reporter
 	// Log gets what happens on the way; nil drops it.
@@ -76,13 +78,9 @@ func Make(ctx context.Context, client *registry.Client, opts Options) (*Stack, e
 
 func (s *Stack) make(ctx context.Context, client *registry.Client, opts Options) error {
 	for _, name := range opts.Containers {
-		image, err := client.Fetch(ctx, name, opts.Fetch)
+		image, tree, err := fetch(ctx, client, name, opts)
 		if err != nil {
 			return err
-		}
-		tree, err := container.Open(ctx, image.Image, image, container.Options{Log: opts.Log})
-		if err != nil {
-			return fmt.Errorf("reading container %s: %w", name, err)
 		}
 		s.open = append(s.open, tree)
 		s.Images, s.Trees = append(s.Images, image), append(s.Trees, tree.Tree)
@@ -112,6 +110,23 @@ func (s *Stack) make(ctx context.Context, client *registry.Client, opts Options)
 			From: s.Report.Containers[c.From].Name, Took: s.Report.Containers[c.Took].Name})
 	}
 	return nil
+}
+
+// fetch fetches a container and reads its layers, those that have to be pulled while they come.
+func fetch(ctx context.Context, client *registry.Client, name string, opts Options) (*registry.Image, *container.Tree, error) {
+	read := layers.ReadOptions{Spool: true, Stage: opts.Stage}
+	early := container.NewEarly(ctx, read)
+	defer early.Close()
+	opts.Fetch.Arriving = early.Read
+	image, err := client.Fetch(ctx, name, opts.Fetch)
+	if err != nil {
+		return nil, nil, err
+	}
+	tree, err := container.Open(ctx, image.Image, image, container.Options{Read: read, Early: early, Log: opts.Log})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading container %s: %w", name, err)
+	}
+	return image, tree, nil
 }
 
 // describe tells what a container is, by its config and its tree.

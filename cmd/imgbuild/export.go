@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +64,12 @@ or, with -, as a tar stream to standard output.`,
 				return err
 			}
 			return s.withClient(cmd, &flags.storeFlags, func(client *registry.Client) error {
+				if opts.Stage, err = stageFor(output); err != nil {
+					return err
+				}
+				if opts.Stage != nil {
+					defer opts.Stage.Close() // what is left there is of no use
+				}
 				stacked, err := stack.Make(cmd.Context(), client, opts)
 				if err != nil {
 					return err
@@ -76,6 +84,17 @@ or, with -, as a tar stream to standard output.`,
 	cmd.Flags().BoolVar(&flags.force, "force", false, "write into a directory that is not empty, and stack different architectures")
 	_ = cmd.MarkFlagRequired("output") // the flag is defined above
 	return cmd
+}
+
+// stageFor makes a stage beside a directory that is to be made; nil if the output is something else, or is there already.
+func stageFor(output string) (*layers.Stage, error) {
+	if _, err := os.Lstat(output); output == "-" || strings.HasSuffix(output, ".tar") || !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
+		return nil, err
+	}
+	return layers.NewStage(output)
 }
 
 func (s *session) export(ctx context.Context, tree *layers.Tree, output string, force bool) error {
@@ -94,9 +113,6 @@ func (s *session) exportTo(ctx context.Context, tree *layers.Tree, output string
 		return atomicfile.Write(output, 0o644, func(f *os.File) error {
 			return layers.WriteTar(ctx, io.Writer(f), tree, opts)
 		})
-	}
-	if err := os.MkdirAll(filepath.Dir(output), 0o755); err != nil {
-		return err
 	}
 	report, err := layers.WriteDir(ctx, output, tree, layers.DirOptions{Overwrite: force, Progress: task.Add})
 	if err != nil {

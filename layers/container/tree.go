@@ -35,8 +35,9 @@ const DeltaLabel = "io.imgbuild.delta.base"
 // Options says how layers are read. The zero value is fine.
 type Options struct {
 	Base *layers.Tree       // that the layers change; nil is an empty one
-	Read layers.ReadOptions // bounds; digests are filled in
-	Log  *slog.Logger       // told of indexes that could not be kept; nil for nowhere
+	Read  layers.ReadOptions // bounds; digests are filled in
+	Early *Early             // has layers that were just pulled; may be nil
+	Log   *slog.Logger       // told of indexes that could not be kept; nil for nowhere
 }
 
 // Tree is an image's root tree, with the blobs that its contents lie in.
@@ -101,6 +102,11 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 		return nil, err
 	}
 	sum := digest.Digest(hash.String())
+	if change, blob := opts.Early.take(sum, diffID); change != nil {
+		t.keep(blob)
+		t.putIndex(ctx, change, indexes, opts.Log)
+		return change, nil
+	}
 	var blob manifest.Blob
 	if stored, ok := layer.(manifest.BlobLayer); ok {
 		blob, err = stored.OpenBlob()
@@ -111,9 +117,7 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 	if err != nil {
 		return nil, fmt.Errorf("reading layer %s: %w", hash, err)
 	}
-	t.mu.Lock()
-	t.blobs = append(t.blobs, blob)
-	t.mu.Unlock()
+	t.keep(blob)
 	if indexes != nil {
 		if change := fromIndex(sum, diffID, blob, indexes, opts.Log); change != nil {
 			return change, nil
@@ -126,12 +130,24 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 		return nil, err
 	}
 	if indexes != nil {
-		err := indexes.PutIndex(ctx, sum, func(w io.Writer) error { return layers.EncodeIndex(w, change) })
-		if err != nil && ctx.Err() == nil {
-			opts.Log.Warn("the index of a layer could not be kept; the layer will be read again next time", "layer", sum, "error", err)
-		}
+		t.putIndex(ctx, change, indexes, opts.Log)
 	}
 	return change, nil
+}
+
+// keep leaves a blob open until Close.
+func (t *Tree) keep(blob io.Closer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.blobs = append(t.blobs, blob)
+}
+
+// putIndex keeps what was learnt of a layer.
+func (t *Tree) putIndex(ctx context.Context, l *layers.Layer, indexes Indexes, log *slog.Logger) {
+	err := indexes.PutIndex(ctx, l.Digest, func(w io.Writer) error { return layers.EncodeIndex(w, l) })
+	if err != nil && ctx.Err() == nil {
+		log.Warn("the index of a layer could not be kept; the layer will be read again next time", "layer", l.Digest, "error", err)
+	}
 }
 
 // fromIndex returns a layer by its index, or nil if there is none of use.

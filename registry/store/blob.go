@@ -121,11 +121,17 @@ func (w *BlobWriter) Write(p []byte) (int, error) {
 	if err != nil {
 		return n, fmt.Errorf("writing a blob into the store %s: %w", w.store.dir, err)
 	}
-	if w.size-w.sent >= writeback {
-		_ = unix.SyncFileRange(int(w.f.Fd()), w.sent, w.size-w.sent, unix.SYNC_FILE_RANGE_WRITE) // a hint alone
-		w.sent = w.size
-	}
+	w.sent = sendToDisk(w.f, w.sent, w.size)
 	return n, nil
+}
+
+// sendToDisk begins to bring what was written of a file to the disk, if it is enough, and returns up to where that is so.
+func sendToDisk(f *os.File, sent, size int64) int64 {
+	if size-sent < writeback {
+		return sent
+	}
+	_ = unix.SyncFileRange(int(f.Fd()), sent, size-sent, unix.SYNC_FILE_RANGE_WRITE) // a hint alone
+	return size
 }
 
 // Commit makes what was written the blob of the given digest and size in bytes. The digest is the caller's word, who computed it while
@@ -235,6 +241,7 @@ type Partial struct {
 	mu   sync.Mutex
 	f    *os.File // nil once closed
 	size int64
+	sent int64 // bytes whose way to the disk has begun
 }
 
 // Partial opens the part of a blob that the store has, or begins one. It waits while another process transfers the same blob; if that
@@ -263,11 +270,14 @@ func (s *Store) Partial(ctx context.Context, desc v1.Descriptor) (*Partial, erro
 		l.unlock()
 		return nil, fmt.Errorf("opening the part of blob %s: %w", d, err)
 	}
-	return &Partial{store: s, d: d, want: desc.Size, f: l.f, size: info.Size()}, nil
+	return &Partial{store: s, d: d, want: desc.Size, f: l.f, size: info.Size(), sent: info.Size()}, nil
 }
 
 // Size returns how many bytes are there.
 func (p *Partial) Size() int64 { return p.size }
+
+// Open opens the part for reading beside the transfer. It stays readable when it has become the blob.
+func (p *Partial) Open() (*os.File, error) { return os.Open(p.f.Name()) }
 
 // ReadAt implements [io.ReaderAt] over the bytes that are there. They may have suffered from a crash: the caller checks the digest.
 func (p *Partial) ReadAt(b []byte, off int64) (int, error) { return p.f.ReadAt(b, off) }
@@ -279,6 +289,7 @@ func (p *Partial) Write(b []byte) (int, error) {
 	if err != nil {
 		return n, fmt.Errorf("writing blob %s into the store %s: %w", p.d, p.store.dir, err)
 	}
+	p.sent = sendToDisk(p.f, p.sent, p.size)
 	return n, nil
 }
 
@@ -287,7 +298,7 @@ func (p *Partial) Truncate(size int64) error {
 	if err := p.f.Truncate(size); err != nil {
 		return fmt.Errorf("cutting the part of blob %s: %w", p.d, err)
 	}
-	p.size = size
+	p.size, p.sent = size, min(p.sent, size)
 	return nil
 }
 

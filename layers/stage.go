@@ -1,0 +1,250 @@
+package layers
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stage is a hidden directory beside a directory that is to be written. [ReadLayer] writes the files of layers into it as soon as their bytes have been
+// decompressed, and [WriteDir] moves them from there to where they belong, so that each byte is written once. Only the owner can look into it, so what
+// lies there may be a stranger's that nobody has checked yet.
+//
+// It is locked as long as its process lives. NewStage removes those of dead ones.
+type Stage struct {
+	dir *os.File // locked
+
+	mu   sync.Mutex
+	subs int // directories in it, one for each layer
+	open []*os.File
+}
+
+// stageMark is between the name of the directory that is to be written and the random end of a stage's name.
+const stageMark = ".imgbuild-"
+
+// NewStage makes a stage for the directory dir, which must not exist yet. The caller closes it when the tree has been written and is not
+// read any longer.
+func NewStage(dir string) (*Stage, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("making a stage for %s: %w", dir, os.ErrExist)
+	}
+	prefix := "." + filepath.Base(dir) + stageMark
+	removeStages(filepath.Dir(dir), prefix)
+	for {
+		name, err := os.MkdirTemp(filepath.Dir(dir), prefix)
+		if err != nil {
+			return nil, fmt.Errorf("making a stage for %s: %w", dir, err)
+		}
+		f, err := lockStage(name)
+		if f != nil {
+			if err = openUp(int(f.Fd())); err == nil {
+				return &Stage{dir: f}, nil
+			}
+			f.Close()
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("making a stage for %s: %w", dir, err), os.RemoveAll(name))
+		}
+	}
+}
+
+// lockStage opens and locks a stage. The result is nil, without an error, if it is somebody else's or was removed.
+func lockStage(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Fstat(int(f.Fd()), &st)
+	}
+	if err == nil && st.Nlink > 0 {
+		return f, nil
+	}
+	f.Close()
+	if err == unix.EWOULDBLOCK {
+		err = nil
+	}
+	return nil, err
+}
+
+// removeStages removes what killed processes left. That it can't be removed is no reason to stop.
+func removeStages(parent, prefix string) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		name := filepath.Join(parent, e.Name())
+		if f, _ := lockStage(name); f != nil {
+			_ = os.RemoveAll(name)
+			f.Close()
+		}
+	}
+}
+
+// Close removes the stage with what is still in it. Contents that lay there are decompressed again if they are read after that.
+func (s *Stage) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dir == nil {
+		return nil
+	}
+	for _, f := range s.open {
+		f.Close()
+	}
+	err := os.RemoveAll(s.dir.Name())
+	s.dir.Close()
+	s.dir, s.open = nil, nil
+	if err != nil {
+		return fmt.Errorf("removing what was staged: %w", err)
+	}
+	return nil
+}
+
+// sub makes a directory for one layer.
+func (s *Stage) sub() (*stagedLayer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dir == nil {
+		return nil, fmt.Errorf("staging a layer: %w", os.ErrClosed)
+	}
+	name := filepath.Join(s.dir.Name(), strconv.Itoa(s.subs))
+	s.subs++
+	if err := os.Mkdir(name, 0o700); err != nil {
+		return nil, fmt.Errorf("staging a layer: %w", err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("staging a layer: %w", err)
+	}
+	s.open = append(s.open, f)
+	if err := openUp(int(f.Fd())); err != nil {
+		return nil, fmt.Errorf("staging a layer: %w", err)
+	}
+	return &stagedLayer{dir: f, files: map[int64]*stagedFile{}}, nil
+}
+
+// stagedLayer is the files of one layer in a stage.
+type stagedLayer struct {
+	dir *os.File
+
+	mu    sync.Mutex
+	files map[int64]*stagedFile // by the offset of their content in the tar; those that were moved away are not in it
+	made  int
+}
+
+// stagedFile is the bytes of one tar entry, under a name in the layer's directory.
+type stagedFile struct {
+	name   string
+	node   *Node    // whose metadata the file has; nil if it has none, or is no whole file since it has holes
+	unheld []Unheld // what the file lacks of it
+}
+
+// add writes the bytes of a tar entry, which come next in the stream, into a file. If these are the whole file, it gets the node's
+// metadata.
+func (l *stagedLayer) add(w *dirWriter, source *BlobSource, in *stream, n *Node, extent Extent) error {
+	file := &stagedFile{name: strconv.Itoa(l.made)}
+	l.made++
+	bytes := &Node{Mode: TypeRegular | 0o600, Size: extent.Length}
+	if n.Data == nil {
+		bytes, file.node = n, n
+	}
+	data := &contentReader{source: source, in: in, runs: []Extent{extent}}
+	w.report.Unheld = nil
+	if err := w.writeFile(int(l.dir.Fd()), file.name, file.name, bytes, data); err != nil {
+		if in.err == io.EOF {
+			return errFormat("it breaks off in the data of an entry")
+		}
+		return fmt.Errorf("writing a file of layer %s: %w", source.Digest, err)
+	}
+	file.unheld = w.report.Unheld
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.files[extent.Offset] = file
+	return nil
+}
+
+// has reports whether a content can be read from the stage.
+func (l *stagedLayer) has(c *BlobContent) bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.files[c.Offset] != nil
+}
+
+// read opens a content for reading; nil if it is not in the stage any longer.
+func (l *stagedLayer) read(c *BlobContent) io.ReadCloser {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	file := l.files[c.Offset]
+	if file == nil {
+		return nil
+	}
+	fd, err := unix.Openat(int(l.dir.Fd()), file.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), file.name)
+	runs := make([]Extent, 0, 1)
+	for _, run := range c.runs() {
+		runs = append(runs, Extent{run.Offset - c.Offset, run.Length})
+	}
+	return readCloser{&plainReader{source: c.Source, from: f, runs: runs}, f}
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
+}
+
+// moveStaged moves the file with the content of n from the stage to its place; false if it is not there, or the place is on another file system.
+func (w *dirWriter) moveStaged(parent int, base, name string, n *Node) (bool, error) {
+	c, ok := n.Content.(*BlobContent)
+	if !ok || c.Source.staged == nil || n.Data != nil {
+		return false, nil
+	}
+	l := c.Source.staged
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	file := l.files[c.Offset]
+	if file == nil || file.node == nil || file.node.Size != n.Size {
+		return false, nil
+	}
+	if unix.Renameat(int(l.dir.Fd()), file.name, parent, base) != nil {
+		return false, nil // it is written anew, and any other trouble will show then
+	}
+	delete(l.files, c.Offset)
+	w.progress(n.Size)
+	if file.node == n {
+		for _, u := range file.unheld {
+			u.Path = name
+			w.report.Unheld = append(w.report.Unheld, u)
+		}
+		return true, nil
+	}
+	return true, w.alter(namedNode{name, n})
+}
