@@ -104,6 +104,14 @@ func (s *setup) takeMounts() ([]mount, error) {
 	} else {
 		s.note("there is no /sys: %v", err)
 	}
+	// Before the binds: one of them may lie in it.
+	if s.Target != "" {
+		fd, err := takeTree(s.Target, false)
+		if err != nil {
+			return nil, fmt.Errorf("taking %s: %w", s.Target, err)
+		}
+		mounts = append(mounts, mount{fd: fd, target: TargetDir, dir: true})
+	}
 	for _, b := range s.Binds {
 		info, err := os.Stat(b.Source)
 		if err != nil {
@@ -114,13 +122,6 @@ func (s *setup) takeMounts() ([]mount, error) {
 			return nil, fmt.Errorf("taking %s: %w", b.Source, err)
 		}
 		mounts = append(mounts, mount{fd: fd, target: b.Target, dir: info.IsDir()})
-	}
-	if s.Target != "" {
-		fd, err := takeTree(s.Target, false)
-		if err != nil {
-			return nil, fmt.Errorf("taking %s: %w", s.Target, err)
-		}
-		mounts = append(mounts, mount{fd: fd, target: TargetDir, dir: true})
 	}
 	return mounts, nil
 }
