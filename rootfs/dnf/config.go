@@ -24,7 +24,6 @@ const (
 	configFile = memoryDir + "/dnf.conf"
 	reposDir   = memoryDir + "/repos"
 	pluginDir  = memoryDir + "/plugins"
-	homeDir    = memoryDir + "/home"
 )
 
 func cacheDir(flavor string) string { return sessionDir + "/cache/" + flavor }

@@ -19,7 +19,9 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/rpm"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -94,18 +96,34 @@ func (s *Session) inside(ctx context.Context) (tool, error) {
 	if err != nil {
 		return tool{}, err
 	}
-	t, err := toolOf(tree, s.opts.Image.PackageManager)
-	if errors.Is(err, errNoTool) {
-		return s.outside(ctx)
+	t, ok := toolOf(tree, s.opts.Image.PackageManager)
+	if !ok {
+		return s.outside(ctx, tree)
 	}
-	return t, err
+	t.macros = s.macros(tree)
+	return t, nil
 }
 
-// outside is a program of this machine or a builder container, the flavor that the description names before others.
-func (s *Session) outside(ctx context.Context) (tool, error) {
-	if s.outsider != nil {
-		return *s.outsider, nil
+// macros are rpm's settings for a root tree.
+func (s *Session) macros(tree *layers.Tree) string {
+	return rpm.Macros(rpm.DatabasePath(tree, rpm.VarPath), s.opts.Image.RPM, s.opts.Image.Locales)
+}
+
+// outside is a program of this machine or a builder container that works on the root tree, the flavor that the description names before others.
+func (s *Session) outside(ctx context.Context, tree *layers.Tree) (tool, error) {
+	if s.outsider == nil {
+		t, err := s.findOutside(ctx)
+		if err != nil {
+			return tool{}, err
+		}
+		s.outsider = &t
 	}
+	t := *s.outsider
+	t.macros = s.macros(tree)
+	return t, nil
+}
+
+func (s *Session) findOutside(ctx context.Context) (tool, error) {
 	if s.own() {
 		return tool{}, s.opts.Image.Errorf("", `add <repository type="rpm-md"> elements`, "packages can't be installed from outside of the root tree, because the description has no repository")
 	}
@@ -121,14 +139,14 @@ func (s *Session) outside(ctx context.Context) (tool, error) {
 				}
 				continue
 			}
-			if err != nil {
-				return tool{}, fmt.Errorf("asking for the version of %s: %w", program, out.Failed(err))
+			var exit *command.ExitError // dnf4 fails where it can't write its log, but it is there
+			if err != nil && !errors.As(err, &exit) {
+				return tool{}, fmt.Errorf("asking for the version of %s: %w", program, err)
 			}
 			if f.name != s.opts.Image.PackageManager {
 				s.opts.Log.Info("another program of the same family works in the place of the description's package manager", "package manager", s.opts.Image.PackageManager, "program", program)
 			}
-			s.outsider = &tool{flavor: f, program: program, outside: true}
-			return *s.outsider, nil
+			return tool{flavor: f, program: program, outside: true}, nil
 		}
 	}
 	return tool{}, missing
@@ -195,9 +213,10 @@ func (s *Session) run(ctx context.Context, t tool, r request) (*packages.Output,
 	out := s.output(t.program, r.line)
 	spec := sandbox.Spec{
 		Args: t.arguments(p, r.command...), Title: t.program + " " + r.command[0], HostNames: true, NoNetwork: r.noNetwork || s.opts.Offline, Redact: s.secrets(), Log: s.opts.Log,
-		Env: s.environment(), Binds: s.binds(), Stdout: out, Stderr: out,
-		Files: append(append(s.memory(), sandbox.File{Path: configFile, Data: r.settings.configuration(), Perm: 0o644}, sandbox.File{Path: pluginDir + "/imgbuild.py", Data: []byte(plugin), Perm: 0o644}), repos...),
+		Binds: s.binds(), Stdout: out, Stderr: out,
+		Files: append([]sandbox.File{{Path: configFile, Data: r.settings.configuration(), Perm: 0o644}, {Path: pluginDir + "/imgbuild.py", Data: []byte(plugin), Perm: 0o644}}, repos...),
 	}
+	rpm.Configure(&spec, t.macros)
 	if s.opts.Repositories != nil {
 		spec.Files = append(spec.Files, s.opts.Repositories.Files...)
 	}
@@ -211,11 +230,21 @@ func (s *Session) run(ctx context.Context, t tool, r request) (*packages.Output,
 
 // Bootstrap installs packages from outside.
 func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) error {
-	t, err := s.outside(ctx)
+	tree, err := s.opts.Tree(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := s.outside(ctx, tree)
 	if err != nil {
 		return fmt.Errorf("installing the first packages: %w", err)
 	}
-	return s.transact(ctx, t, "install", set)
+	if err := s.transact(ctx, t, "install", set); err != nil {
+		return err
+	}
+	if tree, err = s.opts.Tree(ctx); err != nil {
+		return err
+	}
+	return rpm.Settle(ctx, rpm.SettleOptions{Tree: tree, Inside: s.opts.Inside, Log: s.opts.Log})
 }
 
 // Install installs packages with the root tree's own program, or from outside if it has none.

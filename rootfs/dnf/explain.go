@@ -23,21 +23,19 @@ func (s *Session) explain(ctx context.Context, t tool, err error, out *packages.
 		return e
 	}
 	for _, c := range s.causes() {
-		for _, sign := range c.signs {
-			detail := strings.TrimSpace(firstWith(lines, sign))
-			if detail == "" {
-				continue
-			}
-			if !c.repository {
-				return fmt.Errorf("%s: %s%s", c.text, detail, semicolon(c.hint))
-			}
-			if s.opts.Repositories != nil {
-				if r, ok := s.opts.Repositories.Concerned(detail, strings.Join(lines, "\n")); ok {
-					return r.Errorf(c.hint, "repository %s: %s: %s", r, c.text, detail)
-				}
-			}
-			return fmt.Errorf("a repository: %s: %s%s", c.text, detail, semicolon(c.hint))
+		detail := strings.TrimSpace(firstWith(lines, c.signs...))
+		if detail == "" {
+			continue
 		}
+		if !c.repository {
+			return fmt.Errorf("%s: %s%s", c.text, detail, semicolon(c.hint))
+		}
+		if s.opts.Repositories != nil {
+			if r, ok := s.opts.Repositories.Concerned(detail, strings.Join(lines, "\n")); ok {
+				return r.Errorf(c.hint, "repository %s: %s: %s", r, c.text, detail)
+			}
+		}
+		return fmt.Errorf("a repository: %s: %s%s", c.text, detail, semicolon(c.hint))
 	}
 	if problems := problems(lines); problems != "" {
 		return fmt.Errorf("the packages don't fit together: %s", problems)

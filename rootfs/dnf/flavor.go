@@ -1,7 +1,6 @@
 package dnf
 
 import (
-	"errors"
 	"path"
 	"strings"
 
@@ -9,7 +8,7 @@ import (
 )
 
 // flavor is one program of the family, as data: what its command line differs in. In options, CONFIG, REPOS, PLUGINS, NONE, CACHE and LOG stand for
-// the session's files, TARGET for the root tree, and BELOW for the directory that holds the session's files as a path that is taken as one in TARGET.
+// the session's files, and TARGET for the root tree.
 type flavor struct {
 	name     string   // as a description names it
 	programs []string // what the program may be called, the most certain one first
@@ -17,8 +16,6 @@ type flavor struct {
 	// repositories are options for the repositories of a description, in the place of the root tree's own.
 	repositories []string
 	outside      []string // options for a root tree that is not the root directory
-	outsideCache []string // and options in place of those for CACHE and LOG where they are paths in TARGET
-	cache        []string // options for CACHE and LOG
 	arch         string   // option for another architecture than that of the machine, "" if it can't
 	download     []string // options for a transaction that stops after its downloads
 	groups       bool     // it knows groups
@@ -40,31 +37,27 @@ func flavors() []flavor {
 	return []flavor{
 		{
 			name: "dnf4", programs: []string{"dnf-3", "dnf4", "dnf"},
-			options:      []string{"--config=CONFIG", "--setopt=pluginpath=PLUGINS", "--setopt=pluginconfpath=NONE"},
+			options:      []string{"--config=CONFIG", "--setopt=cachedir=CACHE", "--setopt=logdir=LOG", "--setopt=pluginpath=PLUGINS", "--setopt=pluginconfpath=NONE"},
 			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
 			outside:      []string{"--installroot=TARGET"},
-			cache:        []string{"--setopt=cachedir=CACHE", "--setopt=logdir=LOG"},
-			outsideCache: []string{"--setopt=cachedir=BELOW/CACHE", "--setopt=logdir=BELOW/LOG"}, // it puts TARGET before these two
 			arch:         "--forcearch=",
 			download:     []string{"--downloadonly"},
 			groups:       true, plugin: true,
 		},
 		{
 			name: "dnf5", programs: []string{"dnf5"},
-			options:      []string{"--config=CONFIG", "--no-plugins"},
+			options:      []string{"--config=CONFIG", "--setopt=cachedir=CACHE", "--setopt=system_cachedir=CACHE", "--setopt=logdir=LOG", "--no-plugins"},
 			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
 			outside:      []string{"--installroot=TARGET"},
-			cache:        []string{"--setopt=cachedir=CACHE", "--setopt=system_cachedir=CACHE", "--setopt=logdir=LOG"},
 			arch:         "--forcearch=",
 			download:     []string{"--downloadonly"},
 			groups:       true, columns: nameArchVersion,
 		},
 		{
 			name: "microdnf", programs: []string{"microdnf"},
-			options:      []string{"--config=CONFIG", "--noplugins"},
+			options:      []string{"--config=CONFIG", "--setopt=cachedir=CACHE", "--noplugins"},
 			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
 			outside:      []string{"--installroot=TARGET"},
-			cache:        []string{"--setopt=cachedir=CACHE"},
 			download:     []string{"--setopt=tsflags=test"},
 			columns:      nevra,
 		},
@@ -88,14 +81,12 @@ func family(name string) []flavor {
 type tool struct {
 	flavor
 	program string
-	outside bool // it runs outside, and the root tree is at packages.TargetDir
+	outside bool   // it runs outside, and the root tree is at packages.TargetDir
+	macros  string // rpm's
 }
 
-// errNoTool says that a root tree has none of the family.
-var errNoTool = errors.New("the root tree has no dnf")
-
-// toolOf finds the program in a root tree, the named flavor before others.
-func toolOf(tree *layers.Tree, name string) (tool, error) {
+// toolOf finds the program in a root tree, the named flavor before others. It is not ok if the tree has none.
+func toolOf(tree *layers.Tree, name string) (t tool, ok bool) {
 	for _, f := range family(name) {
 		for _, program := range f.programs {
 			target, node, err := tree.Resolve("usr/bin/" + program)
@@ -106,10 +97,10 @@ func toolOf(tree *layers.Tree, name string) (tool, error) {
 			if path.Base(target) == "dnf5" {
 				f = family("dnf5")[0]
 			}
-			return tool{flavor: f, program: program}, nil
+			return tool{flavor: f, program: program}, true
 		}
 	}
-	return tool{}, errNoTool
+	return tool{}, false
 }
 
 // arguments is a command line.
@@ -118,14 +109,9 @@ func (t tool) arguments(p place, command ...string) []string {
 	if !p.own {
 		options = append(options, t.flavor.repositories...)
 	}
-	cache := t.cache
 	if t.outside {
 		options = append(options, t.flavor.outside...)
-		if t.outsideCache != nil {
-			cache = t.outsideCache
-		}
 	}
-	options = append(options, cache...)
 	if p.arch != "" {
 		options = append(options, t.arch+p.arch)
 	}
@@ -133,8 +119,7 @@ func (t tool) arguments(p place, command ...string) []string {
 		options = append(options, "--releasever="+p.release)
 	}
 	words := strings.NewReplacer(
-		"BELOW/CACHE", below(cacheDir(t.name)), "BELOW/LOG", below(logDir), "CONFIG", configFile, "REPOS", reposDir, "PLUGINS", pluginDir, "NONE", noneDir,
-		"CACHE", cacheDir(t.name), "LOG", logDir, "TARGET", targetDir,
+		"CONFIG", configFile, "REPOS", reposDir, "PLUGINS", pluginDir, "NONE", noneDir, "CACHE", cacheDir(t.name), "LOG", logDir, "TARGET", targetDir,
 	)
 	args := []string{t.program}
 	for _, option := range options {
@@ -148,9 +133,4 @@ type place struct {
 	own     bool   // the root tree's own repositories
 	arch    string // another architecture than the machine's, or ""
 	release string // the distribution's, or ""
-}
-
-// below turns the path of one of the session's files, beside TARGET, into one that leads there with TARGET before it.
-func below(name string) string {
-	return "/.." + strings.TrimPrefix(name, path.Dir(targetDir))
 }

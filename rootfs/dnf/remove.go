@@ -10,6 +10,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/rootfs/rpm"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -90,18 +91,9 @@ func (s *Session) rpm(ctx context.Context, line func(string), args ...string) er
 		args = append([]string{"--root", targetDir}, args...)
 	}
 	out := s.output("rpm", line)
-	err = run(ctx, sandbox.Spec{Args: append([]string{"rpm"}, args...), Title: "rpm", NoNetwork: true, Env: s.environment(), Files: s.memory(), Stdout: out, Stderr: out, Log: s.opts.Log})
+	spec := sandbox.Spec{Args: append([]string{"rpm"}, args...), Title: "rpm", NoNetwork: true, Stdout: out, Stderr: out, Log: s.opts.Log}
+	rpm.Configure(&spec, s.macros(tree))
+	err = run(ctx, spec)
 	out.Flush()
 	return out.Failed(err)
-}
-
-// environment and memory give rpm its macros.
-func (s *Session) environment() []string { return []string{"HOME=" + homeDir} }
-
-func (s *Session) memory() []sandbox.File {
-	text := "%_dbpath /var/lib/rpm\n%_netsharedpath /dev:/proc:/sys\n"
-	if s.opts.Image.RPM.LocaleFiltering && len(s.opts.Image.Locales) > 0 {
-		text += "%_install_langs " + strings.Join(s.opts.Image.Locales, ":") + "\n"
-	}
-	return []sandbox.File{{Path: homeDir + "/.rpmmacros", Data: []byte(text), Perm: 0o644}}
 }

@@ -36,6 +36,8 @@ type Options struct {
 	// Outside runs a program of this machine or of a container, with the root tree in view as TargetDir. Its error is a
 	// *command.MissingError where neither has the program.
 	Outside func(ctx context.Context, spec sandbox.Spec) error
+	// Unpacked returns the directory that the root tree is in, for a session that writes files into it by itself: no program may run there meanwhile.
+	Unpacked func(ctx context.Context) (dir string, err error)
 	// Workdir is an existing directory in which the session makes one of its own.
 	Workdir string
 	// Cache is a directory for downloaded packages and lists that later builds use again; "" is none.
