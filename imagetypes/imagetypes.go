@@ -199,19 +199,25 @@ func Create(ctx context.Context, o CreateOptions) (*Results, error) {
 		return nil, err
 	}
 	r.Dir = staging.Dir
-	files, err := build(ctx, r, t, staging, o.Extra)
+	builder := t.Builder
+	if preparing, ok := builder.(image.Preparing); ok {
+		if r, builder, err = preparing.Prepare(ctx, r); err != nil {
+			return nil, errors.Join(err, staging.Discard())
+		}
+	}
+	files, err := build(ctx, r, builder, staging, o.Extra)
 	if err != nil {
 		return nil, errors.Join(err, staging.Discard())
 	}
 	return &Results{Files: files}, nil
 }
 
-func build(ctx context.Context, r *image.Request, t Type, staging *results.Staging, extra []Extra) ([]results.File, error) {
+func build(ctx context.Context, r *image.Request, builder image.Builder, staging *results.Staging, extra []Extra) ([]results.File, error) {
 	lists, err := results.NewPackageLists(r.Tree, r.Log)
 	if err != nil {
 		return nil, err
 	}
-	observing, ok := t.Builder.(image.Observing)
+	observing, ok := builder.(image.Observing)
 	together := ok && observing.Observes(r)
 	if together {
 		r.Observe = lists.Observe
@@ -219,7 +225,7 @@ func build(ctx context.Context, r *image.Request, t Type, staging *results.Stagi
 	var images []image.Artifact
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		images, err = t.Builder.Build(groupCtx, r)
+		images, err = builder.Build(groupCtx, r)
 		if together {
 			err = errors.Join(err, lists.Finish(groupCtx))
 		}

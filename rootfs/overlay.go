@@ -18,9 +18,9 @@ import (
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/rootfs/apt"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
@@ -95,6 +95,10 @@ func Overlay(ctx context.Context, request Request) (*Result, error) {
 			return nil, errors.Join(err, o.close())
 		}
 	}
+	var installed []packages.Package
+	if o.manager != nil {
+		installed = o.manager.Installed()
+	}
 	if err := o.close(); err != nil {
 		return nil, err
 	}
@@ -102,7 +106,7 @@ func Overlay(ctx context.Context, request Request) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{Tree: tree, Ran: o.ran, overlay: o}
+	result := &Result{Tree: tree, Ran: o.ran, Installed: installed, overlay: o}
 	if o.work.onDisk != nil {
 		result.Dir = request.Dir
 	}
@@ -114,8 +118,9 @@ type overlay struct {
 	Request
 	work    *workspace
 	source  files.Source
-	session *apt.Session // nil until packages are touched
-	scratch *scratch     // nil until temporary files are needed
+	manager *manager          // nil until packages are touched
+	repos   *repositories.Set // nil until repositories are needed
+	scratch *scratch          // nil until temporary files are needed
 	ran     []string
 	// imported are the names of the files that the description has put into /image.
 	imported map[string]bool
@@ -149,15 +154,12 @@ func (o *overlay) steps() []func(context.Context) error {
 		o.baseTree, o.importDescription,
 		o.bootstrapPackages, o.bootstrapFiles, o.step(o.script, scripts.PostBootstrap),
 		o.systemPackages, o.systemFiles, o.overlayFiles,
-		o.accounts, o.settings, o.imageSources, o.drivers, o.splash, o.permissions,
+		o.accounts, o.settings, o.imageRepositories, o.drivers, o.splash, o.permissions,
 		o.step(o.script, scripts.Config), o.removePackages,
 	}
 	create := []func(context.Context) error{o.step(o.script, scripts.Images)}
-	switch t := &o.Description.Type; {
-	case t.DeltaRoot:
+	if o.Description.Type.DeltaRoot {
 		create = append(create, o.step(o.script, scripts.ConfigOverlay), o.step(o.outsideScript, scripts.ConfigHostOverlay))
-	case t.Image == "oem":
-		create = append(create, o.step(o.script, scripts.PreDiskSync))
 	}
 	// The initial RAM disks, too, are made with the root tree, so that each image of it finds them.
 	finish := []func(context.Context) error{o.initrds, o.cleanUp, o.labels}
@@ -177,10 +179,8 @@ func (o *overlay) step(run func(context.Context, string) error, name string) fun
 // close removes what is temporary.
 func (o *overlay) close() error {
 	var errs []error
-	if o.session != nil {
-		errs = append(errs, o.session.Close())
-		o.session = nil
-	}
+	errs = append(errs, o.manager.close())
+	o.manager, o.repos = nil, nil
 	if o.scratch != nil {
 		errs = append(errs, o.scratch.remove())
 		o.scratch = nil

@@ -185,20 +185,20 @@ func testScripts(t *testing.T) {
 	image := load(t, map[string]string{
 		"config.xml": describe("oem"), "root/etc/motd": "hello\n", "post_bootstrap.sh": "#!/bin/bash\necho post > /order\n",
 		"config.sh": "#!/bin/bash -e\n. /.profile\necho config $kiwi_iname >> /order\ncat /etc/motd >> /order\nrm /etc/old\necho junk >> /etc/resolv.conf\nmkdir /made\nchown 12:34 /made\nchmod 2750 /made\necho x > /etc/machine-id\n",
-		"images.sh": "echo images >> /order\n", "pre_disk_sync.sh": "#!/bin/bash\necho sync >> /order\n",
+		"images.sh": "echo images >> /order\n",
 	})
 	r := request(t, edit.Tree(), image)
 	result, err := Overlay(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"post_bootstrap.sh", "config.sh", "images.sh", "pre_disk_sync.sh"}, result.Ran); diff != "" {
+	if diff := cmp.Diff([]string{"post_bootstrap.sh", "config.sh", "images.sh"}, result.Ran); diff != "" {
 		t.Error(diff)
 	}
 	if result.Dir != r.Dir {
 		t.Errorf("directory %q", result.Dir)
 	}
-	for name, want := range map[string]string{"order": "post\nconfig Test_Machine\nhello\nimages\nsync\n", "etc/resolv.conf": "own", "etc/hosts": "127.0.0.1 me\n", "etc/machine-id": ""} {
+	for name, want := range map[string]string{"order": "post\nconfig Test_Machine\nhello\nimages\n", "etc/resolv.conf": "own", "etc/hosts": "127.0.0.1 me\n", "etc/machine-id": ""} {
 		if diff := cmp.Diff(want, read(t, result.Tree, name)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}

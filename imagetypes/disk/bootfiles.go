@@ -76,8 +76,8 @@ func (d *design) fstab() string {
 }
 
 // writeFstab writes /etc/fstab and appends /etc/fstab.append, which descriptions may bring and which is not needed afterwards.
-func (d *design) writeFstab(edit *layers.Editor, log *slog.Logger) error {
-	const name, extra = "etc/fstab", "etc/fstab.append"
+func (d *design) writeFstab(edit *layers.Editor, _ *slog.Logger) error {
+	const name, extra = fstabFile, "etc/fstab.append"
 	text := d.fstab()
 	more, err := edit.ReadFile(extra, maxText)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -90,11 +90,6 @@ func (d *design) writeFstab(edit *layers.Editor, log *slog.Logger) error {
 		}
 		if err := edit.Remove(extra); err != nil {
 			return err
-		}
-	}
-	for _, unused := range []string{"etc/fstab.patch", "etc/fstab.script"} {
-		if _, err := edit.Lookup(unused); err == nil {
-			log.Warn("this file of the description is not obeyed; use etc/fstab.append", "file", "/"+unused)
 		}
 	}
 	return edit.WriteFile(name, []byte(text), 0o644)

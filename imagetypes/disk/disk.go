@@ -27,8 +27,11 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
 
-// Builder builds disks. It implements [image.Builder].
-type Builder struct{}
+// Builder builds disks. It implements [image.Builder], [image.Preparing] and [image.Observing].
+type Builder struct {
+	// ready is the design of the disk whose boot files are in the tree already, nil if it has to be made.
+	ready *design
+}
 
 // Check refuses what can't be built. Without a tree in the request it checks what needs none: the description and the programs on this machine.
 func (Builder) Check(_ context.Context, r *image.Request) error {
@@ -70,8 +73,8 @@ func (d *design) needPrograms() error {
 }
 
 // Plan prints how the disk will be laid out.
-func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
-	d, _, err := prepare(ctx, r, filesystem.Env{Repro: r.Repro, Workdir: r.Workdir})
+func (b Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
+	d, _, err := b.prepare(ctx, r, filesystem.Env{Repro: r.Repro, Workdir: r.Workdir})
 	if err != nil {
 		return "", err
 	}
@@ -79,25 +82,27 @@ func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 }
 
 // prepare makes a whole design: content and sizes too. The tree it returns is the one with the boot files in it.
-func prepare(ctx context.Context, r *image.Request, env filesystem.Env) (*design, *layers.Tree, error) {
+func (b Builder) prepare(ctx context.Context, r *image.Request, env filesystem.Env) (*design, *layers.Tree, error) {
 	r, err := r.Filled()
 	if err != nil {
-		return nil, nil, err
-	}
-	d, err := newDesign(r.Description, r.Repro)
-	if err != nil {
-		return nil, nil, err
-	}
-	d.warn(r.Description, r.Log)
-	if err := d.inspect(r.Tree, r.Log); err != nil {
 		return nil, nil, err
 	}
 	tree, err := image.WithoutBuildFiles(r.Tree)
 	if err != nil {
 		return nil, nil, err
 	}
-	if tree, err = d.bootFiles(tree, r.Log); err != nil {
-		return nil, nil, fmt.Errorf("writing the boot files: %w", err)
+	d := b.ready
+	if d == nil {
+		if d, err = newDesign(r.Description, r.Repro); err != nil {
+			return nil, nil, err
+		}
+		d.warn(r.Description, r.Log)
+		if err := d.inspect(r.Tree, r.Log); err != nil {
+			return nil, nil, err
+		}
+		if tree, err = d.bootFiles(tree, r.Log); err != nil {
+			return nil, nil, fmt.Errorf("writing the boot files: %w", err)
+		}
 	}
 	if err := d.distribute(tree); err != nil {
 		return nil, nil, err
@@ -114,7 +119,7 @@ func (Builder) Observes(r *image.Request) bool {
 }
 
 // Build writes the disk as BaseName.raw or, where a format is asked for, as BaseName with the format's extension.
-func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
+func (b Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
 	r, err := r.Filled()
 	if err != nil {
 		return nil, err
@@ -126,7 +131,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	defer remove()
 	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Cache: &filesystem.Cache{}, Observe: r.Observe}
 	defer env.Cache.Close()
-	d, tree, err := prepare(ctx, r, env)
+	d, tree, err := b.prepare(ctx, r, env)
 	if err != nil {
 		return nil, fmt.Errorf("building a disk: %w", err)
 	}
@@ -143,6 +148,9 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	defer f.Close()
 	if err := d.write(ctx, env, f, tree); err != nil {
 		return nil, fmt.Errorf("building a disk: %w", err)
+	}
+	if err := d.editBootInstall(ctx, r, f, scratch); err != nil {
+		return nil, err
 	}
 	if d.format.Name == "raw" {
 		return []image.Artifact{{Key: image.KeyDiskImage, File: name, Compress: true, UseForBundle: true}}, f.Close()

@@ -74,7 +74,7 @@ func withHostGrub(t testing.TB, tree *layers.Tree) *layers.Tree {
 // designOf designs a disk without building it.
 func designOf(t *testing.T, r *image.Request) (*design, *layers.Tree, error) {
 	t.Helper()
-	return prepare(t.Context(), r, filesystem.Env{Repro: r.Repro, Workdir: r.Workdir})
+	return Builder{}.prepare(t.Context(), r, filesystem.Env{Repro: r.Repro, Workdir: r.Workdir})
 }
 
 type planCase struct{ name, attributes, content string }

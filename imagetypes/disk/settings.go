@@ -2,7 +2,6 @@ package disk
 
 import (
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -160,19 +159,11 @@ func refuseUnsupported(t *description.Type) error {
 func (s *settings) warn(d *description.Image, log *slog.Logger) {
 	t := s.typ
 	for what, asked := range map[string]bool{
-		"grub_template": t.Bootloader.GrubTemplate != "", "use_disk_password": t.Bootloader.UseDiskPassword, "editbootconfig": t.EditBootConfig != "",
-		"editbootinstall": t.EditBootInstall != "", "bootloader-theme": d.BootloaderTheme != "", "wwid_wait_timeout": t.WWIDWaitTimeout > 0,
+		"grub_template": t.Bootloader.GrubTemplate != "", "use_disk_password": t.Bootloader.UseDiskPassword,
+		"bootloader-theme": d.BootloaderTheme != "", "wwid_wait_timeout": t.WWIDWaitTimeout > 0,
 	} {
 		if asked {
 			log.Warn("this setting of the description has no effect yet", "setting", what)
-		}
-	}
-	if d.FS == nil {
-		return
-	}
-	for _, script := range []string{"disk.sh", "pre_disk_sync.sh"} {
-		if _, err := fs.Stat(d.FS, script); err == nil {
-			log.Warn("this script of the description is not run yet", "script", script)
 		}
 	}
 }

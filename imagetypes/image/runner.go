@@ -14,3 +14,10 @@ type Runner interface {
 	// RunOutside runs a program of this machine, which finds the tree as [sandbox.TargetDir] and can change nothing else.
 	RunOutside(ctx context.Context, tree *layers.Tree, spec sandbox.Spec) (*layers.Tree, error)
 }
+
+// Preparing is a [Builder] that runs programs on the root tree.
+type Preparing interface {
+	// Prepare runs what must run before Build, and returns the request for it with the tree as it is then, and who builds. Build itself leaves the
+	// directory in which the tree's contents may lie alone, since others read them meanwhile.
+	Prepare(ctx context.Context, r *Request) (*Request, Builder, error)
+}
