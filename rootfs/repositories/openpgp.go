@@ -2,7 +2,10 @@ package repositories
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -81,7 +84,7 @@ func splitKeys(ring []byte) ([][]byte, error) {
 	}
 	var starts []int
 	for at := 0; at < len(ring); {
-		kind, size, err := packetSize(ring[at:])
+		kind, header, size, err := packet(ring[at:])
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +96,7 @@ func splitKeys(ring []byte) ([][]byte, error) {
 		case at == 0:
 			return nil, fmt.Errorf("it holds no OpenPGP public key, but begins with a packet of type %d", kind)
 		}
-		at += size
+		at += header + size
 	}
 	keys := make([][]byte, len(starts))
 	for i, start := range starts {
@@ -106,9 +109,38 @@ func splitKeys(ring []byte) ([][]byte, error) {
 	return keys, nil
 }
 
-// packetSize returns the type of the packet that data begins with, and its length in bytes with its header (RFC 9580, section 4.2). Lengths in parts are for
-// data only, never for keys.
-func packetSize(data []byte) (kind, size int, err error) {
+// Fingerprints are those of the keys in a binary keyring, in capital hexadecimal digits (RFC 9580, section 5.5.4). Keys of version 3 and older have none that
+// can be relied on, and are left out.
+func Fingerprints(ring []byte) ([]string, error) {
+	keys, err := splitKeys(ring)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, key := range keys {
+		_, header, size, err := packet(key)
+		if err != nil {
+			return nil, err
+		}
+		body := key[header : header+size]
+		if len(body) == 0 {
+			continue
+		}
+		switch body[0] {
+		case 4:
+			sum := sha1.Sum(append([]byte{0x99, byte(len(body) >> 8), byte(len(body))}, body...))
+			list = append(list, fmt.Sprintf("%X", sum))
+		case 5, 6: // 5 is LibrePGP's
+			prefix := binary.BigEndian.AppendUint32([]byte{0x95 + body[0]}, uint32(len(body)))
+			list = append(list, fmt.Sprintf("%X", sha256.Sum256(append(prefix, body...))))
+		}
+	}
+	return list, nil
+}
+
+// packet returns the type of the packet that data begins with, and the lengths in bytes of its header and of the rest (RFC 9580, section 4.2). Lengths in parts
+// are for data only, never for keys.
+func packet(data []byte) (kind, header, length int, err error) {
 	truncated := errors.New("the OpenPGP key is not complete")
 	number := func(at, width int) (n int, err error) {
 		if len(data) < at+width {
@@ -120,17 +152,17 @@ func packetSize(data []byte) (kind, size int, err error) {
 		return n, nil
 	}
 	if len(data) < 2 {
-		return 0, 0, truncated
+		return 0, 0, 0, truncated
 	}
 	if data[0]&0x80 == 0 {
-		return 0, 0, errors.New("it has something in it that is no OpenPGP packet")
+		return 0, 0, 0, errors.New("it has something in it that is no OpenPGP packet")
 	}
-	header, length := 2, 0
+	header = 2
 	if data[0]&0x40 == 0 { // the old format
 		kind = int(data[0] >> 2 & 0xf)
 		width := 1 << (data[0] & 3)
 		if width == 8 {
-			return kind, len(data), nil // up to the end
+			return kind, 1, len(data) - 1, nil // up to the end
 		}
 		header = 1 + width
 		length, err = number(1, width)
@@ -147,13 +179,13 @@ func packetSize(data []byte) (kind, size int, err error) {
 			header = 6
 			length, err = number(2, 4)
 		default:
-			return 0, 0, errors.New("an OpenPGP packet has its length in parts, which keys never have")
+			return 0, 0, 0, errors.New("an OpenPGP packet has its length in parts, which keys never have")
 		}
 	}
 	if err == nil && length > len(data)-header {
 		err = truncated
 	}
-	return kind, header + length, err
+	return kind, header, length, err
 }
 
 // armor puts each key of a keyring into ASCII armor of its own, which is what all readers understand.

@@ -205,18 +205,16 @@ func (o *opener) hide(r Repository) {
 	if r.Password == "" {
 		return
 	}
-	for _, form := range []string{r.Password, url.QueryEscape(r.Password), url.PathEscape(r.Password), password(url.UserPassword("", r.Password))} {
+	_, standard, _ := strings.Cut(url.UserPassword("", r.Password).String(), ":")
+	for _, form := range []string{r.Password, url.QueryEscape(r.Password), url.PathEscape(r.Password), escape(r.Password), standard} {
 		if !slices.Contains(o.set.Secrets, form) {
 			o.set.Secrets = append(o.set.Secrets, form)
 		}
 	}
 }
 
-// password is the password as it stands in an address.
-func password(u *url.Userinfo) string {
-	_, text, _ := strings.Cut(u.String(), ":")
-	return text
-}
+// escape writes a user name or a password for an address, with nothing in it that a package manager takes for a variable or a format.
+func escape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
 // alias makes a name that is fit for files and sections and that no other repository has.
 func (o *opener) alias(r Repository) string {
@@ -272,9 +270,9 @@ func (r Repository) WithCredentials(address string) string {
 	case !ok || r.Local != "" || r.User == "" && r.Password == "":
 		return address
 	case r.Password == "":
-		return scheme + "://" + url.User(r.User).String() + "@" + rest
+		return scheme + "://" + escape(r.User) + "@" + rest
 	}
-	return scheme + "://" + url.UserPassword(r.User, r.Password).String() + "@" + rest
+	return scheme + "://" + escape(r.User) + ":" + escape(r.Password) + "@" + rest
 }
 
 // Hide replaces the secrets of the set in a text.

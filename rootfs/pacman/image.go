@@ -1,0 +1,127 @@
+package pacman
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/repositories"
+)
+
+// Where an image has its repositories and keyrings.
+const (
+	imageConf    = "etc/pacman.conf"
+	imageRepos   = "etc/pacman.d"
+	imageKeys    = "usr/share/pacman/keyrings"
+	includeRepos = "Include = /" + imageRepos + "/*.repo"
+)
+
+// WriteRepositories writes into a tree the repositories that the image itself is to have. A section that /etc/pacman.conf has already gets the address as its
+// first server; others go to /etc/pacman.d/NAME.repo, which /etc/pacman.conf then includes. Keys go where pacman-key --populate finds them. Secrets stay out of the
+// image, and so do repositories that only this machine can read; the notes say so.
+func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+	for _, r := range set.Image {
+		if r.Local != "" {
+			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
+			continue
+		}
+		if r.User != "" || r.Password != "" {
+			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its addresses in /etc/pacman.d", r))
+		}
+		note, err := writeRepository(edit, r)
+		if err != nil {
+			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
+		}
+		notes = append(notes, note...)
+	}
+	return notes, nil
+}
+
+func writeRepository(edit *layers.Editor, r repositories.Repository) (notes []string, err error) {
+	names, err := databases(r)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := edit.Tree().ReadFile(imageConf, 1<<20)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	text := string(conf)
+	if text == "" {
+		text = "[options]\nHoldPkg = pacman glibc\nArchitecture = auto\n"
+	}
+	how := "Server"
+	if r.IsList() {
+		how = "Include"
+		notes = append(notes, fmt.Sprintf("the addresses of the mirrors in %s have to be in the image's /etc/pacman.d/%s.mirrors: pacman doesn't fetch lists of mirrors", r, r.Alias))
+	}
+	var file strings.Builder
+	for _, name := range names {
+		line := how + " = " + r.URI + "\n"
+		if r.IsList() {
+			line = how + " = /" + imageRepos + "/" + r.Alias + ".mirrors\n"
+		}
+		if changed, there := insertServer(text, name, line); there {
+			text = changed
+			continue
+		}
+		fmt.Fprintf(&file, "[%s]\nSigLevel = %s\n%s", name, sigLevel(r, false), line)
+	}
+	if file.Len() > 0 {
+		if !strings.Contains(text, includeRepos+"\n") {
+			text = strings.TrimRight(text, "\n") + "\n\n" + includeRepos + "\n"
+		}
+		if err := edit.WriteFile(imageRepos+"/"+r.Alias+".repo", []byte(file.String()), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	if text != string(conf) {
+		if err := edit.WriteFile(imageConf, []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	note, err := writeKeys(edit, r)
+	return append(notes, note...), err
+}
+
+// insertServer puts a line at the beginning of a section that a configuration has already.
+func insertServer(conf, name, line string) (changed string, there bool) {
+	var out strings.Builder
+	for old := range strings.Lines(conf) {
+		out.WriteString(old)
+		if strings.TrimSpace(old) != "["+name+"]" || there {
+			continue
+		}
+		there = true
+		if !strings.HasSuffix(old, "\n") {
+			out.WriteString("\n")
+		}
+		if !strings.Contains(conf, line) {
+			out.WriteString(line)
+		}
+	}
+	return out.String(), there
+}
+
+// writeKeys puts a repository's keys where pacman-key --populate looks for them.
+func writeKeys(edit *layers.Editor, r repositories.Repository) (notes []string, err error) {
+	if r.Keys == nil {
+		return nil, nil
+	}
+	fingerprints, err := repositories.Fingerprints(r.Keys)
+	if err != nil {
+		return nil, err
+	}
+	trusted := ""
+	for _, f := range fingerprints {
+		trusted += f + ":4:\n" // fully trusted, in the words of gpg --import-ownertrust
+	}
+	for name, data := range map[string][]byte{".gpg": r.Keys, "-trusted": []byte(trusted)} {
+		if err := edit.WriteFile(imageKeys+"/"+r.Alias+name, data, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return []string{fmt.Sprintf("the keys of %s are in the image's /%s; let config.sh or the first boot run: pacman-key --init && pacman-key --populate %s", r, imageKeys, r.Alias)}, nil
+}
