@@ -54,6 +54,9 @@ func All() []Type {
 		{"xfs", "filesystem", "xfs", "the root tree as an XFS file system", filesystem.Builder{}},
 		{"btrfs", "filesystem", "btrfs", "the root tree as a Btrfs file system", filesystem.Builder{}},
 		{"squashfs", "filesystem", "squashfs", "the root tree as a compressed file system for reading", filesystem.Builder{}},
+		{"erofs", "filesystem", "erofs", "the root tree as a compressed file system for reading at random", filesystem.Builder{}},
+		{"cramfs", "filesystem", "cramfs", "the root tree as the small compressed file system of old boot servers", filesystem.Builder{}},
+		{"reiserfs", "filesystem", "reiserfs", "the root tree as a ReiserFS file system, for old machines", filesystem.Builder{}},
 	}
 }
 

@@ -125,13 +125,17 @@ func compressedTar(c layers.Compression) func(context.Context, io.Writer, *layer
 	}
 }
 
-// xzTar runs xz with the tree's tar as its input. With two threads or more xz cuts its input into blocks of a fixed size, so that the
-// number of processors does not change the bytes.
 func xzTar(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
+	return XZ(ctx, out, func(w io.Writer) error { return tar(ctx, w, tree, task) })
+}
+
+// XZ writes what fill writes to out, compressed by the program xz. With two threads or more xz cuts its input into blocks of a fixed size, so that the
+// number of processors does not change the bytes.
+func XZ(ctx context.Context, out io.Writer, fill func(io.Writer) error) error {
 	r, w := io.Pipe()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := tar(ctx, w, tree, task)
+		err := fill(w)
 		w.CloseWithError(err)
 		if errors.Is(err, io.ErrClosedPipe) {
 			return nil // xz has gone and says why

@@ -2,7 +2,6 @@ package container
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
 	layercontainer "github.com/imgbuild/imgbuild/layers/container"
@@ -171,36 +171,9 @@ func TestDerivedNeedsItsBase(t *testing.T) {
 	}
 }
 
-// debian returns the root tree of a Debian container.
-func debian(t *testing.T) *layers.Tree {
-	t.Helper()
-	file := os.Getenv("IMGBUILD_TEST_DEBIAN")
-	if file == "" {
-		testenv.Missing(t, "IMGBUILD_TEST_DEBIAN names no archive of a Debian root tree")
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers.ReadLayer(t.Context(), fileBlob{f, info.Size()}, layers.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := layers.Apply(nil, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
-}
-
 func TestDockerEngineRunsThem(t *testing.T) {
 	testenv.NeedRealRoot(t)
-	tree := debian(t)
+	tree := imagetest.Tree(t, imagetest.Debian)
 	docker := testenv.StartDocker(t)
 	whole := request(t, "docker", `<containerconfig name="whole" tag="1"><subcommand execute="/bin/cat"><argument name="/etc/debian_version"/></subcommand></containerconfig>`)
 	whole.Description.Arch = "x86_64"

@@ -2,60 +2,17 @@ package disk
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
 	"github.com/imgbuild/imgbuild/internal/qemu"
-	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
 )
-
-// vmTarVariable names a tar archive with a Debian root tree that can boot: systemd, a kernel with initrd, GRUB's modules, and root's
-// password "linux". The project's Makefile makes one.
-const vmTarVariable = "IMGBUILD_TEST_VM_TAR"
-
-// fileBlob is a file as a layer's blob.
-type fileBlob struct {
-	*os.File
-	size int64
-}
-
-func (b fileBlob) Size() int64 { return b.size }
-
-// vmTree returns the tree of the archive.
-func vmTree(t testing.TB) *layers.Tree {
-	t.Helper()
-	name := os.Getenv(vmTarVariable)
-	if name == "" {
-		testenv.Missing(t, "%s names no archive with a root tree", vmTarVariable)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		testenv.Missing(t, "%v", err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers.ReadLayer(t.Context(), fileBlob{f, info.Size()}, layers.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := layers.Apply(nil, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
-}
 
 // describe resolves a description with the given attributes and content of its type element.
 func describe(t testing.TB, attributes, content string) *description.Image {
@@ -65,48 +22,18 @@ func describe(t testing.TB, attributes, content string) *description.Image {
 
 func describeFor(t testing.TB, arch, attributes, content string) *description.Image {
 	t.Helper()
-	text := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
-<image schemaversion="7.5" name="Test-VM" displayname="Test VM">
-  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
-  <preferences>
-    <version>1.2.3</version>
-    <packagemanager>apt</packagemanager>
-    <type image="oem" %s>%s</type>
-  </preferences>
-  <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
-  <packages type="image"><package name="bash"/></packages>
-</image>
-`, attributes, content)
-	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", description.LoadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resolved, err := doc.Resolve(description.Selection{Arch: arch})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resolved
+	return imagetest.Describe(t, arch, "oem", attributes, content)
 }
 
 func request(t testing.TB, tree *layers.Tree, attributes, content string) *image.Request {
 	t.Helper()
-	return &image.Request{
-		Tree: tree, Description: describe(t, attributes, content), BaseName: "Test-VM.x86_64-1.2.3", Dir: t.TempDir(), Workdir: t.TempDir(),
-		Repro: repro.New(time.Unix(1700000000, 0), "test"),
-	}
+	return imagetest.Request(t, tree, "oem", attributes, content)
 }
 
 // build builds and returns the path of the first result.
 func build(t testing.TB, r *image.Request) string {
 	t.Helper()
-	if err := (Builder{}).Check(t.Context(), r); err != nil {
-		t.Fatal(err)
-	}
-	results, err := Builder{}.Build(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(r.Dir, results[0].File)
+	return imagetest.Build(t, Builder{}, r)
 }
 
 // bootCase is a disk that is built and booted.
@@ -157,7 +84,7 @@ func bootCases() []bootCase {
 
 func TestBoot(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "mkfs.vfat", "mcopy", "grub-mkimage")
-	tree := vmTree(t)
+	tree := imagetest.Tree(t, imagetest.VM)
 	for _, c := range bootCases() {
 		t.Run(c.name, func(t *testing.T) {
 			if _, _, err := tree.Resolve(c.needs); err != nil {

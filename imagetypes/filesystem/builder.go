@@ -15,7 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 )
 
-// Builder builds the image types that are a single file system: ext2, ext3, ext4, xfs, btrfs and squashfs. It implements [image.Builder].
+// Builder builds the image types that are a single file system. It implements [image.Builder].
 type Builder struct{}
 
 const mebibyte = 1 << 20
@@ -29,7 +29,13 @@ func CheckTree(tree *layers.Tree, spec Spec) error {
 	if err := Check(spec); err != nil {
 		return err
 	}
-	if spec.Type != "xfs" && spec.Type != "btrfs" {
+	switch spec.Type {
+	case "xfs", "btrfs", "reiserfs":
+	case "cramfs":
+		return checkCramfsTree(tree)
+	case "erofs":
+		return checkErofsTree(tree)
+	default:
 		return nil
 	}
 	if _, err := helperkernel.Available(kernels(tree)); err != nil {
@@ -78,7 +84,7 @@ func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 		return "", err
 	}
 	size := "as large as the compressed content"
-	if r.Description.Type.Image != "squashfs" {
+	if !isPacked(r.Description.Type.Image) {
 		n, err := imageSize(ctx, env(r, ""), tree, r.Description)
 		if err != nil {
 			return "", err
@@ -87,6 +93,9 @@ func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 	}
 	return fmt.Sprintf("file system: %s, %s, %d entries\n", fileName(r), size, tree.Stats().Entries), nil
 }
+
+// isPacked reports whether a file system is compressed, and as large as its content.
+func isPacked(kind string) bool { return kind == "squashfs" || kind == "erofs" || kind == "cramfs" }
 
 func fileName(r *image.Request) string { return r.BaseName + "." + r.Description.Type.Image }
 
@@ -97,7 +106,7 @@ func env(r *image.Request, workdir string) Env {
 // imageSize is the size that the description asks for, or that the content needs, in bytes.
 func imageSize(ctx context.Context, env Env, tree *layers.Tree, d *description.Image) (int64, error) {
 	spec := specOf(d)
-	if spec.Type == "squashfs" {
+	if isPacked(spec.Type) {
 		return Size(ctx, env, tree, spec)
 	}
 	asked := d.Type.Size
@@ -145,5 +154,5 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, err
 	}
-	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: r.Description.Type.Image != "squashfs", UseForBundle: true}}, nil
+	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: !isPacked(r.Description.Type.Image), UseForBundle: true}}, nil
 }

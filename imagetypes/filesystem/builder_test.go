@@ -97,7 +97,7 @@ func TestRefused(t *testing.T) {
 		spec Spec
 		want string
 	}{
-		{Spec{Type: "zfs"}, `"zfs" is none of ext2, ext3, ext4, xfs, btrfs, squashfs`},
+		{Spec{Type: "zfs"}, `"zfs" is none of ext2, ext3, ext4, xfs, btrfs, reiserfs, squashfs, erofs, cramfs`},
 		{Spec{Type: "ext4", Label: "a label that is too long"}, "has 24 bytes; ext4 file systems allow 16"},
 		{Spec{Type: "xfs", Label: "thirteen byte"}, "allow 12"},
 		{Spec{Type: "ext4", UUID: "no"}, `"no" is no UUID`},

@@ -1,8 +1,8 @@
 // Package filesystem writes a root tree as a file system into a file, at any offset, and finds out how large it must be.
 //
-// Nothing is mounted on this machine and the tree is never unpacked, so that the result is the same for root and for an ordinary user. ext2, ext3 and
-// ext4 are made empty by mke2fs and filled by package ext4; squashfs is made from a tar stream by the format's own tool; xfs and
-// btrfs, which only a kernel writes faithfully, are filled from a tar stream by a helper kernel.
+// Nothing is mounted on this machine and the tree is hardly ever unpacked, so that the result is the same for root and for an ordinary user. ext2, ext3 and
+// ext4 are made empty by mke2fs and filled by package ext4; squashfs is made from a tar stream by the format's own tool, erofs and cramfs from a
+// temporary directory; xfs, btrfs and reiserfs, which only a kernel writes faithfully, are filled from a tar stream by a helper kernel.
 package filesystem
 
 import (
@@ -25,20 +25,21 @@ import (
 
 // Spec says which file system to make.
 type Spec struct {
-	// Type is ext2, ext3, ext4, xfs, btrfs or squashfs.
+	// Type is one of [Types].
 	Type string
-	// Label is the volume label; empty for none. squashfs has no label.
+	// Label is the volume label; empty for none. squashfs has none.
 	Label string
 	// UUID identifies the file system, in the usual form with hyphens. Empty for one that derives from Env.Repro.
 	UUID string
-	// MkfsOptions are further arguments for mke2fs, mkfs.xfs, mkfs.btrfs or mksquashfs, one word each.
+	// MkfsOptions are further arguments for the tool of the file system, one word each.
 	MkfsOptions []string
 	// Free is how many bytes [Size] leaves free for what is written later.
 	Free int64
 	// Size is the least size in bytes that [Size] returns; 0 for as large as needed.
 	Size int64
 
-	// Compression is the method of squashfs: gzip, lz4, lzma, lzo, xz or zstd, or uncompressed. Empty for zstd.
+	// Compression is the method of squashfs (gzip, lz4, lzma, lzo, xz or zstd; empty for zstd) or erofs (lz4, lz4hc, lzma, deflate or zstd; empty for
+	// lz4), or uncompressed.
 	Compression string
 	// Subvolume is the btrfs subvolume that the tree goes into and that is mounted by default, such as "@"; empty for the top level.
 	Subvolume string
@@ -57,9 +58,9 @@ type Env struct {
 	// Observe, if not nil, gets the contents of files as they are written to ext2, ext3 and ext4: see [image.Request.Observe].
 	Observe func(n *layers.Node) io.Writer
 
-	// Cache may keep a squashfs between Size and Write; nil makes it anew each time.
+	// Cache may keep a squashfs, erofs or cramfs between Size and Write; nil makes it anew each time.
 	Cache *Cache
-	// HelperKernel chooses how xfs and btrfs are written; empty for the best way on this machine.
+	// HelperKernel chooses how xfs, btrfs and reiserfs are written; empty for the best way on this machine.
 	HelperKernel helperkernel.Kind
 }
 
@@ -102,7 +103,10 @@ func formats() []format {
 		{types: []string{"ext2", "ext3", "ext4"}, tools: []string{"mke2fs"}, check: checkExt, size: sizeExt, write: writeExt},
 		{types: []string{"xfs"}, tools: []string{"mkfs.xfs", "tar"}, check: checkXFS, size: sizeXFS, write: writeXFS},
 		{types: []string{"btrfs"}, tools: []string{"mkfs.btrfs", "tar"}, check: checkBtrfs, size: sizeBtrfs, write: writeBtrfs},
-		{types: []string{"squashfs"}, check: checkSquashfs, size: sizeSquashfs, write: writeSquashfs},
+		{types: []string{"reiserfs"}, tools: []string{"mkreiserfs", "tar"}, check: checkReiserfs, size: sizeReiserfs, write: writeReiserfs},
+		packed("squashfs", nil, checkSquashfs, makeSquashfs),
+		packed("erofs", []string{"mkfs.erofs"}, checkErofs, makeErofs),
+		packed("cramfs", []string{"mkfs.cramfs"}, checkCramfs, makeCramfs),
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 )
 
-// xfs and btrfs are written by a helper kernel: the tree goes to it as a tar on a second disk, which GNU tar extracts there.
+// xfs, btrfs and reiserfs are written by a helper kernel: the tree goes to it as a tar on a second disk, which GNU tar extracts there.
 
 // extract unpacks the tar on the second disk into the directory $root. Access control lists come as plain extended attributes.
 const extract = `tar -x -f $disk2 -b 2048 -C "$root" -p --warning=no-timestamp --numeric-owner --same-owner --xattrs '--xattrs-include=*' --no-acls --no-selinux --delay-directory-restore
@@ -29,6 +29,7 @@ func kernelTools() []string { return []string{"tar", "mkdir", "mount", "umount"}
 const (
 	minXFS = 300 << 20 // mkfs.xfs makes nothing smaller
 	minBtr = 256 << 20
+	minRei = 34 << 20 // the journal alone takes 32 MiB
 )
 
 func checkXFS(spec Spec) error {
@@ -163,6 +164,38 @@ mount -t btrfs -o ` + spec.mountOptions() + ` $disk1 $root
 	}
 	script.WriteString(extract + "umount /tmp/root\n")
 	return runKernel(ctx, env, f, offset, size, tree, spec, script.String(), tools)
+}
+
+func checkReiserfs(spec Spec) error {
+	if len(spec.Label) > 16 {
+		return fmt.Errorf("the label %q has %d bytes; reiserfs file systems allow 16", spec.Label, len(spec.Label))
+	}
+	return checkWords(spec.MkfsOptions)
+}
+
+// sizeReiserfs adds the journal, a block of bitmap for each 128 MiB, and what the tree of the file system takes for itself.
+func sizeReiserfs(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64, error) {
+	need := estimate(tree, 250) + spec.Free
+	return max(need+need/16+minRei, minRei), nil
+}
+
+func writeReiserfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
+	if size < minRei {
+		return fmt.Errorf("%d MiB are too small: reiserfs needs %d MiB", size>>20, minRei>>20)
+	}
+	mkfs := []string{"mkreiserfs", "-q", "-f", "-f", "-u", env.uuid(spec)}
+	if spec.Label != "" {
+		mkfs = append(mkfs, "-l", spec.Label)
+	}
+	mkfs = append(mkfs, spec.MkfsOptions...)
+	script := shellLine(mkfs) + ` $disk1
+root=/tmp/root
+mkdir $root
+mount -t reiserfs -o noatime,user_xattr,acl $disk1 $root
+` + extract + `umount $root
+`
+	env.report("reiserfs", []layers.Note{{Path: "/", Text: "Linux has had no reiserfs since 6.13: use ext4 or xfs where you can"}})
+	return runKernel(ctx, env, f, offset, size, tree, spec, script, []string{"mkreiserfs"})
 }
 
 // makeSubvolume makes the subvolume that the tree goes into, and has it mounted when no other is asked for.

@@ -92,6 +92,8 @@ func packageTable() []packageRow {
 		{"mcopy mmd mdir mtype mdel mattrib", "mtools", "mtools", "mtools"},
 		{"mkfs.xfs xfs_repair xfs_admin xfs_info xfs_db xfs_io", "xfsprogs", "xfsprogs", "xfsprogs"},
 		{"mkfs.btrfs btrfs btrfstune", "btrfs-progs", "btrfs-progs", "btrfsprogs"},
+		{"mkfs.cramfs fsck.cramfs", "util-linux", "util-linux", "util-linux"},
+		{"mkreiserfs reiserfsck", "reiserfsprogs", "", "reiserfs"},
 		{"mksquashfs unsquashfs sqfstar", "squashfs-tools", "squashfs-tools", "squashfs"},
 		{"tar2sqfs sqfs2tar rdsquashfs gensquashfs", "squashfs-tools-ng", "squashfs-tools-ng", "squashfs-tools-ng"},
 		{"mkfs.erofs fsck.erofs dump.erofs", "erofs-utils", "erofs-utils", "erofs-utils"},

@@ -1,0 +1,87 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// The limits of cramfs (kernel documentation, filesystems/cramfs.rst), in bytes.
+const (
+	maxCramfsFile = 16<<20 - 1
+	maxCramfs     = 272 << 20
+	maxCramfsName = 251 // 6 bits, in words of 4 bytes
+)
+
+func checkCramfs(spec Spec) error {
+	if len(spec.Label) > 16 {
+		return fmt.Errorf("the label %q has %d bytes; cramfs file systems allow 16", spec.Label, len(spec.Label))
+	}
+	if spec.Compression != "" && spec.Compression != "gzip" {
+		return fmt.Errorf("%q is no compression of cramfs; it has gzip alone", spec.Compression)
+	}
+	return checkWords(spec.MkfsOptions)
+}
+
+// checkCramfsTree refuses what cramfs can't hold at all, each with its name.
+func checkCramfsTree(tree *layers.Tree) error {
+	var errs []error
+	err := tree.Walk(func(name string, n *layers.Node) error {
+		switch {
+		case n.IsRegular() && n.Size > maxCramfsFile:
+			errs = append(errs, fmt.Errorf("/%s has %d bytes, and a file in cramfs may have %d", name, n.Size, maxCramfsFile))
+		case len(path.Base(name)) > maxCramfsName:
+			errs = append(errs, fmt.Errorf("the name of /%s has %d bytes, and one in cramfs may have %d", name, len(path.Base(name)), maxCramfsName))
+		case n.UID > 1<<16-1:
+			errs = append(errs, fmt.Errorf("the owner of /%s is %d, and in cramfs it may be %d", name, n.UID, 1<<16-1))
+		case n.GID > 1<<8-1:
+			errs = append(errs, fmt.Errorf("the group of /%s is %d, and in cramfs it may be %d", name, n.GID, 1<<8-1))
+		}
+		const enough = 20
+		if len(errs) >= enough {
+			return errTooMany
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errTooMany) {
+		return err
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%w\nuse squashfs or erofs", errors.Join(errs...))
+	}
+	return nil
+}
+
+var errTooMany = errors.New("too many")
+
+// makeCramfs runs mkfs.cramfs on a directory.
+func makeCramfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
+	if err := checkCramfsTree(tree); err != nil {
+		return nil, 0, err
+	}
+	task := env.Progress.Start("writing cramfs", tree.Stats().Data, progress.Bytes)
+	defer func() { task.Done(err) }()
+	var args []string
+	if spec.Label != "" {
+		args = append(args, "-n", spec.Label)
+	}
+	args = append(args, spec.MkfsOptions...)
+	f, size, notes, err := inDirectory(ctx, env, tree, func(dir, file string) error {
+		return command.Run(ctx, command.Cmd{Name: "mkfs.cramfs", Args: append(args, dir, file)})
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if size > maxCramfs {
+		f.Close()
+		return nil, 0, fmt.Errorf("it has %d MiB, and cramfs can have %d; use squashfs or erofs", size>>20, maxCramfs>>20)
+	}
+	env.report("cramfs", append(notes, layers.Note{Path: "/", Text: "cramfs keeps no times, no extended attributes and no hard links, and no kernel of Debian mounts it: use squashfs or erofs where you can"}))
+	return f, size, nil
+}

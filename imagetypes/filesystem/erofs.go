@@ -1,0 +1,109 @@
+package filesystem
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// erofs is written by mkfs.erofs, from a directory. As an ordinary user device nodes get lost on the way there, and the log says so.
+
+// erofsDefault is the compression if none is asked for: the only one that all versions of mkfs.erofs have.
+const erofsDefault = "lz4"
+
+func checkErofs(spec Spec) error {
+	methods := []string{"", "lz4", "lz4hc", "lzma", "deflate", "zstd", "uncompressed"}
+	if !slices.Contains(methods, spec.Compression) {
+		return fmt.Errorf("%q is no compression of erofs; it has lz4, lz4hc, lzma, deflate and zstd, or uncompressed", spec.Compression)
+	}
+	if len(spec.Label) > 15 {
+		return fmt.Errorf("the label %q has %d bytes; erofs file systems allow 15", spec.Label, len(spec.Label))
+	}
+	return checkWords(spec.MkfsOptions)
+}
+
+// maxErofsName is the longest name in bytes that mkfs.erofs 1.5 takes; the format allows one more.
+const maxErofsName = 254
+
+func checkErofsTree(tree *layers.Tree) error {
+	return tree.Walk(func(name string, _ *layers.Node) error {
+		if n := len(path.Base(name)); n > maxErofsName {
+			return fmt.Errorf("the name of /%s has %d bytes, and mkfs.erofs takes %d; use squashfs", name, n, maxErofsName)
+		}
+		return nil
+	})
+}
+
+func makeErofs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
+	if err := checkErofsTree(tree); err != nil {
+		return nil, 0, err
+	}
+	task := env.Progress.Start("writing erofs", tree.Stats().Data, progress.Bytes)
+	defer func() { task.Done(err) }()
+	args := []string{"--quiet", "--preserve-mtime", "-U" + env.uuid(spec)}
+	switch spec.Compression {
+	case "":
+		args = append(args, "-z"+erofsDefault)
+	case "uncompressed":
+	default:
+		args = append(args, "-z"+spec.Compression)
+	}
+	if spec.Label != "" {
+		args = append(args, "-L", spec.Label)
+	}
+	args = append(args, spec.MkfsOptions...)
+	f, size, notes, err := inDirectory(ctx, env, tree, func(dir, file string) error {
+		return command.Run(ctx, command.Cmd{Name: "mkfs.erofs", Args: append(args, file, dir)})
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := setBuildTime(f, env.Repro.Epoch); err != nil {
+		f.Close()
+		return nil, 0, fmt.Errorf("setting the time of the file system: %w", err)
+	}
+	env.report("erofs", notes)
+	return f, size, nil
+}
+
+// The superblock of erofs (Linux, fs/erofs/erofs_fs.h: struct erofs_super_block), little-endian. Offsets and sizes are in bytes.
+const (
+	erofsSuper     = 1024 // where it lies
+	erofsBlock     = 4096 // the check sum is that of the superblock and what follows up to here
+	erofsMagic     = 0xe0f5e1e2
+	erofsChecksum  = 4
+	erofsFeatures  = 8
+	erofsSummed    = 1 // feature: there is a check sum
+	erofsBuildTime = 24
+	erofsBuildNano = 32
+)
+
+// setBuildTime sets when the file system was made: mkfs.erofs can't do it without giving all files the same time.
+func setBuildTime(f *os.File, at time.Time) error {
+	block := make([]byte, erofsBlock-erofsSuper)
+	if _, err := f.ReadAt(block, erofsSuper); err != nil {
+		return err
+	}
+	order := binary.LittleEndian
+	if magic := order.Uint32(block); magic != erofsMagic {
+		return fmt.Errorf("mkfs.erofs has made something that begins with %#x", magic)
+	}
+	order.PutUint64(block[erofsBuildTime:], uint64(at.Unix()))
+	order.PutUint32(block[erofsBuildNano:], 0)
+	if order.Uint32(block[erofsFeatures:])&erofsSummed != 0 {
+		order.PutUint32(block[erofsChecksum:], 0)
+		// CRC-32C as the kernel computes it: begun with all ones, as here, and not inverted at the end.
+		order.PutUint32(block[erofsChecksum:], ^crc32.Checksum(block, crc32.MakeTable(crc32.Castagnoli)))
+	}
+	_, err := f.WriteAt(block, erofsSuper)
+	return err
+}

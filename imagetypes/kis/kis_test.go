@@ -1,0 +1,198 @@
+package kis
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
+	"github.com/imgbuild/imgbuild/internal/qemu"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// sample is a small tree with two kernels, of which the second is newer.
+func sample(t *testing.T) *layers.Tree {
+	t.Helper()
+	edit := layers.NewTree().Edit(layers.Timespec{Sec: 1600000000})
+	for name, data := range map[string]string{
+		"boot/vmlinuz-6.1.0-9": "old", "boot/initrd.img-6.1.0-9": "old", "boot/vmlinuz-6.1.0-10": "kernel", "boot/initrd.img-6.1.0-10": "initrd",
+		"boot/xen-4.17-amd64.gz": "hypervisor", "etc/hosts": "localhost", "image/config.xml": "x",
+	} {
+		if err := edit.WriteFile(name, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return edit.Tree()
+}
+
+// unpacked builds a request and unpacks the archive with GNU tar. It returns the directory and the names in it.
+func unpacked(t *testing.T, tree *layers.Tree, kind, attributes string) (string, []string) {
+	t.Helper()
+	testenv.NeedPrograms(t, "xz", "tar")
+	file := imagetest.Build(t, Builder{}, imagetest.Request(t, tree, kind, attributes, ""))
+	dir := t.TempDir()
+	testenv.Run(t, "tar", "-C", dir, "-xf", file)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.TrimPrefix(e.Name(), imagetest.BaseName))
+	}
+	return dir, names
+}
+
+func read(t *testing.T, dir, suffix string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, imagetest.BaseName+suffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestArchiveHolds(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs", "e2fsck", "debugfs")
+	dir, names := unpacked(t, sample(t), "kis", `filesystem="ext4" kernelcmdline="console=ttyS0 quiet"`)
+	want := []string{"", "-6.1.0-10.kernel", ".append", ".initrd", ".md5", ".sha256"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Fatal(diff)
+	}
+	if read(t, dir, "-6.1.0-10.kernel") != "kernel" || read(t, dir, ".initrd") != "initrd" {
+		t.Error("kernel and initrd are not those of the newest version")
+	}
+	system := filepath.Join(dir, imagetest.BaseName)
+	testenv.Run(t, "e2fsck", "-fn", system)
+	if out := testenv.Run(t, "debugfs", "-R", "cat /etc/hosts", system); !strings.Contains(out, "localhost") {
+		t.Errorf("the file system has no /etc/hosts: %s", out)
+	}
+	uuid := strings.TrimSpace(testenv.Run(t, "blkid", "-o", "value", "-s", "UUID", system))
+	if got := read(t, dir, ".append"); got != "root=UUID="+uuid+" console=ttyS0 quiet" {
+		t.Errorf("the kernel is told %q", got)
+	}
+	checkSum(t, dir, ".md5", []byte(read(t, dir, "")))
+}
+
+// checkSum reads as many blocks as the file says and compares.
+func checkSum(t *testing.T, dir, suffix string, data []byte) {
+	t.Helper()
+	var digest string
+	var blocks, size int
+	if _, err := fmt.Sscan(read(t, dir, suffix), &digest, &blocks, &size); err != nil {
+		t.Fatal(err)
+	}
+	got := md5.Sum(data)
+	if blocks*size != len(data) || hex.EncodeToString(got[:]) != digest {
+		t.Errorf("%s says %s of %d blocks of %d bytes; the system has %d bytes and %x", suffix, digest, blocks, size, len(data), got)
+	}
+}
+
+func TestCompressedSystem(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs")
+	dir, names := unpacked(t, sample(t), "kis", `filesystem="ext2" compressed="true" xen_server="true"`)
+	want := []string{"-6.1.0-10.kernel", "-xen-4.17-amd64.gz", ".append", ".initrd", ".md5", ".sha256", ".xz"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Fatal(diff)
+	}
+	plain, err := exec.Command("xz", "-dc", filepath.Join(dir, imagetest.BaseName+".xz")).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSum(t, dir, ".md5", plain)
+	fields := strings.Fields(read(t, dir, ".md5"))
+	if len(fields) != 5 {
+		t.Fatalf(".md5 has %q", fields)
+	}
+	var blocks, size int
+	if _, err := fmt.Sscan(strings.Join(fields[3:], " "), &blocks, &size); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(read(t, dir, ".xz")); blocks*size != n {
+		t.Errorf("the compressed system has %d bytes, and %q", n, fields)
+	}
+}
+
+func TestWithoutSystem(t *testing.T) {
+	_, names := unpacked(t, sample(t), "kis", "")
+	if diff := cmp.Diff([]string{"-6.1.0-10.kernel", ".initrd"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	testenv.NeedPrograms(t, "xz", "mke2fs")
+	for name, c := range map[string]struct{ remove, attributes, want string }{
+		"kernel":     {"boot", "", "no kernel"},
+		"initrd":     {"boot/initrd.img-6.1.0-10", "", "initial RAM disk of kernel 6.1.0-10"},
+		"hypervisor": {"boot/xen-4.17-amd64.gz", `xen_server="true"`, "Xen hypervisor"},
+	} {
+		edit := sample(t).Edit(layers.Timespec{})
+		if err := edit.Remove(c.remove); err != nil {
+			t.Fatal(err)
+		}
+		err := Builder{}.Check(t.Context(), imagetest.Request(t, edit.Tree(), "kis", c.attributes, ""))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v", name, err)
+		}
+	}
+}
+
+func TestReproducible(t *testing.T) {
+	testenv.NeedPrograms(t, "xz", "mke2fs")
+	var archives [][]byte
+	for range 2 {
+		data, err := os.ReadFile(imagetest.Build(t, Builder{}, imagetest.Request(t, sample(t), "kis", `filesystem="ext4"`, "")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		archives = append(archives, data)
+		time.Sleep(1100 * time.Millisecond)
+	}
+	if !bytes.Equal(archives[0], archives[1]) {
+		t.Error("two builds differ")
+	}
+}
+
+func TestBlockSize(t *testing.T) {
+	for size, want := range map[int64]int64{1 << 20: 8192, 3 * 8191: 8191, 7: 7, 104729: 1, 2 * 104729: 2} {
+		if got := blockSize(size); got != want || size%got != 0 {
+			t.Errorf("%d bytes in blocks of %d, not %d", size, got, want)
+		}
+	}
+}
+
+func TestBoot(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs")
+	dir, names := unpacked(t, imagetest.Tree(t, imagetest.VM), "kis", `filesystem="ext4" kernelcmdline="console=ttyS0"`)
+	at := slices.IndexFunc(names, func(name string) bool { return strings.HasSuffix(name, ".kernel") })
+	if at < 0 {
+		t.Fatalf("the archive has no kernel: %q", names)
+	}
+	base := filepath.Join(dir, imagetest.BaseName)
+	machine, err := qemu.Start(t.Context(), qemu.Spec{
+		Kernel: base + names[at], Initrd: base + ".initrd", Append: read(t, dir, ".append"), Disks: []qemu.Disk{{File: base, Format: "raw"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer machine.Close()
+	if err := machine.Login(t.Context(), "root", "linux", 3*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	out, code, err := machine.Run(t.Context(), "findmnt -n -o FSTYPE /", time.Minute)
+	if err != nil || code != 0 || !strings.Contains(out, "ext4") {
+		t.Errorf("the machine says %q, %d, %v", out, code, err)
+	}
+}
