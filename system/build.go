@@ -39,7 +39,7 @@ type Built struct {
 
 // Build makes a root tree and an image of it.
 func Build(ctx context.Context, opts BuildOptions) (*Built, error) {
-	j, err := newJob(opts.Options)
+	j, err := newJob(opts.Options, opts.AllowExistingRoot)
 	if err != nil {
 		return nil, err
 	}

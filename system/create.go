@@ -20,7 +20,7 @@ type CreateOptions struct {
 // Create makes an image of a root tree that was prepared.
 func Create(ctx context.Context, opts CreateOptions) (*Built, error) {
 	opts.Description = "" // it is the root tree's own
-	j, err := newJob(opts.Options)
+	j, err := newJob(opts.Options, true)
 	if err != nil {
 		return nil, err
 	}

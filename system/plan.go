@@ -41,7 +41,7 @@ type PlannedImage struct {
 
 // MakePlan finds out what [Build] would do, pulls nothing and writes nothing but indexes of layers in the store and lists of packages in the cache.
 func MakePlan(ctx context.Context, opts BuildOptions) (*Plan, error) {
-	j, err := newJob(opts.Options)
+	j, err := newJob(opts.Options, opts.AllowExistingRoot)
 	if err != nil {
 		return nil, err
 	}

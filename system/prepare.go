@@ -28,7 +28,7 @@ type Prepared struct {
 
 // Prepare makes a root tree as the description wants it, up to and with config.sh, for [Create].
 func Prepare(ctx context.Context, opts PrepareOptions) (*Prepared, error) {
-	j, err := newJob(opts.Options)
+	j, err := newJob(opts.Options, opts.AllowExistingRoot)
 	if err != nil {
 		return nil, err
 	}

@@ -257,7 +257,7 @@ func TestDerivedFromNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	archive := built.Results.Files[0].Path
-	j, err := newJob(opts.Options)
+	j, err := newJob(opts.Options, false)
 	if err != nil {
 		t.Fatal(err)
 	}

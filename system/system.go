@@ -81,7 +81,8 @@ type job struct {
 	closers     []func() error
 }
 
-func newJob(o Options) (*job, error) {
+// newJob begins a run, and reads the description before anything is fetched. Existing says that there may be a root tree to start from.
+func newJob(o Options, existing bool) (*job, error) {
 	if o.Progress == nil {
 		o.Progress = progress.Discard
 	}
@@ -96,7 +97,8 @@ func newJob(o Options) (*job, error) {
 	}
 	o.Stack.Progress, o.Stack.Log = o.Progress, o.Log
 	j := &job{Options: o}
-	if o.Description != "" { // before anything is fetched
+	if o.Description != "" {
+		j.Selection.EmptyTree = !existing && len(o.Stack.Containers) == 0
 		if err := j.load(); err != nil {
 			return nil, err
 		}
@@ -207,7 +209,7 @@ func (j *job) results(ctx context.Context, result *rootfs.Result, target string,
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
 	made, err := imagetypes.Create(ctx, imagetypes.CreateOptions{
-		Tree: tree, Description: j.image, Base: j.base, TargetDir: target, Repro: source, Progress: j.Progress, Log: j.Log,
+		Tree: tree, Description: j.image, Base: j.base, Runner: result, TargetDir: target, Repro: source, Progress: j.Progress, Log: j.Log,
 		Extra: append(extra, imagetypes.Extra{Name: LockFile, Data: data}),
 	})
 	if err != nil {

@@ -132,6 +132,7 @@ kiwi-ng by imgbuild, and the rest stays as it is.`,
 		Args:    unknownCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.FParseErrWhitelist.UnknownFlags = true // they belong to a command that is misspelt
 	for _, sub := range []*cobra.Command{newPrepare(s), newCreate(s), newBuild(s), newStash(s), newStackbuild(s)} {
 		sub.GroupID = ""
 		cmd.AddCommand(sub)

@@ -130,6 +130,9 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 		Offline: f.packages.offline, OpenBuildService: f.packages.service, ShellOnError: f.packages.shell, LockFile: f.packages.lockFile, Progress: s.display, Log: s.log,
 	}
 	opts.Selection = description.Selection{Profiles: f.profiles, Type: f.kind, Arch: f.arch, SkipChecks: f.skip}
+	if err := description.CheckNames(f.skip); err != nil {
+		return opts, done, &usageError{err: fmt.Errorf("--skip-check: %w", err), command: cmd.CommandPath()}
+	}
 	if err := f.configure(s, &opts); err != nil {
 		return opts, done, err
 	}

@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Condition: condition, ContinueOnError: testing.Verbose(),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "keep": keep, "jsonlines": jsonLines, "equal": equal, "store-intact": storeIntact,
-			"registry": startRegistry, "push-index": pushIndex, "login": login, "podman-storage": podmanStorage, "hostile": hostile, "disguise": disguise,
+			"registry": startRegistry, "push-index": pushIndex, "login": login, "podman-storage": podmanStorage, "hostile": hostile, "disguise": disguise, "programs": programs,
 		},
 	})
 }

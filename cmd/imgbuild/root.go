@@ -96,9 +96,9 @@ Exit codes:
 		return &usageError{err: err, command: cmd.CommandPath()}
 	})
 	s.flags.register(root.PersistentFlags())
-	root.AddCommand(newBuild(s), newPrepare(s), newCreate(s), newStash(s), newStackbuild(s),
+	root.AddCommand(newBuild(s), newPrepare(s), newCreate(s), newImage(s), newStash(s), newStackbuild(s),
 		newImages(s), newPull(s), newPush(s), newTag(s), newRemove(s), newInspect(s), newLs(s), newDiff(s), newExport(s), newPrune(s),
-		newSystem(s), newVersion(s), newReference(s))
+		newDescription(s), newSystem(s), newVersion(s), newReference(s))
 	for _, cmd := range root.Commands() {
 		checkArguments(cmd)
 		for _, sub := range cmd.Commands() {
@@ -128,10 +128,11 @@ func checkArguments(cmd *cobra.Command) {
 		check = cobra.NoArgs
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &usageError{err: err, command: cmd.CommandPath()}
+		err := check(cmd, args)
+		if err == nil || is[*usageError](err) {
+			return err
 		}
-		return nil
+		return &usageError{err: err, command: cmd.CommandPath()}
 	}
 }
 

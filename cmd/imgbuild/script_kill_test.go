@@ -15,7 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/imgbuild/imgbuild/internal/command"
 )
 
 // scriptKills is how often a build is killed while a script of its description runs.
@@ -46,29 +48,53 @@ func (k *killed) write(path, text string, mode os.FileMode) {
 	}
 }
 
-// shellTree stashes a root tree with the machine's shell and sleep and the libraries that they need.
+// shellTree stashes a root tree with the machine's shell and sleep.
 func (k *killed) shellTree(name string) {
 	k.t.Helper()
 	root := filepath.Join(k.dir, name)
-	for _, program := range []string{"sh", "bash", "sleep"} {
-		path := testenv.NeedProgram(k.t, program)
-		k.install(root, path, "/bin/"+program)
-		for _, word := range strings.Fields(testenv.Run(k.t, "ldd", path)) {
-			if strings.HasPrefix(word, "/") {
-				k.install(root, word, word)
-			}
-		}
+	if err := copyPrograms(root, "sh", "bash", "sleep"); err != nil {
+		k.t.Fatal(err)
 	}
 	k.must("stash", "--root", root, "--container-name", name)
 }
 
-func (k *killed) install(root, from, to string) {
-	k.t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		k.t.Fatal(err)
+// programs puts programs of this machine into a directory: programs DIR PROGRAM...
+func programs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: programs dir program...")
 	}
-	k.write(filepath.Join(root, to), string(data), 0o755)
+	ts.Check(copyPrograms(ts.MkAbs(args[0]), args[1:]...))
+}
+
+// copyPrograms copies programs of this machine into /bin of a root tree, with the libraries that they need.
+func copyPrograms(root string, names ...string) error {
+	for _, name := range names {
+		path, err := command.Find(name)
+		if err != nil {
+			return err
+		}
+		libraries, err := exec.Command("ldd", path).Output()
+		if err != nil {
+			return err
+		}
+		files := map[string]string{path: "/bin/" + name}
+		for _, word := range strings.Fields(string(libraries)) {
+			if strings.HasPrefix(word, "/") {
+				files[word] = word
+			}
+		}
+		for from, to := range files {
+			data, err := os.ReadFile(from)
+			if err != nil {
+				return err
+			}
+			to = filepath.Join(root, to)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o755)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // sleepers returns the processes that sleep for so many seconds.
