@@ -3,12 +3,15 @@ package scripts
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -25,38 +28,81 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// runScript runs a script in a tree with the host's programs.
-func runScript(t *testing.T, text string) (root string, log string, err error) {
+// machine is a root tree in a directory, which has this machine's programs.
+type machine struct {
+	dir  string
+	edit *layers.Editor
+	log  bytes.Buffer
+}
+
+func newMachine(t *testing.T) *machine {
 	t.Helper()
 	testenv.NeedRoot(t)
-	root = t.TempDir()
+	m := &machine{dir: t.TempDir(), edit: layers.NewTree().Edit(layers.Timespec{})}
 	for _, dir := range []string{"usr/bin", "usr/lib", "usr/lib64", "usr/sbin", "etc", "image"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Join(m.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, link := range []string{"bin", "lib", "lib64"} {
-		if err := os.Symlink("usr/"+link, filepath.Join(root, link)); err != nil {
+		if err := os.Symlink("usr/"+link, filepath.Join(m.dir, link)); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.edit.Symlink("usr/"+link, link); err != nil {
 			t.Fatal(err)
 		}
 	}
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	for name, data := range map[string]string{"image/config.sh": text, ".kconfig": string(Library()), ".profile": "kiwi_iname='x y'\n", "bin/bash": "x", "bin/sh": "x"} {
-		if err := edit.WriteFile(name, []byte(data), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasPrefix(name, "bin/") {
-			if err := os.WriteFile(filepath.Join(root, name), []byte(data), 0o755); err != nil {
-				t.Fatal(err)
-			}
+	for _, name := range []string{"usr/bin/bash", "usr/bin/sh", "usr/bin/env", "usr/bin/perl", "usr/bin/python3"} {
+		if _, err := os.Stat("/" + name); err == nil {
+			m.know(t, name)
 		}
 	}
-	var out bytes.Buffer
-	err = Run(t.Context(), Config, Options{
-		Tree: edit.Tree(), Variables: map[string]string{"kiwi_iname": "x y"}, Env: []string{"SOURCE_DATE_EPOCH=86400"}, Workdir: t.TempDir(),
-		Progress: progress.Discard, Log: slog.New(slog.NewTextHandler(&out, nil)),
+	m.write(t, LibraryFile, string(Library()), 0o644)
+	m.write(t, ProfileFile, "kiwi_iname='x y'\n", 0o644)
+	return m
+}
+
+// know puts a file into the tree as a value, whose content is this machine's.
+func (m *machine) know(t *testing.T, name string) {
+	t.Helper()
+	if err := m.edit.WriteFile(name, []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *machine) write(t *testing.T, name, text string, perm os.FileMode) {
+	t.Helper()
+	file := filepath.Join(m.dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), perm); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.edit.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.edit.WriteFile(name, []byte(text), uint32(perm)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *machine) read(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(m.dir, name))
+	if err != nil {
+		t.Error(err)
+	}
+	return string(data)
+}
+
+func (m *machine) run(ctx context.Context, t *testing.T, args ...string) error {
+	t.Helper()
+	return Run(ctx, Config, Options{
+		Tree: m.edit.Tree(), Args: args, Variables: map[string]string{"kiwi_iname": "x y"}, Env: []string{"SOURCE_DATE_EPOCH=86400"}, Workdir: t.TempDir(),
+		Progress: progress.Discard, Log: slog.New(slog.NewTextHandler(&m.log, nil)),
 		Run: func(ctx context.Context, spec sandbox.Spec) error {
-			spec.Root = root
+			spec.Root = m.dir
 			for _, dir := range []string{"/usr/bin", "/usr/lib", "/usr/lib64"} {
 				if _, err := os.Stat(dir); err == nil {
 					spec.Binds = append(spec.Binds, sandbox.Bind{Source: dir, Target: dir, ReadOnly: true})
@@ -65,57 +111,104 @@ func runScript(t *testing.T, text string) (root string, log string, err error) {
 			return sandbox.Run(ctx, spec)
 		},
 	})
-	return root, out.String(), err
+}
+
+// runScript runs one script.
+func runScript(t *testing.T, text string, perm os.FileMode) (*machine, error) {
+	t.Helper()
+	m := newMachine(t)
+	m.write(t, "image/config.sh", text, perm)
+	return m, m.run(t.Context(), t)
 }
 
 func TestRun(t *testing.T) {
-	root, log, err := runScript(t, `#!/bin/bash
+	m := newMachine(t)
+	m.write(t, "image/config.sh", `#!/bin/bash
 set -e
-test -f /.kconfig && . /.kconfig
 test -f /.profile && . /.profile
-false || echo "name=$kiwi_iname" > /result
-baseSetupBuildDay
-printf 'A="1"\nB=2\n' > /etc/x
-baseUpdateSysConfig /etc/x B "two words"
-baseUpdateSysConfig /etc/x C 3
-baseQuoteFile /etc/x > /quoted
-if baseSystemdServiceInstalled nothing; then exit 5; fi
-echo done
-`)
-	if err != nil {
-		t.Fatal(err)
+false || echo "name=$kiwi_iname $1" > /result
+false; echo not here
+`, 0o755)
+	if err := m.run(t.Context(), t, "an argument"); err == nil {
+		t.Error("set -e has no effect")
 	}
-	for name, want := range map[string]string{
-		"result": "name=x y\n", "build_day": "build_day=19700102\n", "etc/x": "A=\"1\"\nB=\"two words\"\nC=\"3\"\n", "quoted": "A='1'\nB='two words'\nC='3'\n",
-	} {
-		got, err := os.ReadFile(filepath.Join(root, name))
-		if err != nil {
-			t.Error(err)
-		}
-		if diff := cmp.Diff(want, string(got)); diff != "" {
-			t.Errorf("%s: %s", name, diff)
-		}
+	if got := m.read(t, "result"); got != "name=x y an argument\n" {
+		t.Errorf("%q", got)
 	}
-	if !strings.Contains(log, "line=done") {
+	if log := m.log.String(); strings.Contains(log, "not here") {
 		t.Errorf("log %q", log)
+	}
+}
+
+// TestInterpreter looks who runs a script.
+func TestInterpreter(t *testing.T) {
+	const who = `if [ -n "${BASH_VERSION:-}" ]; then echo bash $-; else echo sh; fi > /who` + "\n"
+	for _, test := range []struct {
+		name, text string
+		perm       os.FileMode
+		want       string
+	}{
+		{"executable", "#!/bin/bash -u\n" + who, 0o755, "bash huB"},
+		{"executable for sh", "#!/bin/sh\n" + who, 0o755, "sh"},
+		{"not executable, as in KIWI", "#!/bin/sh -u\n" + who, 0o644, "bash hB"},
+		{"no first line", who, 0o755, "bash hB"},
+		{"empty", "", 0o644, ""},
+		{"through env", "#!/usr/bin/env bash\n" + who, 0o755, "bash hB"},
+		{"Perl, not executable", "#!/usr/bin/perl\nopen(F, '>', '/who'); print F \"perl\\n\";\n", 0o644, "perl"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if strings.HasPrefix(test.name, "Perl") {
+				testenv.NeedProgram(t, "perl")
+			}
+			m, err := runScript(t, test.text, test.perm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.want == "" {
+				return
+			}
+			got := strings.TrimSpace(m.read(t, "who"))
+			if !strings.HasPrefix(got, strings.Fields(test.want)[0]) || len(strings.Fields(test.want)) != len(strings.Fields(got)) || strings.Contains(test.want, "u") != strings.Contains(got, "u") {
+				t.Errorf("%q, not %q", got, test.want)
+			}
+		})
 	}
 }
 
 func TestFailures(t *testing.T) {
 	for _, test := range []struct {
 		name, script string
+		line, code   int
 		want         []string
 	}{
-		{"bash", "#!/bin/bash\nset -e\necho before\nls /nowhere\necho after\n", []string{"running config.sh", "it failed at line 4 (exit code 2): ls /nowhere", "before", "No such file"}},
-		{"function", "#!/bin/bash -e\nbroken() {\n  false\n}\nbroken\n", []string{"line 3 (exit code 1): false"}},
-		{"without first line", "echo x\nexit 9\n", []string{"running config.sh: it failed at line 2 (exit code 9): exit 9; it said: x"}},
-		{"sh", "#!/bin/sh\nset -e\nnonsense\n", []string{"it failed at line 3 (exit code 127)", "nonsense: not found"}},
-		{"interpreter", "#!/usr/bin/perl6\n", []string{"/usr/bin/perl6", "add the package"}},
+		{"command", "#!/bin/bash\nset -e\necho before\nls /nowhere\necho after\n", 4, 2, []string{"running config.sh: it failed at line 4 (exit code 2): ls /nowhere", "before", "No such file"}},
+		{"function", "#!/bin/bash -e\nbroken() {\n  false\n}\nbroken\n", 3, 1, []string{"line 3 (exit code 1): false"}},
+		{"exit", "echo x\n\nif true; then exit 9; fi\n", 3, 9, []string{"it failed at line 3 (exit code 9): exit 9; it said: x"}},
+		{"exit that stands twice", "false || exit 4\ntrue || exit 4\n", 0, 4, []string{"it failed (exit code 4): exit 4"}},
+		{"exit in a function of the library", "#!/bin/bash\n. /lib.sh\necho\nstop\n", 4, 5, []string{"it failed at line 4 (exit code 5): exit 5 in /lib.sh"}},
+		{"last command", "echo\nfalse\n", 2, 1, []string{"at line 2"}},
+		{"unset variable", "set -u\n\necho $nonsense\n", 3, 1, []string{"nonsense: unbound variable"}},
+		{"syntax", "echo one\nif\n", 3, 2, []string{"syntax error"}},
+		{"sh", "#!/bin/sh\nset -e\nnonsense\n", 3, 127, []string{"it failed at line 3 (exit code 127)", "nonsense: not found"}},
+		{"Python", "#!/usr/bin/python3\nimport sys\n\nraise ValueError('x')\n", 4, 1, []string{"it failed at line 4", "ValueError"}},
+		{"Perl", "#!/usr/bin/perl\n\ndie 'x';\n", 3, 255, []string{"it failed at line 3"}},
+		{"signal", "#!/bin/bash\nfalse\nkill -9 $$\n", 0, -1, []string{"it failed (ended by signal: killed)"}},
+		{"own traps", "#!/bin/bash\ntrap 'echo mine' EXIT\nset -e\nfalse\n", 4, 1, []string{"mine"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, _, err := runScript(t, test.script)
-			if err == nil {
-				t.Fatal("no error")
+			if first, _, ok := strings.Cut(test.script, "\n"); ok && strings.HasPrefix(first, "#!/usr/bin/") {
+				testenv.NeedProgram(t, filepath.Base(first))
+			}
+			m := newMachine(t)
+			m.write(t, "lib.sh", "stop() {\n  exit 5\n}\n", 0o644)
+			m.write(t, "image/config.sh", test.script, 0o755)
+			err := m.run(t.Context(), t)
+			var failed *Error
+			if !errors.As(err, &failed) {
+				t.Fatalf("%T: %v", err, err)
+			}
+			if failed.Line != test.line || failed.Exit.Code != test.code {
+				t.Errorf("line %d, code %d", failed.Line, failed.Exit.Code)
 			}
 			for _, want := range test.want {
 				if !strings.Contains(err.Error(), want) {
@@ -126,24 +219,130 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestLibrary lets shells check the functions and looks whether all names that scripts know are there.
-func TestLibrary(t *testing.T) {
-	for _, shell := range []string{"bash", "dash"} {
-		path, err := exec.LookPath(shell)
-		if err != nil {
-			testenv.Missing(t, "%v", err)
-		}
-		testenv.Run(t, path, "-n", "kconfig.sh")
+// TestSameBehavior compares what a script sees with what it sees where nothing watches it.
+func TestSameBehavior(t *testing.T) {
+	const script = `#!/bin/bash
+ls /nowhere under 2> /dev/null
+echo "last $? $_"
+false | true | false; echo "${PIPESTATUS[@]}"
+x=$(exit 3); echo "substitution $?"
+f() { return 7; }; f || echo "function $?"
+(trap -p | grep -v imgbuild; exit 4); echo "subshell $?"
+env | grep -c BASH_ENV
+bash -c 'trap -p; exit 6'; echo "child $?"
+set -o | grep errexit
+`
+	m, err := runScript(t, "exec > /out\n"+script, 0o755)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name := range strings.FieldsSeq(`baseSystemdServiceInstalled baseSysVServiceInstalled baseSystemdCall baseInsertService baseRemoveService baseService suseImportBuildKey
-		baseStripLocales baseStripTranslations baseStripUnusedLibs baseUpdateSysConfig baseStripInitrd baseStripFirmware baseStripModules baseStripKernelModules
-		baseUpdateModuleDependencies baseStripKernel baseSetRunlevel baseSetupBuildDay baseVagrantSetup suseInsertService suseRemoveService suseService suseSetupProduct Echo Debug
-		baseQuoteFile baseCreateKernelTree baseSyncKernelTree baseFixupKernelModuleDependencies baseKernelDriverMatches baseStripAndKeep baseStripTools Rm deprecated baseCleanMount
-		baseMount suseActivateDefaultServices baseSetupUserPermissions suseConfig baseGetPackagesForDeletion baseGetProfilesUsed baseStripMans baseStripDocs baseStripInfos Rpm
-		rhelStripInitrd rhelStripKernel debianStripInitrd debianStripKernel suseSetupProductInformation baseCleanup suseCleanup suseRemoveYaST setupContainerRuntime mountCgroups
-		umountCgroups`) {
-		if !bytes.Contains(library, []byte("\n"+name+"() {")) {
-			t.Errorf("there is no function %s", name)
+	want, err := exec.Command("bash", "-c", script).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), m.read(t, "out")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnusable(t *testing.T) {
+	for _, test := range []struct{ name, script, want string }{
+		{"interpreter", "#!/usr/bin/perl6\n", "its interpreter /usr/bin/perl6 is not in the root tree; add the package"},
+		{"through env", "#!/usr/bin/env perl6\n", "its interpreter perl6 is not in the root tree"},
+		{"no interpreter", "#!\n", "names no interpreter"},
+		{"DOS", "#!/bin/bash\r\necho\r\n", "CR LF"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := runScript(t, test.script, 0o755)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "config.sh") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	m := newMachine(t)
+	m.write(t, "image/config.sh", "echo", 0o644)
+	for _, shell := range []string{"usr/bin/bash", "usr/bin/sh"} {
+		if err := m.edit.Remove(shell); err != nil {
+			t.Fatal(err)
 		}
+	}
+	if err := m.run(t.Context(), t); err == nil || !strings.Contains(err.Error(), "add the package bash") {
+		t.Errorf("error %v", err)
+	}
+	if Has(m.edit.Tree(), Images) {
+		t.Error("a script that is not there")
+	}
+}
+
+// TestHostile runs scripts that mean no good: what is outside is as before, and nothing stays.
+func TestHostile(t *testing.T) {
+	const sleep = "98765.4321"
+	outside := t.TempDir()
+	for _, test := range []struct {
+		name, script string
+		fails        string
+	}{
+		{"kills its parent", "kill -9 $PPID 1; echo alive > /alive", ""},
+		{"kills everybody", "sleep 60 & kill -9 -1; kill -9 $$", "ended by signal: killed"},
+		{"starts a daemon", "setsid sleep " + sleep + " & (sleep " + sleep + " &) ; exit 0", ""},
+		{"reads its standard input", "read x; cat; echo got $x", ""},
+		{"writes through links", "ln -s / /out; echo x > /out/inside; echo x > /link/file", "No such file or directory"},
+		{"climbs out", "cd ../../../../..; echo x > " + outside + "/file", "No such file or directory"},
+		{"removes its description", "rm -rf /image; echo gone", ""},
+		{"fills a file system", "cat /dev/zero > /dev/everything", "No space left on device"},
+		{"prints anything", "head -c 300000 /dev/urandom; printf '\\n\\033[2J'; exit 3", "exit code 3"},
+		{"prints one long line", "head -c 3000000 /dev/zero | tr '\\0' x", ""},
+		{"mounts", "mount -t tmpfs x /mnt 2> /dev/null; mkdir /m; mount --bind /etc /m 2> /dev/null; exit 0", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newMachine(t)
+			if err := os.Symlink(outside, filepath.Join(m.dir, "link")); err != nil {
+				t.Fatal(err)
+			}
+			m.write(t, "image/config.sh", "#!/bin/bash\n"+test.script+"\n", 0o755)
+			mounts, err := os.ReadFile("/proc/self/mounts")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			err = m.run(ctx, t)
+			switch {
+			case test.fails == "" && err != nil:
+				t.Errorf("error %v", err)
+			case test.fails != "" && (err == nil || !strings.Contains(err.Error(), test.fails)):
+				t.Errorf("error %v", err)
+			case err != nil && (!utf8.ValidString(err.Error()) || len(err.Error()) > 20000):
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+			if !utf8.Valid(m.log.Bytes()) {
+				t.Error("the log is not text")
+			}
+			for line := range strings.Lines(m.log.String()) {
+				if len(line) > 20*maxLine {
+					t.Errorf("the log has a line of %d bytes", len(line))
+				}
+			}
+			if entries, err := os.ReadDir(outside); err != nil || len(entries) > 0 {
+				t.Errorf("outside: %v, %v", entries, err)
+			}
+			if after, err := os.ReadFile("/proc/self/mounts"); err != nil || string(after) != string(mounts) {
+				t.Errorf("mounts differ: %v", err)
+			}
+			if out, err := exec.Command("pgrep", "-f", "sleep "+sleep).Output(); err == nil {
+				t.Errorf("still running: %s", out)
+			}
+		})
+	}
+}
+
+func TestCanceled(t *testing.T) {
+	m := newMachine(t)
+	m.write(t, "image/config.sh", "#!/bin/bash\nsleep 60\n", 0o755)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if err := m.run(ctx, t); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }
