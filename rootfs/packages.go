@@ -9,53 +9,87 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/rootfs/apt"
-	"github.com/imgbuild/imgbuild/rootfs/dpkg"
+	"github.com/imgbuild/imgbuild/rootfs/database"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
 // InstalledPackages returns the packages of a tree, sorted by name; none if it has no package database that is known here.
-func InstalledPackages(tree *layers.Tree) ([]dpkg.Package, error) { return dpkg.Installed(tree) }
+func InstalledPackages(tree *layers.Tree) ([]database.Package, error) {
+	db, err := database.Open(tree)
+	if err != nil || db == nil {
+		return nil, err
+	}
+	return db.Installed(), nil
+}
 
 // FindKernels returns the kernels of a tree, the newest version last.
 func FindKernels(tree *layers.Tree) []initrd.Kernel { return initrd.FindKernels(tree) }
 
-// bootstrapPackages installs the bootstrap packages by themselves, if a script is to run before all others.
+// bootstrapPackages gives a tree that has no packages its first ones. To another one it adds the bootstrap packages by themselves if a script is to run before
+// all others.
 func (o *overlay) bootstrapPackages(ctx context.Context) error {
 	tree, err := o.work.current(ctx)
 	if err != nil {
 		return err
 	}
-	if !scripts.Has(tree, scripts.PostBootstrap) {
+	set := o.Description.Packages.Bootstrap
+	db, err := database.Open(tree)
+	if err != nil {
+		return err
+	}
+	if db != nil {
+		if !scripts.Has(tree, scripts.PostBootstrap) {
+			return nil
+		}
+		return o.install(ctx, set)
+	}
+	if empty(allPackages(o.Description)) && o.Description.Packages.BootstrapPackage == "" {
 		return nil
 	}
-	return o.install(ctx, o.Description.Packages.Bootstrap)
+	if err := checkDatabase(o.Description, tree, db); err != nil {
+		return err
+	}
+	session, err := o.packages(ctx)
+	if err != nil {
+		return err
+	}
+	o.ran = append(o.ran, "installation of the first packages")
+	o.installed = true
+	return session.Bootstrap(ctx, set)
 }
 
 // systemPackages installs all packages that are not there yet.
 func (o *overlay) systemPackages(ctx context.Context) error {
-	if list := o.Description.Packages.System.Collections; len(list) > 0 && o.Description.PackageManager == "apt" {
-		o.note("apt has no collections; these were left out: " + strings.Join(description.Names(list), ", "))
-	}
 	return o.install(ctx, allPackages(o.Description))
 }
 
 // allPackages is the bootstrap packages and the system's as one set.
 func allPackages(image *description.Image) description.PackageSet {
-	all := image.Packages.System
-	all.Packages = append(slices.Clone(image.Packages.Bootstrap.Packages), all.Packages...)
+	first, all := image.Packages.Bootstrap, image.Packages.System
+	all.Packages = slices.Concat(first.Packages, all.Packages)
+	all.Collections = slices.Concat(first.Collections, all.Collections)
+	all.Products = slices.Concat(first.Products, all.Products)
 	return all
 }
 
-// missing returns the packages of a set that the tree lacks.
-func missing(tree *layers.Tree, set description.PackageSet) ([]description.Package, error) {
-	installed, err := dpkg.Installed(tree)
+// empty reports whether a set has nothing to install.
+func empty(set description.PackageSet) bool {
+	return len(set.Packages)+len(set.Collections)+len(set.Products) == 0
+}
+
+// missing returns what of a set the tree lacks. Whether it has the packages of a collection, only the package manager knows.
+func missing(tree *layers.Tree, set description.PackageSet) (description.PackageSet, error) {
+	db, err := database.Open(tree)
 	if err != nil {
-		return nil, err
+		return set, err
 	}
-	names := dpkg.Missing(installed, description.Names(set.Packages))
+	names := description.Names(set.Packages)
+	if db != nil {
+		names = db.Missing(names)
+	}
 	ignored := description.Names(set.Ignore)
 	var wanted []description.Package
 	for _, p := range set.Packages {
@@ -64,25 +98,8 @@ func missing(tree *layers.Tree, set description.PackageSet) ([]description.Packa
 			names = slices.Delete(names, i, i+1)
 		}
 	}
-	return wanted, nil
-}
-
-// checkManager refuses packages that nothing here can install.
-func checkManager(image *description.Image, tree *layers.Tree, packages []description.Package) error {
-	if image.PackageManager != "apt" {
-		return image.Errorf("packagemanager", "add a container that has them to the stack, or use apt",
-			"packages (%s) are to be installed with %s, which is not supported yet", someNames(packages), image.PackageManager)
-	}
-	there, writable := dpkg.HasDatabase(tree)
-	switch {
-	case there && !writable:
-		return packages[0].Errorf("", "start from a container with dpkg and apt, such as debian:12",
-			"the root tree has no package manager (it is a distroless container), so %s can't be installed", someNames(packages))
-	case !there:
-		return packages[0].Errorf("", "start from a container with dpkg and apt, such as debian:12",
-			"the root tree has no dpkg database, so %s can't be installed", someNames(packages))
-	}
-	return nil
+	set.Packages = wanted
+	return set, nil
 }
 
 // someNames lists a few packages.
@@ -102,34 +119,27 @@ func (o *overlay) install(ctx context.Context, set description.PackageSet) error
 		return err
 	}
 	wanted, err := missing(tree, set)
-	if err != nil || len(wanted) == 0 {
+	if err != nil || empty(wanted) {
 		return err
 	}
-	session, err := o.packages(ctx, tree, wanted)
+	if err := o.checkTree(tree); err != nil {
+		return err
+	}
+	session, err := o.packages(ctx)
 	if err != nil {
 		return err
 	}
-	o.ran = append(o.ran, "installation of "+someNames(wanted))
+	o.ran = append(o.ran, "installation of "+someNames(slices.Concat(wanted.Packages, wanted.Collections, wanted.Products)))
 	o.installed = true
-	return session.Install(ctx, wanted, set.PlusRecommended)
+	return session.Install(ctx, wanted)
 }
 
-// packages returns the session that packages are installed and removed with.
-func (o *overlay) packages(ctx context.Context, tree *layers.Tree, wanted []description.Package) (*apt.Session, error) {
-	if o.session != nil {
-		return o.session, nil
-	}
-	if err := checkManager(o.Description, tree, wanted); err != nil {
-		return nil, err
-	}
-	scratch, err := o.scratchDir()
+func (o *overlay) checkTree(tree *layers.Tree) error {
+	db, err := database.Open(tree)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	o.session, err = apt.Open(ctx, apt.Options{
-		Image: o.Description, Files: o.source, Tree: tree, Run: o.programRun, Workdir: scratch, Cache: o.PackageCache, Progress: o.Progress, Log: o.Log,
-	})
-	return o.session, err
+	return checkDatabase(o.Description, tree, db)
 }
 
 // removePackages removes what the description wants away, if it is there.
@@ -137,10 +147,10 @@ func (o *overlay) removePackages(ctx context.Context) error {
 	for _, removal := range []struct {
 		what     string
 		packages []description.Package
-		remove   func(*apt.Session, context.Context, []description.Package) error
+		remove   func(packages.Session, context.Context, []description.Package) error
 	}{
-		{"removal", o.Description.Packages.Uninstall, (*apt.Session).Uninstall},
-		{"deletion", o.Description.Packages.Delete, (*apt.Session).Delete},
+		{"removal", o.Description.Packages.Uninstall, packages.Session.Uninstall},
+		{"deletion", o.Description.Packages.Delete, packages.Session.Delete},
 	} {
 		tree, err := o.work.current(ctx)
 		if err != nil {
@@ -153,7 +163,10 @@ func (o *overlay) removePackages(ctx context.Context) error {
 		if len(there) == 0 {
 			continue
 		}
-		session, err := o.packages(ctx, tree, there)
+		if err := o.checkTree(tree); err != nil {
+			return err
+		}
+		session, err := o.packages(ctx)
 		if err != nil {
 			return err
 		}
@@ -168,17 +181,23 @@ func (o *overlay) removePackages(ctx context.Context) error {
 
 // present returns the packages of a list that the tree has.
 func present(tree *layers.Tree, list []description.Package) ([]description.Package, error) {
-	installed, err := dpkg.Installed(tree)
+	installed, err := InstalledPackages(tree)
 	if err != nil {
 		return nil, err
 	}
-	var there []description.Package
+	there := map[string]bool{}
+	for _, i := range installed {
+		there[i.Name] = true
+		there[i.Name+":"+i.Arch] = true
+		there[i.Name+"."+i.Arch] = true
+	}
+	var found []description.Package
 	for _, p := range list {
-		if slices.ContainsFunc(installed, func(i dpkg.Package) bool { return i.Name == p.Name || i.Name+":"+i.Architecture == p.Name }) {
-			there = append(there, p)
+		if there[p.Name] {
+			found = append(found, p)
 		}
 	}
-	return there, nil
+	return found, nil
 }
 
 // programRun runs a program that is to be reproducible where that was asked for.

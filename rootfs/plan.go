@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/rootfs/apt"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
@@ -29,7 +30,7 @@ type Plan struct {
 	Unpack    bool     // whether programs of the tree must run, so that it is unpacked
 
 	// Transaction is what the package manager would do, nil if that was not asked or could not be found out; then Unknown says why.
-	Transaction *apt.Transaction
+	Transaction *packages.Transaction
 	Unknown     string
 }
 
@@ -102,8 +103,8 @@ func (o *overlay) planPackages(ctx context.Context, p *Plan) error {
 	if err != nil {
 		return err
 	}
-	p.Install = description.Names(wanted)
-	p.Installed = len(set.Packages) - len(wanted)
+	p.Install = description.Names(slices.Concat(wanted.Packages, wanted.Collections, wanted.Products))
+	p.Installed = len(set.Packages) - len(wanted.Packages)
 	for _, list := range [][]description.Package{o.Description.Packages.Uninstall, o.Description.Packages.Delete} {
 		there, err := present(o.Tree, list)
 		if err != nil {
@@ -111,13 +112,13 @@ func (o *overlay) planPackages(ctx context.Context, p *Plan) error {
 		}
 		p.Remove = append(p.Remove, description.Names(there)...)
 	}
-	if len(wanted) == 0 {
+	if empty(wanted) {
 		return nil
 	}
-	if err := checkManager(o.Description, o.Tree, wanted); err != nil {
+	if err := o.checkTree(o.Tree); err != nil {
 		return err
 	}
-	t, err := o.simulate(ctx, wanted, set.PlusRecommended)
+	t, err := o.simulate(ctx, wanted)
 	var wrong *description.Error
 	switch {
 	case errors.As(err, &wrong) || ctx.Err() != nil:
@@ -130,8 +131,21 @@ func (o *overlay) planPackages(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-// simulate asks apt what an installation would do.
-func (o *overlay) simulate(ctx context.Context, wanted []description.Package, recommended bool) (t apt.Transaction, err error) {
+// Simulate says what packages [Overlay] would install into the tree of a request, those that others need included. It changes nothing.
+func Simulate(ctx context.Context, request Request) (packages.Transaction, error) {
+	o := newOverlay(request)
+	wanted, err := missing(o.Tree, allPackages(o.Description))
+	if err != nil || empty(wanted) {
+		return packages.Transaction{}, err
+	}
+	if err := o.checkTree(o.Tree); err != nil {
+		return packages.Transaction{}, err
+	}
+	return o.simulate(ctx, wanted)
+}
+
+// simulate asks the package manager what an installation would do.
+func (o *overlay) simulate(ctx context.Context, wanted description.PackageSet) (t packages.Transaction, err error) {
 	dir, err := os.MkdirTemp("", "imgbuild-plan-")
 	if err != nil {
 		return t, fmt.Errorf("making a temporary directory: %w", err)
@@ -142,14 +156,12 @@ func (o *overlay) simulate(ctx context.Context, wanted []description.Package, re
 		return t, err
 	}
 	work := &workspace{dir: path.Join(dir, "root"), modTime: o.work.modTime, progress: o.Progress, log: o.Log, tree: part}
-	session, err := apt.Open(ctx, apt.Options{
-		Image: o.Description, Files: o.source, Tree: part, Run: work.run, Workdir: dir, Cache: o.PackageCache, Progress: o.Progress, Log: o.Log,
-	})
+	manager, err := o.openManager(ctx, work, dir)
 	if err != nil {
 		return t, err
 	}
-	defer func() { err = errors.Join(err, session.Close()) }()
-	return session.Simulate(ctx, wanted, recommended)
+	defer func() { err = errors.Join(err, manager.close()) }()
+	return manager.Simulate(ctx, wanted)
 }
 
 // packageManagerPart leaves out of a tree what is large and what apt does not need to resolve packages.
@@ -173,7 +185,11 @@ func (p *Plan) String() string {
 	switch {
 	case p.Transaction != nil:
 		t := p.Transaction
-		line("install %d packages, fetch %s, grow by %s: %s", len(t.Packages), megabytes(t.Download), megabytes(t.Installed), strings.Join(t.Packages, ", "))
+		names := make([]string, 0, len(t.Packages))
+		for _, one := range t.Packages {
+			names = append(names, one.Name+" "+one.Version)
+		}
+		line("install %d packages, fetch %s, grow by %s: %s", len(names), megabytes(t.Download()), megabytes(t.Growth), strings.Join(names, ", "))
 	case len(p.Install) > 0:
 		line("install with what they need: %s", strings.Join(p.Install, " "))
 		line("sizes are not known: %s", p.Unknown)

@@ -269,11 +269,11 @@ func planned(t *testing.T, tree *layers.Tree, image *description.Image, cache st
 	}
 	kernels := 0
 	for _, p := range plan.Transaction.Packages {
-		if strings.HasPrefix(p, "linux-image-6.") {
+		if strings.HasPrefix(p.Name, "linux-image-6.") {
 			kernels++
 		}
 	}
-	if kernels != 1 || len(plan.Transaction.Packages) < 30 || plan.Transaction.Download < 10e6 || plan.Transaction.Installed < 50e6 {
+	if kernels != 1 || len(plan.Transaction.Packages) < 30 || plan.Transaction.Download() < 10e6 || plan.Transaction.Growth < 50e6 {
 		t.Errorf("plan %+v", plan.Transaction)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/rootfs/apt"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
 	"github.com/imgbuild/imgbuild/rootfs/selinux"
@@ -111,20 +110,6 @@ func (o *overlay) labels(ctx context.Context) error {
 		return nil
 	}
 	return o.work.edit(ctx, func(edit *layers.Editor) error { return selinux.Label(edit, policy) })
-}
-
-// imageSources writes the repositories that the image is to have.
-func (o *overlay) imageSources(ctx context.Context) error {
-	return o.work.edit(ctx, func(edit *layers.Editor) error {
-		if o.Description.PackageManager != "apt" {
-			return nil
-		}
-		notes, err := apt.WriteSources(ctx, edit, o.Description, o.source)
-		for _, note := range notes {
-			o.note(note)
-		}
-		return err
-	})
 }
 
 // initrds makes the initial RAM disks that are missing or out of date, where the image type boots a kernel.

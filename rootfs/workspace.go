@@ -64,6 +64,25 @@ func (w *workspace) run(ctx context.Context, spec sandbox.Spec) error {
 	return sandbox.Run(ctx, spec)
 }
 
+// runWith runs a program of elsewhere, with the tree in view as its target, by a function that knows where.
+func (w *workspace) runWith(ctx context.Context, run func(context.Context, sandbox.Spec) error, spec sandbox.Spec) error {
+	if err := w.sync(ctx); err != nil {
+		return err
+	}
+	w.stale = true
+	spec.Target = w.dir
+	return run(ctx, spec)
+}
+
+// unpacked returns the directory that holds the tree, for one who changes it there.
+func (w *workspace) unpacked(ctx context.Context) (string, error) {
+	if err := w.sync(ctx); err != nil {
+		return "", err
+	}
+	w.stale = true
+	return w.dir, nil
+}
+
 // sync makes the directory hold the tree.
 func (w *workspace) sync(ctx context.Context) error {
 	switch {

@@ -26,7 +26,10 @@ import (
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+	"github.com/imgbuild/imgbuild/rootfs/toolbox"
 )
 
 func TestMain(m *testing.M) {
@@ -59,6 +62,7 @@ type world struct {
 	root, repo, key, otherKey string
 	log                       *bytes.Buffer
 	commands                  []string // command lines of everything that ran
+	nothing                   bool     // the tree has no apt
 }
 
 // newWorld makes a tree that borrows the host's programs, and a signed repository with tiny packages.
@@ -179,16 +183,47 @@ func (w *world) index(t *testing.T, key string) {
 	must(t, os.Rename(filepath.Join(w.repo, "..", filepath.Base(w.repo)+".dists"), filepath.Join(w.repo, "dists")))
 }
 
+// tree is what the sessions see of the world's tree.
+func (w *world) tree(ctx context.Context) (*layers.Tree, error) {
+	tree, _, err := layers.ScanDir(ctx, w.root, layers.ScanOptions{KeepVolatile: true})
+	if err != nil || w.nothing {
+		return tree, err
+	}
+	edit := tree.Edit(layers.Timespec{})
+	err = errors.Join(edit.WriteFile("usr/bin/apt-get", []byte("x"), 0o755), edit.WriteFile("etc/apt/trusted.gpg.d/x.asc", []byte("x"), 0o755))
+	return edit.Tree(), err
+}
+
 // open starts a session with the given repositories.
-func (w *world) open(t *testing.T, cache string, repos ...description.Repository) (*Session, error) {
+func (w *world) open(t *testing.T, cache string, repos ...description.Repository) (packages.Session, error) {
 	t.Helper()
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	must(t, edit.WriteFile("usr/bin/apt-get", []byte("x"), 0o755))
-	must(t, edit.WriteFile("etc/apt/trusted.gpg.d/x.asc", []byte("x"), 0o755))
-	return Open(t.Context(), Options{
-		Image: &description.Image{Name: "test", Arch: "x86_64", Repositories: repos}, Files: files.Source{Dir: w.repo, FS: os.DirFS(w.repo)}, Tree: edit.Tree(),
-		Run: w.run, Workdir: t.TempDir(), Cache: cache, Progress: progress.Discard, Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+	opts, err := w.options(t, cache, repos...)
+	if err != nil {
+		return nil, err
+	}
+	return Open(t.Context(), opts)
+}
+
+func (w *world) options(t *testing.T, cache string, repos ...description.Repository) (packages.Options, error) {
+	t.Helper()
+	image := &description.Image{Name: "test", Arch: "x86_64", PackageManager: "apt", Repositories: repos}
+	source := files.Source{Dir: w.repo, FS: os.DirFS(w.repo)}
+	set, err := repositories.Open(t.Context(), repositories.Options{Image: image, Files: source, Workdir: t.TempDir()})
+	if err != nil {
+		return packages.Options{}, err
+	}
+	box := toolbox.Open(toolbox.Options{Workdir: t.TempDir()})
+	t.Cleanup(func() { must(t, box.Close()) })
+	return packages.Options{
+		Image: image, Repositories: set, Files: source, Tree: w.tree, Inside: w.run, Arch: "x86_64",
+		Outside: func(ctx context.Context, spec sandbox.Spec) error {
+			spec.Target = w.root
+			w.commands = append(w.commands, strings.Join(spec.Args, " "))
+			return box.Run(ctx, spec)
+		},
+		Unpacked: func(context.Context) (string, error) { return w.root, nil },
+		Workdir:  t.TempDir(), Cache: cache, Progress: progress.Discard, Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}, nil
 }
 
 // run runs a program in the tree, with the host's programs and libraries.
@@ -218,7 +253,7 @@ func (w *world) install(t *testing.T, cache string, repo description.Repository,
 		return err
 	}
 	defer func() { must(t, s.Close()) }()
-	return s.Install(t.Context(), pkg(12, packages...), recommended)
+	return s.Install(t.Context(), description.PackageSet{Packages: pkg(12, packages...), PlusRecommended: recommended})
 }
 
 // installed lists what the tree's database has.
@@ -268,11 +303,8 @@ func TestRepositories(t *testing.T) { asBoth(t, testRepositories) }
 
 func testRepositories(t *testing.T) {
 	w := newWorld(t)
-	binary, err := os.ReadFile(w.key)
-	must(t, err)
-	binary, err = dearmor(binary)
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(w.repo, "key.gpg"), binary, 0o644))
+	testenv.Run(t, "gpg", "--batch", "--quiet", "--dearmor", "--output", filepath.Join(w.repo, "key.gpg"), w.key)
+	must(t, os.Chmod(filepath.Join(w.repo, "key.gpg"), 0o644))
 	server := httptest.NewServer(http.FileServer(http.Dir(w.repo)))
 	defer server.Close()
 	for _, test := range []struct {
@@ -303,12 +335,12 @@ func testRecommendedAndRemoval(t *testing.T) {
 	s, err := w.open(t, "", w.flat())
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
-	plan, err := s.Simulate(t.Context(), pkg(1, "hello"), true)
+	plan, err := s.Simulate(t.Context(), description.PackageSet{Packages: pkg(1, "hello"), PlusRecommended: true})
 	must(t, err)
-	if diff := cmp.Diff([]string{"extra 3", "greeting 1:2.0-1", "hello 1.0"}, slices.Sorted(slices.Values(plan.Packages))); diff != "" {
+	if diff := cmp.Diff([]string{"extra-3.all", "greeting-1:2.0-1.all", "hello-1.0.all listed"}, names(plan.Packages)); diff != "" {
 		t.Error(diff)
 	}
-	must(t, s.Install(t.Context(), pkg(1, "hello"), true))
+	must(t, s.Install(t.Context(), description.PackageSet{Packages: pkg(1, "hello"), PlusRecommended: true}))
 	if diff := cmp.Diff("extra 3 installed\ngreeting 1:2.0-1 installed\nhello 1.0 installed\n", w.installed(t)); diff != "" {
 		t.Error(diff)
 	}
@@ -316,11 +348,25 @@ func testRecommendedAndRemoval(t *testing.T) {
 	if diff := cmp.Diff("extra 3 installed\nhello 1.0 installed\n", w.installed(t)); diff != "" {
 		t.Error(diff)
 	}
-	must(t, s.Install(t.Context(), pkg(1, "greeting"), false))
+	must(t, s.Install(t.Context(), description.PackageSet{Packages: pkg(1, "greeting")}))
 	must(t, s.Uninstall(t.Context(), pkg(1, "greeting")))
 	if diff := cmp.Diff("", w.installed(t)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// names are packages in short, sorted.
+func names(list []packages.Package) []string {
+	var out []string
+	for _, p := range list {
+		text := p.String()
+		if p.Listed {
+			text += " listed"
+		}
+		out = append(out, text)
+	}
+	slices.Sort(out)
+	return out
 }
 
 func TestErrors(t *testing.T) { asBoth(t, testErrors) }
@@ -457,7 +503,7 @@ func testCache(t *testing.T) {
 	for i, want := range []int{2, 2, 3} {
 		must(t, os.WriteFile(filepath.Join(w.root, "var/lib/dpkg/status"), nil, 0o644))
 		if i == 2 { // a damaged file is fetched again
-			names, err := filepath.Glob(filepath.Join(cache, "*.deb"))
+			names, err := filepath.Glob(filepath.Join(cache, "apt", "*.deb"))
 			must(t, err)
 			if len(names) != 2 {
 				t.Fatalf("cache: %v", names)
@@ -476,17 +522,23 @@ func testCache(t *testing.T) {
 	}
 }
 
-func TestWriteSources(t *testing.T) {
+func TestWriteRepositories(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "key.gpg"), []byte("\x99key"), 0o644))
+	testenv.NeedProgram(t, "gpg")
+	key := filepath.Join(keys.home(t, "one"), "public.asc")
+	testenv.Run(t, "gpg", "--batch", "--quiet", "--dearmor", "--output", filepath.Join(dir, "key.gpg"), key)
+	ring, err := os.ReadFile(filepath.Join(dir, "key.gpg"))
+	must(t, err)
 	edit := layers.NewTree().Edit(layers.Timespec{})
-	notes, err := WriteSources(t.Context(), edit, &description.Image{Repositories: []description.Repository{
+	set, err := repositories.Open(t.Context(), repositories.Options{Workdir: t.TempDir(), Files: files.Source{Dir: dir, FS: os.DirFS(dir)}, Image: &description.Image{Repositories: []description.Repository{
 		{Source: "http://build.example.org/x"},
 		{Source: "obs://Virtualization:Appliances/xUbuntu_22.04", Alias: "obs", ImageInclude: true},
 		{Source: "https://user:pass@deb.example.org/debian", Distribution: "bookworm", Components: []string{"main", "contrib"}, Alias: "Debian main", ImageInclude: true, Priority: 600, SigningKeys: []description.SigningKey{{URI: "this://key.gpg"}}},
 		{Source: "http://flat.example.org/", ImageOnly: true, RepoGPGCheck: description.False, Alias: "flat"},
 		{Source: "dir://" + dir, ImageInclude: true},
-	}}, files.Source{Dir: dir, FS: os.DirFS(dir)})
+	}}})
+	must(t, err)
+	notes, err := WriteRepositories(edit, set)
 	must(t, err)
 	if len(notes) != 2 || strings.Contains(notes[0]+notes[1], "pass@") {
 		t.Errorf("notes %q", notes)
@@ -505,68 +557,29 @@ func TestWriteSources(t *testing.T) {
 		return err
 	}))
 	want := map[string]string{
-		"etc/apt/keyrings/Debian_main.gpg":           "\x99key",
+		"etc/apt/keyrings/Debian_main.gpg":           string(ring),
 		"etc/apt/sources.list.d/Debian_main.sources": "Types: deb\nURIs: https://deb.example.org/debian\nSuites: bookworm\nComponents: main contrib\nSigned-By: /etc/apt/keyrings/Debian_main.gpg\n",
 		"etc/apt/preferences.d/Debian_main.pref":     "Package: *\nPin: origin \"deb.example.org\"\nPin-Priority: 600\n\n",
 		"etc/apt/sources.list.d/obs.sources":         "Types: deb\nURIs: https://download.opensuse.org/repositories/Virtualization:/Appliances/xUbuntu_22.04\nSuites: ./\n",
-		"etc/apt/sources.list.d/flat.sources":        "Types: deb\nURIs: http://flat.example.org/\nSuites: ./\nTrusted: yes\n",
+		"etc/apt/sources.list.d/flat.sources":        "Types: deb\nURIs: http://flat.example.org/\nSuites: ./\nTrusted: yes\nCheck-Valid-Until: no\n",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// TestSystemKeyring looks for the keys of a distribution that apt does not trust by itself, as in Debian 13.
-func TestSystemKeyring(t *testing.T) {
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	if got := systemKeyring(edit.Tree()); got != "" {
-		t.Errorf("an empty tree has %q", got)
-	}
-	must(t, edit.MkdirAll("etc/apt/trusted.gpg.d", 0o755))
-	must(t, edit.WriteFile("usr/share/keyrings/debian-archive-keyring.gpg", []byte("\x99k"), 0o644))
-	if got := systemKeyring(edit.Tree()); got != "usr/share/keyrings/debian-archive-keyring.gpg" {
-		t.Errorf("%q", got)
-	}
-	must(t, edit.WriteFile("etc/apt/trusted.gpg.d/x.asc", []byte("k"), 0o644))
-	if got := systemKeyring(edit.Tree()); got != "" {
-		t.Errorf("with trusted keys: %q", got)
-	}
-}
-
-func TestDearmor(t *testing.T) {
-	const block = "-----BEGIN PGP PUBLIC KEY BLOCK-----\nComment: x\n\nmQ==\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
-	got, err := dearmor([]byte("text\n" + block + "\r\n" + strings.ReplaceAll(block, "Comment: x\n", "")))
-	if err != nil || string(got) != "\x99\x99" {
-		t.Errorf("%q, %v", got, err)
-	}
-	for _, bad := range []string{"", "hello", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==", strings.Replace(block, "mQ==", "m!", 1), strings.Replace(block, "\n\n", "\n", 1)} {
-		if got, err := dearmor([]byte(bad)); err == nil {
-			t.Errorf("%q gave %q", bad, got)
-		}
 	}
 }
 
 func TestParseURIs(t *testing.T) {
 	got := parseURIs("Reading package lists...\n'http://h/p/x_1%3a2_all.deb' x_1%3a2_all.deb 123 SHA256:ab\n'file:/r/y.deb' y_1_amd64.deb 5\n'bad\n'u' ../x 1\n")
-	want := []Download{{"x_1%3a2_all.deb", 123, "ab"}, {"y_1_amd64.deb", 5, ""}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	want := []download{
+		{packages.Package{Name: "x", Version: "1:2", Arch: "all", Checksum: "sha256:ab", File: "x_1%3a2_all.deb", Download: 123, Installed: -1}, "http://h/p/x_1%3a2_all.deb"},
+		{packages.Package{Name: "y", Version: "1", Arch: "amd64", File: "y_1_amd64.deb", Download: 5, Installed: -1}, "file:/r/y.deb"},
 	}
-	if name, version := got[0].Package(); name != "x" || version != "1:2" {
-		t.Errorf("%s %s", name, version)
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(download{})); diff != "" {
+		t.Error(diff)
 	}
 	if n := parseGrowth("x\nAfter this operation, 1,234 kB of additional disk space will be used.\n"); n != 1234000 {
 		t.Errorf("%d", n)
 	}
-}
-
-func FuzzDearmor(f *testing.F) {
-	f.Add([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\nA: b\n\nmQ==\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if ring, err := dearmor(data); err == nil && len(ring) > len(data) {
-			t.Errorf("%d bytes from %d", len(ring), len(data))
-		}
-	})
 }
 
 func FuzzParseURIs(f *testing.F) {

@@ -1,83 +1,62 @@
 package apt
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 )
 
-// Download is a package's archive that an installation needs.
-type Download struct {
-	File   string // its name, NAME_VERSION_ARCH.deb, with the epoch's colon as %3a
-	Size   int64  // bytes
-	SHA256 string // hexadecimal, "" if the repository tells none
+// download is a package's archive that an installation needs.
+type download struct {
+	packages.Package
+	uri string // as the sandbox knows it
 }
 
-// Package returns the name and version.
-func (d Download) Package() (name, version string) {
-	parts := strings.Split(strings.TrimSuffix(d.File, ".deb"), "_")
-	if len(parts) < 2 {
-		return d.File, ""
-	}
-	return parts[0], strings.ReplaceAll(parts[1], "%3a", ":")
+// sum is the SHA-256 of the package in hexadecimal, "" if the repository tells none.
+func (d download) sum() string {
+	sum, _ := strings.CutPrefix(d.Checksum, sumPrefix)
+	return sum
 }
 
-// resolve asks apt what an installation needs, and by how many bytes the tree would grow.
-func (s *Session) resolve(ctx context.Context, packages []description.Package, recommended bool) (downloads []Download, growth int64, err error) {
-	spec := s.spec(append([]string{"apt-get", "-q", "-c", insideDir + "/apt.conf", "install", "--print-uris", recommends(recommended), "--"}, description.Names(packages)...)...)
-	spec.Title = "apt-get install --print-uris"
-	var answer strings.Builder
-	complaints := &output{task: silent{}, log: s.opts.Log, redact: s.sources.secrets}
-	spec.Stdout, spec.Stderr = &answer, complaints
-	err = s.opts.Run(ctx, spec)
-	complaints.flush()
-	if err != nil {
-		_, _ = complaints.Write([]byte(answer.String())) // unmet dependencies are explained on standard output
-		complaints.flush()
-		return nil, 0, fmt.Errorf("resolving packages: %w", s.explain(err, complaints, packages))
-	}
-	return parseURIs(answer.String()), parseGrowth(answer.String()), nil
-}
-
-// silent is a task that nobody sees.
-type silent struct{}
-
-func (silent) Add(int64)      {}
-func (silent) SetTotal(int64) {}
-func (silent) Done(error)     {}
+const sumPrefix = "sha256:"
 
 // parseURIs reads lines such as: 'http://host/pool/x_1_all.deb' x_1_all.deb 1234 SHA256:0123...
-func parseURIs(text string) []Download {
-	var downloads []Download
+func parseURIs(text string) []download {
+	var downloads []download
 	for line := range strings.Lines(text) {
 		rest, ok := strings.CutPrefix(line, "'")
 		if !ok {
 			continue
 		}
-		_, rest, ok = strings.Cut(rest, "' ")
+		uri, rest, ok := strings.Cut(rest, "' ")
 		fields := strings.Fields(rest)
 		if !ok || len(fields) < 2 || strings.Contains(fields[0], "/") {
 			continue
 		}
-		d := Download{File: fields[0]}
-		d.Size, _ = strconv.ParseInt(fields[1], 10, 64) // 0 is unknown
+		d := download{uri: uri}
+		d.File, d.Installed, d.Download = fields[0], -1, -1
+		// NAME_VERSION_ARCH.deb, with the epoch's colon as %3a.
+		parts := append(strings.Split(strings.TrimSuffix(fields[0], ".deb"), "_"), "", "")
+		d.Name, d.Version, d.Arch = parts[0], strings.ReplaceAll(parts[1], "%3a", ":"), parts[2]
+		if n, err := strconv.ParseInt(fields[1], 10, 64); err == nil && n > 0 {
+			d.Download = n
+		}
 		for _, sum := range fields[2:] {
 			if hash, ok := strings.CutPrefix(sum, "SHA256:"); ok {
-				d.SHA256 = hash
+				d.Checksum = sumPrefix + hash
 			}
 		}
 		downloads = append(downloads, d)
@@ -85,21 +64,41 @@ func parseURIs(text string) []Download {
 	return downloads
 }
 
+// path is where the package lies on this machine: in a repository's directory, or where apt puts what it fetches.
+func (s *session) path(d download) string {
+	if name, ok := strings.CutPrefix(d.uri, "file:"); ok {
+		if plain, err := url.PathUnescape(name); err == nil {
+			name = path.Clean("/" + plain)
+		}
+		for _, r := range s.Repositories.List {
+			for _, dir := range []string{strings.TrimPrefix(r.URI, "file://"), indexDir + "/" + r.Alias + "/" + packagesLink} {
+				if rest, ok := strings.CutPrefix(name, dir+"/"); ok && r.Local != "" {
+					return filepath.Join(r.Local, rest)
+				}
+			}
+		}
+	}
+	return filepath.Join(s.dir, "cache/archives", d.File)
+}
+
+// cacheDir is the part of the package cache that is apt's.
+func (s *session) cacheDir() string { return filepath.Join(s.Cache, "apt") }
+
 // fromCache puts packages of earlier builds where apt looks for them. One whose content is not what the repository says is left out and removed.
-func (s *Session) fromCache(downloads []Download) error {
-	if s.opts.Cache == "" {
+func (s *session) fromCache(downloads []download) error {
+	if s.Cache == "" {
 		return nil
 	}
 	for _, d := range downloads {
-		if d.SHA256 == "" {
+		if d.sum() == "" {
 			continue
 		}
-		cached := filepath.Join(s.opts.Cache, d.SHA256+".deb")
+		cached := filepath.Join(s.cacheDir(), d.sum()+".deb")
 		switch err := verify(cached, d); {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
 		case err != nil:
-			s.opts.Log.Warn("a file of the package cache is damaged; it is fetched again", "file", cached, "error", err)
+			s.Log.Warn("a file of the package cache is damaged; it is fetched again", "file", cached, "error", err)
 			if err := os.Remove(cached); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -113,17 +112,17 @@ func (s *Session) fromCache(downloads []Download) error {
 }
 
 // toCache keeps the packages that apt has fetched.
-func (s *Session) toCache(downloads []Download) error {
-	if s.opts.Cache == "" {
+func (s *session) toCache(downloads []download) error {
+	if s.Cache == "" {
 		return nil
 	}
-	if err := os.MkdirAll(s.opts.Cache, 0o755); err != nil {
+	if err := os.MkdirAll(s.cacheDir(), 0o755); err != nil {
 		return err
 	}
 	for _, d := range downloads {
 		fetched := filepath.Join(s.dir, "cache/archives", d.File)
-		cached := filepath.Join(s.opts.Cache, d.SHA256+".deb")
-		if d.SHA256 == "" {
+		cached := filepath.Join(s.cacheDir(), d.sum()+".deb")
+		if d.sum() == "" {
 			continue
 		}
 		if _, err := os.Lstat(cached); err == nil {
@@ -140,31 +139,34 @@ func (s *Session) toCache(downloads []Download) error {
 }
 
 // listsDir is where the cache keeps the lists of these repositories.
-func (s *Session) listsDir() string {
+func (s *session) listsDir() string {
 	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(s.sources.files)) {
-		fmt.Fprintf(h, "%s\n%s\n", name, s.sources.files[name])
+	fmt.Fprintln(h, Architecture(s.Arch))
+	for _, f := range s.sources.files {
+		if !f.local {
+			fmt.Fprintf(h, "%s\n%s\n%x\n", f.name, f.data, f.keys)
+		}
 	}
-	return filepath.Join(s.opts.Cache, "lists-"+hex.EncodeToString(h.Sum(nil)[:12]))
+	return filepath.Join(s.cacheDir(), "lists-"+hex.EncodeToString(h.Sum(nil)[:12]))
 }
 
 // listsFromCache puts the lists of an earlier build where apt looks for them: it fetches them again only if they have changed since.
-func (s *Session) listsFromCache() error {
-	if s.opts.Cache == "" || s.sources.own || len(s.sources.binds) > 0 {
+func (s *session) listsFromCache() error {
+	if s.Cache == "" || s.sources.own {
 		return nil
 	}
 	return linkAll(s.listsDir(), filepath.Join(s.dir, "lists"))
 }
 
 // listsToCache keeps the lists that apt has now. Of two builds at once, one does.
-func (s *Session) listsToCache() error {
-	if s.opts.Cache == "" || s.sources.own || len(s.sources.binds) > 0 {
+func (s *session) listsToCache() error {
+	if s.Cache == "" || s.sources.own {
 		return nil
 	}
-	if err := os.MkdirAll(s.opts.Cache, 0o755); err != nil {
+	if err := os.MkdirAll(s.cacheDir(), 0o755); err != nil {
 		return err
 	}
-	fresh, err := os.MkdirTemp(s.opts.Cache, ".lists-")
+	fresh, err := os.MkdirTemp(s.cacheDir(), ".lists-")
 	if err != nil {
 		return err
 	}
@@ -181,6 +183,9 @@ func (s *Session) listsToCache() error {
 	return nil
 }
 
+// localLists begins the names of lists of this machine's directories, which are not kept: they need not be fetched.
+const localLists = "_run_imgbuild_"
+
 // linkAll makes the files of one directory, if there is one, available in another.
 func linkAll(from, to string) error {
 	entries, err := os.ReadDir(from)
@@ -191,7 +196,7 @@ func linkAll(from, to string) error {
 		return err
 	}
 	for _, e := range entries {
-		if !e.Type().IsRegular() || e.Name() == "lock" {
+		if !e.Type().IsRegular() || e.Name() == "lock" || strings.HasPrefix(e.Name(), localLists) {
 			continue
 		}
 		err := linkOrCopy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
@@ -203,7 +208,7 @@ func linkAll(from, to string) error {
 }
 
 // verify compares a file with what the repository says of it.
-func verify(path string, d Download) error {
+func verify(path string, d download) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -214,11 +219,11 @@ func verify(path string, d Download) error {
 	if err != nil {
 		return err
 	}
-	if d.Size != 0 && n != d.Size {
-		return fmt.Errorf("it has %d bytes of %d", n, d.Size)
+	if d.Download >= 0 && n != d.Download {
+		return fmt.Errorf("it has %d bytes of %d", n, d.Download)
 	}
-	if sum := hex.EncodeToString(h.Sum(nil)); sum != d.SHA256 {
-		return fmt.Errorf("its SHA-256 is %s, not %s", sum, d.SHA256)
+	if sum := hex.EncodeToString(h.Sum(nil)); sum != d.sum() {
+		return fmt.Errorf("its SHA-256 is %s, not %s", sum, d.sum())
 	}
 	return nil
 }

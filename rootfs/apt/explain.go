@@ -1,31 +1,33 @@
 package apt
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 )
 
 // explain turns the failure of apt into an error that names the place in the description and the way out.
-func (s *Session) explain(err error, o *output, packages []description.Package) error {
+func (s *session) explain(ctx context.Context, err error, o *packages.Output, t task) error {
 	var exit *command.ExitError
-	if errors.As(err, &exit) && exit.Signal != "" {
+	if !errors.As(err, &exit) && !errors.Is(err, errUnread) || exit != nil && exit.Signal != "" {
 		return err
 	}
+	lines := o.Lines()
 	var complaints []string
-	for _, line := range o.lines {
+	for _, line := range lines {
 		for _, prefix := range []string{"E: ", "W: ", "Err:"} {
 			if strings.HasPrefix(line, prefix) {
 				complaints = append(complaints, line)
 			}
 		}
 	}
-	all := strings.Join(complaints, "\n") + "\n" + strings.Join(o.lines[max(0, len(o.lines)-40):], "\n")
-	if e := s.missingPackage(complaints, packages); e != nil {
+	all := strings.Join(complaints, "\n") + "\n" + strings.Join(lines[max(0, len(lines)-40):], "\n")
+	if e := s.missingPackage(ctx, complaints, t); e != nil {
 		return e
 	}
 	for _, cause := range causes() {
@@ -33,18 +35,21 @@ func (s *Session) explain(err error, o *output, packages []description.Package) 
 			if !strings.Contains(all, sign) {
 				continue
 			}
-			detail := firstWith(append(complaints, o.lines...), sign)
+			detail := firstWith(append(complaints, lines...), sign)
 			if cause.hint == "" {
 				return fmt.Errorf("%s: %s", cause.text, detail)
 			}
-			if src, ok := s.concerned(all, detail); ok {
-				return s.at(src, cause.hint, "repository %s: %s: %s", src.repo.Source, cause.text, detail)
+			if r, ok := s.Repositories.Concerned(detail, all); ok {
+				return r.Errorf(cause.hint, "repository %s: %s: %s", r, cause.text, strings.ReplaceAll(detail, "file:/run", "file:///run"))
 			}
 			return fmt.Errorf("%s: %s; %s", cause.text, detail, cause.hint)
 		}
 	}
-	return withOutput(err, o)
+	return o.Failed(err)
 }
+
+// errUnread is the failure of an update that apt takes for a success.
+var errUnread = errors.New("a repository could not be read")
 
 // cause is a kind of failure and the words of apt that tell it.
 type cause struct {
@@ -81,29 +86,43 @@ func firstWith(lines []string, sign string) string {
 }
 
 // missingPackage is the error for packages that no repository has.
-func (s *Session) missingPackage(complaints []string, packages []description.Package) error {
+func (s *session) missingPackage(ctx context.Context, complaints []string, t task) error {
 	var found description.Errors
+	var known []string
 	for _, line := range complaints {
 		name := missingName(line)
 		if name == "" {
 			continue
 		}
-		hint := "check its name; the repositories are: " + strings.Join(s.repositories(), ", ")
-		for _, p := range packages {
+		if known == nil {
+			known = s.known(ctx, t)
+		}
+		hint := description.DidYouMean(name, known, "check its name") + "; the repositories are: " + strings.Join(s.names(), ", ")
+		origin := description.Origin{}
+		for _, p := range t.list {
 			if p.Name == name || strings.HasPrefix(p.Name, name+":") || strings.HasPrefix(p.Name, name+"=") {
-				found = append(found, p.Errorf("", hint, "no repository has the package %s", p.Name))
-				name = ""
+				origin = p.Origin
 				break
 			}
 		}
-		if name != "" {
-			found = append(found, description.Origin{}.Errorf("", hint, "no repository has the package %s", name))
-		}
+		found = append(found, origin.Errorf("", hint, "no repository has the package %s", name))
 	}
 	if len(found) == 0 {
 		return nil
 	}
 	return found
+}
+
+// known are the names of all packages that the repositories have; none where apt can't tell.
+func (s *session) known(ctx context.Context, t task) []string {
+	var names strings.Builder
+	spec := s.spec(task{place: t.place, noNetwork: true}, "apt-cache", "-c", insideConf+"/apt.conf", "pkgnames")
+	spec.Stdout = &names
+	if err := s.run(ctx, t, spec); err != nil {
+		s.Log.Debug("asking apt for the names of all packages", "error", err)
+		return nil
+	}
+	return strings.Fields(names.String())
 }
 
 // missingName returns the package that apt says it can't find.
@@ -130,66 +149,10 @@ func missingName(line string) string {
 	return ""
 }
 
-// repositories names where packages were looked for.
-func (s *Session) repositories() []string {
+// names tells where packages were looked for.
+func (s *session) names() []string {
 	if s.sources.own {
 		return []string{"those of the root tree's /etc/apt"}
 	}
-	names := make([]string, 0, len(s.sources.list))
-	for _, src := range s.sources.list {
-		name := src.repo.Source
-		if src.local == "" {
-			name = src.uri // has no secret
-		}
-		if src.repo.Distribution != "" {
-			name += " " + src.repo.Distribution
-		}
-		names = append(names, name)
-	}
-	return names
-}
-
-// concerned finds the repository that apt's words are about.
-func (s *Session) concerned(all, detail string) (source, bool) {
-	for _, text := range []string{detail, all} {
-		for _, src := range s.sources.list {
-			address := strings.TrimSuffix(strings.TrimSuffix(src.uri, "/"), "/.")
-			if strings.Contains(text, address) {
-				return src, true
-			}
-		}
-		for _, src := range s.sources.list {
-			if u, err := url.Parse(src.uri); err == nil && u.Hostname() != "" && strings.Contains(text, u.Hostname()) {
-				return src, true
-			}
-		}
-	}
-	if len(s.sources.list) == 1 {
-		return s.sources.list[0], true
-	}
-	return source{}, false
-}
-
-// at makes an error at the repository in the description, in words that the user knows.
-func (s *Session) at(src source, hint, format string, args ...any) error {
-	shown := src.repo.Source
-	if src.local == "" {
-		shown = src.uri
-	}
-	for i, arg := range args {
-		if text, ok := arg.(string); ok {
-			if text == src.repo.Source {
-				text = shown
-			}
-			if src.local != "" {
-				text = strings.ReplaceAll(text, src.uri, "file:"+src.local)
-			}
-			args[i] = text
-		}
-	}
-	e := src.repo.Errorf("", hint, format, args...)
-	if !src.repo.SourcePos.IsZero() {
-		e.Pos = src.repo.SourcePos
-	}
-	return e
+	return s.Repositories.Names()
 }

@@ -1,0 +1,308 @@
+package deb
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/imgbuild/imgbuild/internal/ctxio"
+)
+
+// aheadLimit is how large a package may be, in bytes as it says of itself, to be decompressed into memory while others are being unpacked.
+const aheadLimit = 64 << 20
+
+// Options say how packages are unpacked.
+type Options struct {
+	// MergedUsr makes /bin, /sbin and /lib* links into /usr before anything else, unless the package base-files brings such links. That is how Debian
+	// and Ubuntu have been installed for years.
+	MergedUsr bool
+	// Unpacked is called for each package that is done; nil is nobody.
+	Unpacked func()
+}
+
+// unpacking is one run of [Unpack].
+type unpacking struct {
+	Options
+	writer   *treeWriter
+	controls []*Control
+	owners   map[string]*Control // of what is no directory, by name in the tree
+	files    map[*Control][]string
+}
+
+// Unpack puts packages into the root tree in dir, which has no dpkg of its own yet: their files, and a database that says that they are unpacked and
+// not configured. What they say should run before is not run: the caller does that in the tree, with the scripts that it finds in what is
+// returned, the packages in order of their names. It is what dpkg --unpack does to a tree in which its scripts can run.
+func Unpack(ctx context.Context, dir string, names []string, opts Options) (controls []*Control, err error) {
+	archives := make([]*Archive, len(names))
+	defer func() {
+		for _, a := range archives {
+			if a != nil {
+				err = errors.Join(err, a.Close())
+			}
+		}
+	}()
+	u := &unpacking{Options: opts, controls: make([]*Control, len(names)), owners: map[string]*Control{}, files: map[*Control][]string{}}
+	if err := u.open(ctx, names, archives); err != nil {
+		return nil, err
+	}
+	if u.writer, err = openTree(dir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, u.writer.close()) }()
+	if opts.MergedUsr {
+		if err := u.mergeUsr(ctx, archives[0]); err != nil {
+			return nil, fmt.Errorf("merging /usr: %w", err)
+		}
+	}
+	if err := u.all(ctx, archives); err != nil {
+		return nil, err
+	}
+	sorted := slices.SortedFunc(slices.Values(u.controls), func(a, b *Control) int { return cmp.Compare(a.InfoName(), b.InfoName()) })
+	if err := u.writeDatabase(sorted); err != nil {
+		return nil, fmt.Errorf("writing the package database: %w", err)
+	}
+	return sorted, nil
+}
+
+// open opens all packages and reads their control files, and puts the one first that has the modes of the system's directories.
+func (u *unpacking) open(ctx context.Context, names []string, archives []*Archive) error {
+	names = slices.SortedFunc(slices.Values(names), func(a, b string) int {
+		return cmp.Or(boolRank(path.Base(a), "base-files_")-boolRank(path.Base(b), "base-files_"), cmp.Compare(a, b))
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(2)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			if archives[i], err = Open(name); err != nil {
+				return err
+			}
+			u.controls[i], err = archives[i].Control(ctx)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func boolRank(name, first string) int {
+	if strings.HasPrefix(name, first) {
+		return 0
+	}
+	return 1
+}
+
+// stream is the content of a package, decompressed ahead of time.
+type stream struct {
+	io.Reader
+	err error
+}
+
+// all unpacks the packages one after the other, while the next ones are decompressed.
+func (u *unpacking) all(ctx context.Context, archives []*Archive) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	const ahead = 2
+	queue := make(chan chan stream, ahead)
+	go func() {
+		defer close(queue)
+		for i, a := range archives {
+			next := make(chan stream, 1)
+			select {
+			case queue <- next:
+			case <-ctx.Done():
+				return
+			}
+			if size, err := strconv.ParseInt(u.controls[i].Fields["Installed-Size"], 10, 64); err != nil || size<<10 > aheadLimit {
+				next <- stream{} // it is read as it is unpacked
+				continue
+			}
+			go func() {
+				data, err := a.decompress(ctx)
+				next <- stream{bytes.NewReader(data), err}
+			}()
+		}
+	}()
+	for i, a := range archives {
+		var s stream
+		select {
+		case next := <-queue:
+			s = <-next
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := u.one(ctx, a, u.controls[i], s); err != nil {
+			return fmt.Errorf("unpacking %s: %w", u.controls[i].Name(), err)
+		}
+		if u.Unpacked != nil {
+			u.Unpacked()
+		}
+	}
+	return nil
+}
+
+// decompress reads all of a package's files into memory, within bounds.
+func (a *Archive) decompress(ctx context.Context) ([]byte, error) {
+	r, err := a.Data(ctx)
+	if err != nil {
+		return nil, err
+	}
+	const most = 4 * aheadLimit // what a package says of its size need not be true
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err == nil && len(data) > most {
+		err = errors.New("it is much larger than it says")
+	}
+	if err != nil {
+		return nil, a.wrap(errors.Join(err, r.Close()))
+	}
+	return data, r.Close()
+}
+
+// one unpacks a package.
+func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (err error) {
+	if s.err != nil {
+		return s.err
+	}
+	if s.Reader == nil {
+		data, err := a.Data(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, data.Close()) }()
+		s.Reader = data
+	}
+	settings := conffiles(c)
+	list := []string{"/."}
+	for archive := tar.NewReader(ctxio.Reader(ctx, s.Reader)); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return a.wrap(err)
+		}
+		name := path.Clean("/" + header.Name)[1:]
+		if name == "" {
+			continue
+		}
+		if header.Typeflag != tar.TypeDir {
+			mine, err := u.claim(name, c)
+			if err != nil {
+				return err
+			}
+			if !mine {
+				continue
+			}
+		}
+		list = append(list, "/"+name)
+		place := name
+		if slices.Contains(settings, "/"+name) && header.Typeflag == tar.TypeReg {
+			place += ".dpkg-new" // dpkg puts it in its place when it configures the package
+		}
+		if err := u.writer.put(place, header, archive); err != nil {
+			return err
+		}
+	}
+	u.files[c] = list
+	return nil
+}
+
+// claim says whether a file is to be the package's own. Of two that have it, the one wins that says it replaces the other.
+func (u *unpacking) claim(name string, c *Control) (bool, error) {
+	other, taken := u.owners[name]
+	switch {
+	case !taken || replaces(c, other):
+	case replaces(other, c):
+		return false, nil
+	case other != c:
+		return false, fmt.Errorf("/%s is in the package %s too", name, other.Name())
+	}
+	if taken && other != c {
+		u.files[other] = slices.DeleteFunc(u.files[other], func(f string) bool { return f == "/"+name })
+	}
+	u.owners[name] = c
+	return true, nil
+}
+
+// replaces reports whether a package says that it may take files of another one. The versions of its relations are not looked at: they are the
+// packages of one distribution.
+func replaces(c, other *Control) bool {
+	if c.Name() == other.Name() {
+		return c.Fields["Multi-Arch"] == "same" // the same file for two architectures
+	}
+	for part := range strings.SplitSeq(c.Fields["Replaces"], ",") {
+		name, _, _ := strings.Cut(strings.TrimSpace(part), " ")
+		name, _, _ = strings.Cut(name, ":")
+		if name, _, _ = strings.Cut(name, "("); name == other.Name() {
+			return true
+		}
+	}
+	return false
+}
+
+// conffiles are the absolute paths of the package's settings.
+func conffiles(c *Control) []string {
+	var names []string
+	for line := range strings.Lines(string(c.Files["conffiles"])) {
+		// A flag such as remove-on-upgrade comes before the path (deb-conffiles(5)).
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "/") {
+			names = append(names, line)
+		}
+	}
+	return names
+}
+
+// mergeUsr makes the links of the system's directories into /usr. first is the package that may bring them.
+func (u *unpacking) mergeUsr(ctx context.Context, first *Archive) (err error) {
+	data, err := first.Data(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, data.Close()) }()
+	for archive := tar.NewReader(data); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return first.wrap(err)
+		}
+		if header.Typeflag == tar.TypeSymlink && path.Clean("/"+header.Name) == "/bin" {
+			return nil
+		}
+	}
+	for _, name := range append([]string{"bin", "sbin", "lib"}, otherLibs(u.controls[0].Fields["Architecture"])...) {
+		if err := u.writer.makeDir("usr/"+name, 0o755); err != nil {
+			return err
+		}
+		if err := u.writer.link("usr/"+name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// otherLibs are the directories besides /lib that libraries of an architecture, and of those that run on it too, lie in.
+func otherLibs(arch string) []string {
+	switch arch {
+	case "amd64":
+		return []string{"lib32", "lib64", "libx32"}
+	case "i386":
+		return []string{"lib64", "libx32"}
+	case "mips64el", "ppc64", "sparc64":
+		return []string{"lib32", "lib64"}
+	case "ppc64el", "loong64":
+		return []string{"lib64"}
+	case "s390x":
+		return []string{"lib32"}
+	}
+	return nil
+}
