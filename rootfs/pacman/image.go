@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 )
@@ -25,6 +26,10 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 	for _, r := range set.Image {
 		if r.Local != "" {
 			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
+			continue
+		}
+		if r.IsList() {
+			notes = append(notes, fmt.Sprintf("repository %s is a list of mirrors, which pacman can't fetch by itself, and was not written into the image; give the address of a mirror", r))
 			continue
 		}
 		if r.User != "" || r.Password != "" {
@@ -52,22 +57,17 @@ func writeRepository(edit *layers.Editor, r repositories.Repository) (notes []st
 	if text == "" {
 		text = "[options]\nHoldPkg = pacman glibc\nArchitecture = auto\n"
 	}
-	how := "Server"
-	if r.IsList() {
-		how = "Include"
-		notes = append(notes, fmt.Sprintf("the addresses of the mirrors in %s have to be in the image's /etc/pacman.d/%s.mirrors: pacman doesn't fetch lists of mirrors", r, r.Alias))
-	}
+	line := "Server = " + r.URI + "\n"
 	var file strings.Builder
 	for _, name := range names {
-		line := how + " = " + r.URI + "\n"
-		if r.IsList() {
-			line = how + " = /" + imageRepos + "/" + r.Alias + ".mirrors\n"
-		}
 		if changed, there := insertServer(text, name, line); there {
 			text = changed
 			continue
 		}
-		fmt.Fprintf(&file, "[%s]\nSigLevel = %s\n%s", name, sigLevel(r, false), line)
+		fmt.Fprintf(&file, "[%s]\n%s", name, line)
+		if d := r.Description; r.Keys != nil || d.PackageGPGCheck != description.Unset || d.RepoGPGCheck != description.Unset {
+			fmt.Fprintf(&file, "SigLevel = %s\n", sigLevel(r, true)) // else what the image's /etc/pacman.conf says for all
+		}
 	}
 	if file.Len() > 0 {
 		if !strings.Contains(text, includeRepos+"\n") {
@@ -82,8 +82,7 @@ func writeRepository(edit *layers.Editor, r repositories.Repository) (notes []st
 			return nil, err
 		}
 	}
-	note, err := writeKeys(edit, r)
-	return append(notes, note...), err
+	return writeKeys(edit, r)
 }
 
 // insertServer puts a line at the beginning of a section that a configuration has already.

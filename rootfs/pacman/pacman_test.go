@@ -222,8 +222,12 @@ func TestSignatures(t *testing.T) {
 		}
 		return r
 	}
-	strict := func(r *description.Repository) { r.PackageGPGCheck, r.RepoGPGCheck = description.True, description.True }
-	off := func(r *description.Repository) { r.PackageGPGCheck, r.RepoGPGCheck = description.False, description.False }
+	strict := func(r *description.Repository) {
+		r.PackageGPGCheck, r.RepoGPGCheck = description.True, description.True
+	}
+	off := func(r *description.Repository) {
+		r.PackageGPGCheck, r.RepoGPGCheck = description.False, description.False
+	}
 	for _, test := range []struct {
 		name  string
 		world *world
