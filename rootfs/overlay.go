@@ -86,7 +86,12 @@ type Result struct {
 // Overlay adds to a tree what the description asks for, in KIWI's order. Where it fails, what lies in request.Dir is of no use.
 func Overlay(ctx context.Context, request Request) (*Result, error) {
 	o := newOverlay(request)
-	for _, step := range o.steps() {
+	return o.do(ctx, o.steps())
+}
+
+// do takes steps and returns what they make.
+func (o *overlay) do(ctx context.Context, steps []func(context.Context) error) (*Result, error) {
+	for _, step := range steps {
 		err := context.Cause(ctx)
 		if err == nil {
 			err = step(ctx)
@@ -108,7 +113,7 @@ func Overlay(ctx context.Context, request Request) (*Result, error) {
 	}
 	result := &Result{Tree: tree, Ran: o.ran, Installed: installed, overlay: o}
 	if o.work.onDisk != nil {
-		result.Dir = request.Dir
+		result.Dir = o.Dir
 	}
 	return result, nil
 }
