@@ -267,12 +267,21 @@ func hideSwaps() error {
 	return hang(mount{fd: fd, target: "/proc/swaps"})
 }
 
-// writeFiles puts the caller's files and the stand-ins into memory.
+// writeFiles puts the caller's files and the stand-ins into memory, but for those of the target.
 func (s *setup) writeFiles() error {
-	files := append([]File{{
+	files := []File{{
 		// It is only ever asked to start and stop services; the answer is that it did.
 		Path: binDir + "/start-stop-daemon", Perm: 0o755, Data: []byte("#!/bin/sh\nexit 0\n"),
-	}}, s.Files...)
+	}}
+	for _, f := range s.Files {
+		if _, target := inTarget(f.Path); !target {
+			files = append(files, f)
+		}
+	}
+	return writeAll(files)
+}
+
+func writeAll(files []File) error {
 	for _, f := range files {
 		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
 			return err

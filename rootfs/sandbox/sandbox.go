@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -77,7 +78,7 @@ type Bind struct {
 
 // File is a file that exists inside only.
 type File struct {
-	Path string // absolute, below /run or /tmp
+	Path string // absolute, below /run or /tmp, or below these in TargetDir
 	Data []byte
 	Perm uint32 // permission bits
 }
@@ -225,10 +226,10 @@ func prepare(spec Spec) (order, error) {
 	if o.Dir == "" {
 		o.Dir = "/"
 	}
-	o.Env = append(o.Env, spec.Env...)
+	o.Env = lastCounts(append(o.Env, spec.Env...))
 	for _, f := range spec.Files {
 		if !inMemory(f.Path) {
-			return order{}, fmt.Errorf("file %s would stay in the root tree: only /run and /tmp are in memory", f.Path)
+			return order{}, fmt.Errorf("file %s would stay in the root tree: only /run and /tmp are in memory, and those of the target", f.Path)
 		}
 	}
 	if spec.NoNetwork {
@@ -267,9 +268,33 @@ func treeDir(dir string) (string, error) {
 	return dir, nil
 }
 
+// lastCounts returns an environment in which each name is set once, to what the last one says. Of two, programs would take one or the other.
+func lastCounts(env []string) []string {
+	name := func(setting string) string {
+		name, _, _ := strings.Cut(setting, "=")
+		return name
+	}
+	var all []string
+	for i, setting := range env {
+		if !slices.ContainsFunc(env[i+1:], func(later string) bool { return name(later) == name(setting) }) {
+			all = append(all, setting)
+		}
+	}
+	return all
+}
+
+// inTarget returns the path in the target of a path inside, and whether it is there.
+func inTarget(path string) (string, bool) {
+	rest, ok := strings.CutPrefix(filepath.Clean(path), TargetDir+"/")
+	return "/" + rest, ok
+}
+
 // inMemory reports whether a path inside is on one of the sandbox's own file systems.
 func inMemory(path string) bool {
 	path = filepath.Clean(path)
+	if rest, ok := inTarget(path); ok {
+		path = rest
+	}
 	return strings.HasPrefix(path, "/run/") || strings.HasPrefix(path, "/tmp/")
 }
 

@@ -22,6 +22,13 @@ func (s *setup) furnishTarget() error {
 		}
 		mounts = append(mounts, mount{fd: fd, target: dir, dir: true})
 	}
+	var files []File
+	for _, f := range s.Files {
+		if path, ok := inTarget(f.Path); ok {
+			f.Path = path
+			files = append(files, f)
+		}
+	}
 	return within(TargetDir, func() error {
 		for dir, perm := range map[string]fs.FileMode{"/proc": 0o755, "/dev": 0o755, "/sys": 0o755, "/run": 0o755, "/tmp": 0o777 | fs.ModeSticky} {
 			if err := makeDir(dir, perm); err != nil {
@@ -35,6 +42,9 @@ func (s *setup) furnishTarget() error {
 			if err := hang(m); err != nil {
 				return err
 			}
+		}
+		if err := writeAll(files); err != nil {
+			return err
 		}
 		return s.placeNamesIn(TargetDir)
 	})

@@ -209,3 +209,36 @@ func terminalChild() int {
 	}
 	return 0
 }
+
+// TestFilesOfTheTarget puts files into the target's memory, where a hostile tree has links in their way.
+func TestFilesOfTheTarget(t *testing.T) { asBoth(t, testFilesOfTheTarget) }
+
+func testFilesOfTheTarget(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Symlink("/run/imgbuild-elsewhere", filepath.Join(root, "tmp")); err != nil {
+		t.Fatal(err)
+	}
+	spec := machineSpec("cat " + TargetDir + "/run/settings/file; ls -A " + TargetDir + "/run/settings; echo $HOME")
+	spec.Target = root
+	spec.Env = []string{"HOME=/first", "HOME=/last"}
+	spec.Files = []File{{Path: TargetDir + "/run/settings/file", Data: []byte("text\n"), Perm: 0o600}}
+	var out bytes.Buffer
+	spec.Stdout, spec.Stderr = &out, &out
+	err := Run(t.Context(), spec)
+	if want := "text\nfile\n/last\n"; err != nil && !strings.Contains(err.Error(), "/tmp") || err == nil && out.String() != want {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	if err := os.Remove(filepath.Join(root, "tmp")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff("text\nfile\n/last\n", output(t, spec)); diff != "" {
+		t.Error(diff)
+	}
+	if entries, err := os.ReadDir(filepath.Join(root, "run")); err != nil || len(entries) > 0 {
+		t.Errorf("left in the tree: %v, %v", entries, err)
+	}
+	spec.Files[0].Path = TargetDir + "/etc/file"
+	if err := Run(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "would stay") {
+		t.Errorf("a file that would stay: %v", err)
+	}
+}
