@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/appx"
 	"github.com/imgbuild/imgbuild/imagetypes/archive"
 	"github.com/imgbuild/imgbuild/imagetypes/container"
 	"github.com/imgbuild/imgbuild/imagetypes/disk"
@@ -48,6 +49,8 @@ func All() []Type {
 		{"cpio", "archive", "cpio", "the root tree as a cpio archive, which a kernel takes for its initial RAM disk", archive.Builder{}},
 		{"kis", "kis", "tar.xz", "a kernel with its initial RAM disk and a system image", kis.Builder{}},
 		{"pxe", "kis", "tar.xz", "the same, as older descriptions call it", kis.Builder{}},
+		{"appx", "appx", "appx", "a package for Windows with a Linux distribution for WSL", appx.Builder{}},
+		{"wsl", "appx", "wsl", "a Linux distribution for wsl --install --from-file", appx.Builder{}},
 		{"ext2", "filesystem", "ext2", "the root tree as an ext2 file system", filesystem.Builder{}},
 		{"ext3", "filesystem", "ext3", "the root tree as an ext3 file system", filesystem.Builder{}},
 		{"ext4", "filesystem", "ext4", "the root tree as an ext4 file system", filesystem.Builder{}},
