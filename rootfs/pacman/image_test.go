@@ -189,7 +189,7 @@ func TestReadList(t *testing.T) {
 		Package: packages.Package{Name: "hello", Version: "1-1", Arch: "any", File: "hello-1-1-any.pkg.tar.zst", Download: 10, Installed: 20, Checksum: "sha256:ab"}, groups: []string{"a", "b"},
 	}
 	for name, data := range map[string][]byte{"plain": plain, "gzip": gz.Bytes(), "zstd": zst.Bytes(), "xz": xzed.Bytes()} {
-		got, err := readList(bytes.NewReader(data))
+		got, err := readList(bytes.NewReader(data), maxList)
 		if err != nil || len(got) != 1 {
 			t.Fatalf("%s: %v, %v", name, got, err)
 		}
@@ -200,7 +200,7 @@ func TestReadList(t *testing.T) {
 	for _, bad := range []string{
 		"%NAME%\nx\n\n%VERSION%\n1-1\n\n%FILENAME%\n../x\n", "%NAME%\nx\n", "%NAME%\nx\n\n%VERSION%\n1\n\n%FILENAME%\nx\n\n%CSIZE%\nmany\n", "%NAME%\nx\n\n%VERSION%\n1\n\n%FILENAME%\nx\n\n%ISIZE%\n-1\n",
 	} {
-		if got, err := readList(bytes.NewReader(archive(t, map[string]string{"x/desc": bad}))); err == nil {
+		if got, err := readList(bytes.NewReader(archive(t, map[string]string{"x/desc": bad})), maxList); err == nil {
 			t.Errorf("%q is taken: %v", bad, got)
 		}
 	}
@@ -212,7 +212,7 @@ func FuzzReadList(f *testing.F) {
 	f.Add([]byte("\x1f\x8b\x08"))
 	f.Add([]byte("BZh9"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, err := readList(bytes.NewReader(data))
+		entries, err := readList(bytes.NewReader(data), 1<<20)
 		if err != nil {
 			return
 		}

@@ -29,7 +29,7 @@ import (
 
 // The bounds of a list of packages, in bytes: all of it, and the file about one package.
 const (
-	maxList = 1 << 30
+	maxList = 512 << 20
 	maxDesc = 4 << 20
 )
 
@@ -153,7 +153,7 @@ func (s *Session) readLists() error {
 		if err != nil {
 			return fmt.Errorf("reading the list of packages of %s: %w", name, err)
 		}
-		entries, err := readList(file)
+		entries, err := readList(file, maxList)
 		if err = errors.Join(err, file.Close()); err != nil {
 			return fmt.Errorf("reading the list of packages of %s: %w", name, err)
 		}
@@ -165,14 +165,15 @@ func (s *Session) readLists() error {
 	return nil
 }
 
-// readList reads a database of packages: a tar archive with a file NAME-VERSION/desc for each (repo-add(8)).
-func readList(r io.Reader) ([]entry, error) {
+// readList reads a database of packages: a tar archive with a file NAME-VERSION/desc for each (repo-add(8)). What is beyond limit, in bytes, is
+// an error.
+func readList(r io.Reader, limit int64) ([]entry, error) {
 	plain, err := decompress(bufio.NewReader(r))
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
-	archive := tar.NewReader(io.LimitReader(plain, maxList))
+	archive := tar.NewReader(io.LimitReader(plain, limit))
 	var entries []entry
 	for {
 		header, err := archive.Next()

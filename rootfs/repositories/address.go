@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // kind is where an address leads.
@@ -80,9 +81,6 @@ func parseNetwork(raw string) (address, *addressError) {
 	if u.Hostname() == "" {
 		return address{}, &addressError{"the repository's address " + shown + " has no host name", howToWrite}
 	}
-	if strings.ContainsAny(u.Host+u.Path, " \"'<>\\") || strings.Contains(raw, " ") {
-		return address{}, &addressError{"the repository's address " + shown + " has blanks or quotes in it", "write a blank as %20"}
-	}
 	a := address{kind: network}
 	if u.User != nil {
 		a.user = u.User.Username()
@@ -112,6 +110,12 @@ func parseNetwork(raw string) (address, *addressError) {
 	}
 	if len(kept) > 0 {
 		a.uri += "?" + strings.Join(kept, "&")
+	}
+	if strings.ContainsAny(a.uri, " \"'<>\\") || strings.ContainsFunc(a.uri, unicode.IsSpace) {
+		return address{}, &addressError{"the repository's address " + shown + " has blanks or quotes in it", "write a blank as %20"}
+	}
+	if again, err := url.Parse(a.uri); err != nil || again.User != nil {
+		return address{}, &addressError{"the repository's address " + shown + " can't be read", howToWrite}
 	}
 	return a, nil
 }

@@ -21,6 +21,9 @@ func (o *opener) unpackISO(ctx context.Context, r *Repository, path string) *des
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "read", Path: path, Err: errors.New("it is no file")}
 	}
+	if err == nil {
+		err = checkISO(path)
+	}
 	if err != nil {
 		return r.Errorf("", "the ISO image of %s can't be read: %v", r.shown(), err)
 	}
@@ -36,6 +39,20 @@ func (o *opener) unpackISO(ctx context.Context, r *Repository, path string) *des
 		return r.Errorf("", "the ISO image of %s can't be unpacked: %v", r.shown(), err)
 	}
 	r.Local = dir
+	return nil
+}
+
+// checkISO looks for the first volume descriptor (ECMA-119, section 8.1): for xorriso, a file without one is an empty medium.
+func checkISO(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	magic := make([]byte, 5)
+	if _, err := file.ReadAt(magic, 16*2048+1); err != nil || string(magic) != "CD001" {
+		return errors.New("it has no ISO 9660 file system")
+	}
 	return nil
 }
 
