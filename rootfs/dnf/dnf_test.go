@@ -64,11 +64,16 @@ func (r *sharedRepository) path(t *testing.T) string {
 	return r.dir
 }
 
-// asBoth runs a test as root and again as an ordinary user.
-func asBoth(t *testing.T, test func(t *testing.T)) {
+func needs(t *testing.T) {
 	t.Helper()
 	testenv.NeedRoot(t)
 	testenv.NeedPrograms(t, "dnf-3", "rpm", "rpmbuild", "createrepo_c")
+}
+
+// asBoth runs a test as root and again as an ordinary user.
+func asBoth(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	needs(t)
 	test(t)
 	if testenv.InUserNamespace() || t.Failed() {
 		return
@@ -381,9 +386,8 @@ func testRemove(t *testing.T) {
 	}
 }
 
-func TestGroups(t *testing.T) { asBoth(t, testGroups) }
-
-func testGroups(t *testing.T) {
+func TestGroups(t *testing.T) {
+	needs(t)
 	w := fewWorld(t)
 	must(t, w.bootstrap(t, description.PackageSet{Collections: pkg(14, "basics")}))
 	w.wantInstalled(t, "greeting-1:2.0", "hello-1.0")
@@ -394,9 +398,8 @@ func testGroups(t *testing.T) {
 	wantError(t, err, "config.xml:14:5", "no repository has the group basicks")
 }
 
-func TestModules(t *testing.T) { asBoth(t, testModules) }
-
-func testModules(t *testing.T) {
+func TestModules(t *testing.T) {
+	needs(t)
 	testenv.NeedPrograms(t, "modifyrepo_c")
 	server := func(version string) testrepos.RPM { return testrepos.RPM{Name: "server", Version: version} }
 	w := newWorld(t, testrepos.RPMRepo{
@@ -415,9 +418,8 @@ func testModules(t *testing.T) {
 	wantError(t, newWorldLike(t, w).bootstrap(t, set("server")), "config.xml:15:5", "no repository has the module mail")
 }
 
-func TestMissingPackages(t *testing.T) { asBoth(t, testMissingPackages) }
-
-func testMissingPackages(t *testing.T) {
+func TestMissingPackages(t *testing.T) {
+	needs(t)
 	w := fewWorld(t)
 	err := w.bootstrap(t, set("extra", "helo", "zzzzzzzzzz"))
 	wantError(t, err, `config.xml:12:5: no repository has the package helo; did you mean "hello"?`, "no repository has the package zzzzzzzzzz; check its name", w.repo)

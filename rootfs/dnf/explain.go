@@ -72,7 +72,7 @@ func (s *Session) causes() []cause {
 		{text: "there is no space left", signs: []string{"No space left on device", "more space on the", "more space needed on the", "Disk Requirements"}},
 		{
 			text: "its signature can't be verified", hint: `add <signing key="..."/> to the repository, or repository_gpgcheck="false" to trust it without a signature`, repository: true,
-			signs: []string{"GPG signature verification error", "repomd.xml GPG signature", "Signing key not found", "Bad GPG signature", "OpenPGP signature verification"},
+			signs: []string{"GPG signature verification error", "repomd.xml GPG signature", "Signing key not found", "Bad GPG signature", "repomd.xml.asc", "OpenPGP signature verification"},
 		},
 		{
 			text: "the signature of a package can't be verified", hint: `add the right <signing key="..."/> to the repository, or package_gpgcheck="false" to trust packages without a signature`, repository: true,
@@ -88,11 +88,11 @@ func (s *Session) causes() []cause {
 	}
 }
 
-// firstWith returns the first line that has one of the signs.
+// firstWith returns the first line that has one of the signs and is no mere headline.
 func firstWith(lines []string, signs ...string) string {
 	for _, line := range lines {
 		for _, sign := range signs {
-			if strings.Contains(line, sign) {
+			if strings.Contains(line, sign) && !strings.HasSuffix(line, ":") {
 				return line
 			}
 		}
