@@ -53,6 +53,8 @@ func Macros(dbpath string, settings description.RPMSettings, locales []string) s
 	if settings.ExcludeDocs {
 		text.WriteString("%_excludedocs 1\n")
 	}
+	// In a sandbox these are mounts, whose owners and modes are not the tree's.
+	text.WriteString("%_netsharedpath /dev:/proc:/sys\n")
 	// The database of a tree under construction is worth nothing after a power cut.
 	text.WriteString("%_flush_io 0\n")
 	return text.String()

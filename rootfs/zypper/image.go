@@ -1,0 +1,44 @@
+package zypper
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/repositories"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+)
+
+// WriteRepositories writes into a tree the repositories that the image itself is to have, to /etc/zypp/repos.d, and their keys to /usr/lib/rpm/gnupg/keys.
+// Secrets stay out of the image, and so do repositories that only this machine can read; the notes say so.
+func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	for _, r := range set.Image {
+		file := "/etc/zypp/repos.d/" + r.Alias + ".repo"
+		if r.Local != "" {
+			note("repository %s is a directory of this machine and was not written into the image", r)
+			continue
+		}
+		if r.User != "" || r.Password != "" {
+			note("repository %s needs a user name and password, which were not written into the image; put them into a file in its /etc/zypp/credentials.d", r)
+		}
+		if r.Description.Customize != "" {
+			note("the script that customizes the repository %s was not run for the image's own %s", r, file)
+		}
+		key := ""
+		if i := slices.IndexFunc(set.Files, func(f sandbox.File) bool { return f.Path == r.KeyFile }); r.KeyFile != "" && i >= 0 {
+			key = "/usr/lib/rpm/gnupg/keys/" + r.Alias + ".asc"
+			if err := edit.WriteFile(key[1:], set.Files[i].Data, 0o644); err != nil {
+				return nil, fmt.Errorf("writing the keys of repository %s into the image: %w", r, err)
+			}
+		}
+		opts := sectionOptions{key: key, checkSignatures: true}
+		if !r.IsList() {
+			opts.addresses = []string{r.URI}
+		}
+		if err := edit.WriteFile(file[1:], section(r, opts), 0o644); err != nil {
+			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
+		}
+	}
+	return notes, nil
+}

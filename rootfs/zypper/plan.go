@@ -1,0 +1,218 @@
+package zypper
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/rpm"
+)
+
+// Simulate says what an installation would do.
+func (s *Session) Simulate(ctx context.Context, set description.PackageSet) (packages.Transaction, error) {
+	plan, err := s.simulate(ctx, set)
+	if err != nil {
+		return packages.Transaction{}, fmt.Errorf("resolving packages: %w", err)
+	}
+	return plan, nil
+}
+
+func (s *Session) simulate(ctx context.Context, set description.PackageSet) (packages.Transaction, error) {
+	j := install(set)
+	if len(j.specs) == 0 {
+		return packages.Transaction{}, nil
+	}
+	p, err := s.place(ctx)
+	if err != nil {
+		return packages.Transaction{}, err
+	}
+	if p, err = s.simulated(ctx, p); err != nil {
+		return packages.Transaction{}, err
+	}
+	if err := s.refresh(ctx, p); err != nil {
+		return packages.Transaction{}, err
+	}
+	plan, err := s.resolve(ctx, p, j, set)
+	if err != nil {
+		return packages.Transaction{}, err
+	}
+	return plan, s.addSizes(&plan)
+}
+
+// addSizes fills in what the lists of the repositories say of the packages.
+func (s *Session) addSizes(plan *packages.Transaction) error {
+	wanted := map[[3]string]int{}
+	for i, p := range plan.Packages {
+		wanted[[3]string{p.Name, p.Version, p.Arch}] = i
+	}
+	return s.eachAvailable(func(alias string, a rpm.Available) {
+		i, ok := wanted[[3]string{a.Name, a.EVR(), a.Arch}]
+		if !ok || plan.Packages[i].Repository != "" {
+			return
+		}
+		p := &plan.Packages[i]
+		p.Repository, p.File, p.Download, p.Installed = s.repositoryName(alias), filepath.Base(a.Location), a.Download, a.Installed
+		if a.ChecksumType == "sha256" {
+			p.Checksum = "sha256:" + a.Checksum
+		}
+	})
+}
+
+// eachAvailable calls found with every package of the lists that were fetched, the best repositories first.
+func (s *Session) eachAvailable(found func(alias string, a rpm.Available)) error {
+	raw := filepath.Join(s.dir, rawDir)
+	entries, err := os.ReadDir(raw)
+	if err != nil {
+		return err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return s.priority(a) - s.priority(b) })
+	for _, alias := range names {
+		err := rpm.ReadIndex(filepath.Join(raw, alias), func(a rpm.Available) { found(alias, a) })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // plain directories have none
+			return fmt.Errorf("reading the list of packages of repository %s: %w", alias, err)
+		}
+	}
+	return nil
+}
+
+// priority is that of a repository; the lowest counts most.
+func (s *Session) priority(alias string) int {
+	if !s.own() {
+		for _, r := range s.opts.Repositories.List {
+			if r.Alias == alias && r.Description.Priority != 0 {
+				return r.Description.Priority
+			}
+		}
+	}
+	return defaultPriority
+}
+
+// resolve asks zypper what a job would do.
+func (s *Session) resolve(ctx context.Context, p place, j job, set description.PackageSet) (packages.Transaction, error) {
+	var answer bytes.Buffer
+	out := s.output("zypper", nil)
+	spec, err := s.spec(ctx, p, request{globals: []string{"--xmlout", "--no-refresh"}, command: s.command(j, set, "--dry-run"), set: set, noNetwork: true})
+	if err != nil {
+		return packages.Transaction{}, err
+	}
+	spec.Stdout, spec.Stderr = &answer, out
+	runErr := success(p.run(ctx, spec))
+	plan, parseErr := parseAnswer(&answer, func(text string) { fmt.Fprintln(out, text) })
+	out.Flush()
+	if runErr != nil {
+		return packages.Transaction{}, s.explain(ctx, runErr, out, set)
+	}
+	if parseErr != nil {
+		return packages.Transaction{}, fmt.Errorf("reading zypper's answer: %w", parseErr)
+	}
+	for i, one := range plan.Packages {
+		plan.Packages[i].Listed = slices.ContainsFunc(set.Packages, func(d description.Package) bool { return d.Name == one.Name })
+	}
+	slices.SortFunc(plan.Packages, func(a, b packages.Package) int { return strings.Compare(a.String(), b.String()) })
+	return plan, nil
+}
+
+// parseAnswer reads what "zypper --xmlout install --dry-run" says. Messages, and the problems that it asks about, go to the function.
+func parseAnswer(r io.Reader, message func(text string)) (packages.Transaction, error) {
+	var plan packages.Transaction
+	coming := false
+	decoder := xml.NewDecoder(r)
+	decoder.Strict = false
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return plan, nil
+		}
+		if err != nil {
+			return plan, err
+		}
+		start, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		switch name := start.Name.Local; {
+		case name == "message":
+			var text string
+			if err := decoder.DecodeElement(&text, &start); err != nil {
+				return plan, err
+			}
+			message(text)
+		case name == "prompt":
+			var prompt struct {
+				Description string `xml:"description"`
+			}
+			if err := decoder.DecodeElement(&prompt, &start); err != nil {
+				return plan, err
+			}
+			message(prompt.Description)
+		case name == "install-summary":
+			plan.Growth = number(attribute(start, "space-usage-diff"))
+		case strings.HasPrefix(name, "to-"):
+			coming = !strings.HasPrefix(name, "to-remove")
+		case name == "solvable" && coming && attribute(start, "type") == "package":
+			plan.Packages = append(plan.Packages, packages.Package{
+				Name: attribute(start, "name"), Version: strings.TrimPrefix(attribute(start, "edition"), "0:"), Arch: attribute(start, "arch"), Download: -1, Installed: -1,
+			})
+		}
+	}
+}
+
+func attribute(e xml.StartElement, name string) string {
+	for _, a := range e.Attr {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+func number(text string) int64 {
+	n, _ := strconv.ParseInt(text, 10, 64) // 0 is unknown
+	return n
+}
+
+// download fetches the packages of a transaction, and compares them with what was asked for and with the lock.
+func (s *Session) download(ctx context.Context, p place, j job, set description.PackageSet, plan *packages.Transaction) error {
+	if err := packages.CheckLocked(s.opts.Locked, plan.Packages); err != nil { // before anything is fetched
+		return err
+	}
+	if err := s.fromCache(packagesDir); err != nil {
+		return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+	}
+	task := s.opts.Progress.Start("fetching packages", int64(len(plan.Packages)), progress.Items)
+	_, err := s.run(ctx, p, request{globals: []string{"--no-refresh"}, command: s.command(j, set, "--download-only"), set: set, line: func(line string) {
+		if strings.HasPrefix(line, "Retrieving package ") || strings.HasPrefix(line, "In cache ") {
+			task.Add(1)
+		}
+	}})
+	// Without a network, what is not there says more than how zypper failed.
+	if err == nil || s.opts.Offline {
+		if checkErr := s.check(plan); checkErr != nil {
+			err = checkErr
+		}
+	}
+	task.Done(err)
+	if err != nil {
+		return err
+	}
+	if err := s.toCache(packagesDir); err != nil {
+		return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package zypper
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/rpm"
+)
+
+// Uninstall removes packages with what depends on them and with what was only installed for them.
+func (s *Session) Uninstall(ctx context.Context, list []description.Package) error {
+	names, err := s.present(ctx, list)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	p, err := s.removalPlace(ctx)
+	if err != nil {
+		return fmt.Errorf("removing packages: %w", err)
+	}
+	task := s.opts.Progress.Start("removing packages", 0, progress.Items)
+	_, err = s.run(ctx, p, request{
+		globals: []string{"--no-refresh", "--disable-repositories"}, command: append([]string{"remove", "--clean-deps", "--force-resolution", "--"}, names...),
+		set: description.PackageSet{Packages: list}, noNetwork: true,
+	})
+	task.Done(err)
+	if err != nil {
+		return fmt.Errorf("removing packages: %w", err)
+	}
+	return nil
+}
+
+// removalPlace is where packages are removed: as where they are installed, but no repository is needed.
+func (s *Session) removalPlace(ctx context.Context) (place, error) {
+	tree, err := s.opts.Tree(ctx)
+	if err != nil {
+		return place{}, err
+	}
+	if has(tree, "zypper") {
+		return s.place(ctx)
+	}
+	return s.outsideOf(tree), nil
+}
+
+// Delete removes packages by force: nothing else, whatever depends on them, and without running their scripts.
+func (s *Session) Delete(ctx context.Context, list []description.Package) error {
+	names, err := s.present(ctx, list)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	tree, err := s.opts.Tree(ctx)
+	if err != nil {
+		return fmt.Errorf("deleting packages: %w", err)
+	}
+	p, args := place{run: s.opts.Inside}, []string{"rpm"}
+	if !has(tree, "rpm") {
+		p, args = s.outsideOf(tree), []string{"rpm", "--root", packages.TargetDir}
+	}
+	task := s.opts.Progress.Start("deleting packages", 0, progress.Items)
+	out := s.output("rpm", nil)
+	spec := s.base(p, append(args, append([]string{"-e", "--nodeps", "--allmatches", "--noscripts", "--"}, names...)...)...)
+	spec.Title, spec.NoNetwork, spec.Stdout, spec.Stderr = "rpm -e", true, out, out
+	err = p.run(ctx, spec)
+	out.Flush()
+	task.Done(err)
+	if err != nil {
+		return fmt.Errorf("deleting packages: %w", out.Failed(err))
+	}
+	return nil
+}
+
+// outsideOf is a place outside of a root tree.
+func (s *Session) outsideOf(tree *layers.Tree) place {
+	return place{run: s.opts.Outside, root: packages.TargetDir, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "outside"}
+}
+
+// present returns the names of those packages of a list that are installed.
+func (s *Session) present(ctx context.Context, list []description.Package) ([]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	tree, err := s.opts.Tree(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("looking for packages to remove: %w", err)
+	}
+	installed, err := rpm.Installed(tree)
+	if err != nil {
+		return nil, fmt.Errorf("looking for packages to remove: %w", err)
+	}
+	var names []string
+	for _, p := range list {
+		if !slices.ContainsFunc(installed, func(i rpm.Package) bool { return i.Name == p.Name || i.Name+"."+i.Arch == p.Name }) {
+			s.opts.Log.Warn("a package that is to be removed is not installed", "at", p.Pos.String(), "package", p.Name)
+			continue
+		}
+		names = append(names, p.Name)
+	}
+	return names, nil
+}

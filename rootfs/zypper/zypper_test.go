@@ -1,0 +1,158 @@
+package zypper
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/testrepos"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
+)
+
+func TestBootstrap(t *testing.T) { asBoth(t, testBootstrap) }
+
+func testBootstrap(t *testing.T) {
+	repo := t.TempDir()
+	key := testrepos.NewKey(t, "one")
+	distribution := append(testrepos.Distribution(t, "opensuse-leap"),
+		testrepos.RPM{Name: "script", Requires: []string{"base"}, Post: "id > /etc/ran; grep ^ID= /etc/os-release >> /etc/ran"})
+	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: distribution, Key: &key, IndexKey: &key})
+	w := newWorld(t, repo)
+	w.image.RPM.CheckSignatures = true
+	s, err := w.open(t, description.Repository{Origin: origin(7), Source: "dir://" + repo, SigningKeys: []description.SigningKey{{URI: "file://" + key.Public}}})
+	must(t, err)
+	plan, err := s.Simulate(t.Context(), set("script"))
+	must(t, err)
+	if entries, err := os.ReadDir(w.root); err != nil || len(entries) > 5 {
+		t.Errorf("simulating has written %v, %v", entries, err)
+	}
+	if err := s.Bootstrap(t.Context(), set("script")); err != nil {
+		t.Fatalf("%v\n%s", err, w.log)
+	}
+	got := s.Installed()
+	must(t, s.Close())
+	w.wantInstalled(t, "base-1-1", "busybox-1.35-1", "filesystem-1-1", "release-15.6-1", "script-1-1")
+	if ran := w.read(t, "etc/ran"); !strings.HasPrefix(ran, "uid=0") || !strings.HasSuffix(ran, "ID=opensuse-leap\n") {
+		t.Errorf("the script says %q", ran)
+	}
+	w.nothingLeft(t)
+	if info, err := os.Stat(filepath.Join(w.root, "usr/lib/sysimage/rpm")); err != nil || !info.IsDir() {
+		t.Errorf("the database is not where SUSE has it: %v", err)
+	}
+	if len(plan.Packages) != 5 || plan.Growth < 500e3 || plan.Download() < 300e3 {
+		t.Fatalf("simulated: %+v", plan)
+	}
+	for i, p := range got {
+		sum, err := packages.Sum(filepath.Join(repo, p.File))
+		must(t, err)
+		if p.Checksum != sum || p.Name != plan.Packages[i].Name || p.Listed != (p.Name == "script") || p.Installed != plan.Packages[i].Installed || p.Download != plan.Packages[i].Download {
+			t.Errorf("installed %+v, planned %+v, %s", p, plan.Packages[i], sum)
+		}
+	}
+}
+
+func TestInstall(t *testing.T) { asBoth(t, testInstall) }
+
+func testInstall(t *testing.T) {
+	w := newWorld(t, sharedRepo(t))
+	w.image.RPM = description.RPMSettings{LocaleFiltering: true, ExcludeDocs: true}
+	w.image.Locales = []string{"en_US"}
+	must(t, w.bootstrap(t, set("hello")))
+	w.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1")
+	if _, err := os.Stat(filepath.Join(w.root, "usr/share/doc/greeting")); err == nil {
+		t.Error("documentation was installed")
+	}
+	if _, err := os.Stat(filepath.Join(w.root, "opt/de")); err == nil {
+		t.Error("a file of another language was installed")
+	}
+	w.nothingLeft(t)
+}
+
+func TestRecommended(t *testing.T) {
+	testenv.NeedRoot(t)
+	w := newWorld(t, sharedRepo(t))
+	what := set("hello")
+	what.PlusRecommended = true
+	must(t, w.session(t, func(s packages.Session) error { return s.Install(t.Context(), what) }))
+	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-1", "hello-1.0-1")
+	if w.read(t, "opt/de") != "de" || w.read(t, "usr/share/doc/greeting") != "doc" {
+		t.Error("files are missing")
+	}
+}
+
+func TestPatternProductAndIgnored(t *testing.T) { asBoth(t, testPatternProductAndIgnored) }
+
+func testPatternProductAndIgnored(t *testing.T) {
+	w := newWorld(t, sharedRepo(t))
+	what := description.PackageSet{Collections: pkg(20, "basis"), Products: pkg(21, "Thing")}
+	must(t, w.bootstrap(t, what))
+	w.wantInstalled(t, "Thing-release-15-1", "extra-3-1", "greeting-1:2.0-1", "patterns-test-basis-15-1", "user-1-1")
+	if !strings.Contains(w.read(t, "etc/products.d/Thing.prod"), "<name>Thing</name>") {
+		t.Error("the product has no file")
+	}
+	other := newWorld(t, w.repo)
+	what = set("hello")
+	what.PlusRecommended = true
+	what.Ignore = pkg(13, "extra")
+	must(t, other.bootstrap(t, what))
+	other.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1")
+	what = set("user")
+	what.Ignore = pkg(13, "extra")
+	wantError(t, other.bootstrap(t, what), "don't fit together", "extra")
+}
+
+func TestRemoval(t *testing.T) { asBoth(t, testRemoval) }
+
+func testRemoval(t *testing.T) {
+	w := newWorld(t, sharedRepo(t))
+	must(t, w.bootstrap(t, set("hello", "user", "guard")))
+	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-1", "guard-1-1", "hello-1.0-1", "user-1-1")
+	must(t, w.session(t, func(s packages.Session) error { return s.Uninstall(t.Context(), pkg(30, "greeting", "never-there")) }))
+	w.wantInstalled(t, "extra-3-1", "guard-1-1", "user-1-1") // with what depends on it
+	if !strings.Contains(w.log.String(), "never-there") {
+		t.Error("nothing was said of a package that is not there")
+	}
+	must(t, w.session(t, func(s packages.Session) error { return s.Uninstall(t.Context(), pkg(30, "user")) }))
+	w.wantInstalled(t, "guard-1-1") // and what was only there for it
+	must(t, w.bootstrap(t, set("user")))
+	must(t, w.session(t, func(s packages.Session) error { return s.Delete(t.Context(), pkg(31, "extra", "guard", "never-there")) }))
+	w.wantInstalled(t, "user-1-1")
+	w.nothingLeft(t)
+}
+
+func TestUpdate(t *testing.T) { asBoth(t, testUpdate) }
+
+func testUpdate(t *testing.T) {
+	repo := t.TempDir()
+	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "1"}, {Name: "still", Version: "1"}}})
+	w := newWorld(t, repo)
+	w.cache = t.TempDir()
+	must(t, w.bootstrap(t, set("thing", "still")))
+	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "2", Requires: []string{"more"}}, {Name: "more"}}})
+	var got []packages.Package
+	must(t, w.session(t, func(s packages.Session) error {
+		defer func() { got = s.Installed() }()
+		return s.Update(t.Context())
+	}))
+	w.wantInstalled(t, "more-1-1", "still-1-1", "thing-2-1")
+	if len(got) != 2 || got[0].Name != "more" || got[1].Version != "2-1" || !strings.HasPrefix(got[1].Checksum, "sha256:") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestMissingPackages(t *testing.T) {
+	testenv.NeedRoot(t)
+	w := newWorld(t, sharedRepo(t))
+	what := set("helo", "greeting", "unheard-of")
+	what.Collections, what.Products = pkg(20, "nopattern"), pkg(21, "noproduct")
+	err := w.bootstrap(t, what)
+	wantError(t, err, "config.xml:12:5: no repository has the package helo", `did you mean "hello"`, "no repository has the package unheard-of", "the repositories are: dir://"+w.repo,
+		"config.xml:20:5: no repository has the pattern nopattern", "config.xml:21:5: no repository has the product noproduct")
+	wantError(t, w.bootstrap(t, set("needy")), "don't fit together", "nothing provides nowhere needed by needy")
+	if len(w.installed(t)) != 0 {
+		t.Error("something was installed")
+	}
+}
