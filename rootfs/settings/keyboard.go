@@ -17,6 +17,12 @@ func applyKeytable(edit *layers.Editor, image *description.Image, debian bool, r
 	if err := setVariables(edit, "etc/vconsole.conf", [][2]string{{"KEYMAP", keymap}}); err != nil { // vconsole.conf(5)
 		return err
 	}
+	if err := setWhereSet(edit, "etc/sysconfig/keyboard", "KEYTABLE", keymap+".map.gz"); err != nil {
+		return err
+	}
+	if exists(edit, "usr/share/bkeymaps") {
+		return alpineKeymap(edit, keymap, r)
+	}
 	if there, known := hasKeymap(edit, keymap); known && !there {
 		r.note("the root tree has no key map %s; see /usr/share/kbd/keymaps for what there is", keymap)
 	}
@@ -32,6 +38,17 @@ func applyKeytable(edit *layers.Editor, image *description.Image, debian bool, r
 		variables = append([][2]string{{"XKBMODEL", "pc105"}}, append(variables, [2]string{"XKBOPTIONS", ""}, [2]string{"BACKSPACE", "guess"})...)
 	}
 	return setVariables(edit, "etc/default/keyboard", variables)
+}
+
+// alpineKeymap lets busybox load a key map, which lies in a folder named after its layout.
+func alpineKeymap(edit *layers.Editor, keymap string, r *Result) error {
+	layout, _, _ := strings.Cut(keymap, "-")
+	file := "usr/share/bkeymaps/" + layout + "/" + keymap + ".bmap.gz"
+	if !exists(edit, file) {
+		r.note("the root tree has no key map %s; see /usr/share/bkeymaps for what there is", keymap)
+		return nil
+	}
+	return setVariables(edit, "etc/conf.d/loadkmap", [][2]string{{"KEYMAP", "/" + file}})
 }
 
 // hasKeymap looks for a console key map. known is false if the tree has none at all, as Debian without console-data.

@@ -35,14 +35,15 @@ func (r *Result) note(format string, args ...any) {
 // Apply writes the settings of a description into a tree. What the description leaves open stays as it is.
 func Apply(edit *layers.Editor, image *description.Image) (Result, error) {
 	var r Result
-	debian := exists(edit, "etc/debian_version") || exists(edit, "var/lib/dpkg")
-	if err := applyLocale(edit, image, debian, &r); err != nil {
+	distribution := familyOf(edit)
+	debian := distribution == debianFamily
+	if err := applyLocale(edit, image, distribution, &r); err != nil {
 		return r, fmt.Errorf("setting the locale: %w", err)
 	}
 	if err := applyKeytable(edit, image, debian, &r); err != nil {
 		return r, fmt.Errorf("setting the keyboard: %w", err)
 	}
-	if err := applyTimezone(edit, image, debian, &r); err != nil {
+	if err := applyTimezone(edit, image, distribution, &r); err != nil {
 		return r, err
 	}
 	if image.Type.Image != "docker" && image.Type.Image != "oci" { // a container's name comes from who runs it
@@ -58,25 +59,59 @@ func Apply(edit *layers.Editor, image *description.Image) (Result, error) {
 	return r, nil
 }
 
+// family is a family of distributions, which keep some settings in files of their own.
+type family int
+
+const (
+	otherFamily family = iota
+	debianFamily
+	suseFamily
+	fedoraFamily
+	alpineFamily
+)
+
+func familyOf(edit *layers.Editor) family {
+	for _, sign := range []struct {
+		name   string
+		family family
+	}{
+		{"etc/debian_version", debianFamily}, {"var/lib/dpkg", debianFamily}, {"etc/SUSE-brand", suseFamily}, {"etc/products.d", suseFamily}, {"usr/lib/rpm/suse", suseFamily},
+		{"etc/fedora-release", fedoraFamily}, {"etc/redhat-release", fedoraFamily}, {"etc/alpine-release", alpineFamily},
+	} {
+		if exists(edit, sign.name) {
+			return sign.family
+		}
+	}
+	return otherFamily
+}
+
 func exists(edit *layers.Editor, name string) bool {
 	_, _, err := edit.Resolve(name)
 	return err == nil
 }
 
 // applyLocale sets LANG to the first locale of the description.
-func applyLocale(edit *layers.Editor, image *description.Image, debian bool, r *Result) error {
+func applyLocale(edit *layers.Editor, image *description.Image, distribution family, r *Result) error {
 	if len(image.Locales) == 0 {
 		return nil
 	}
 	lang := withEncoding(image.Locales[0])
 	files := []string{"etc/locale.conf"} // locale.conf(5)
-	if debian {
+	if distribution == debianFamily {
 		files = append(files, "etc/default/locale")
 	}
 	for _, name := range files {
 		if err := setVariables(edit, name, [][2]string{{"LANG", lang}}); err != nil {
 			return err
 		}
+	}
+	if err := setWhereSet(edit, "etc/sysconfig/language", "RC_LANG", lang); err != nil {
+		return err
+	}
+	if distribution == alpineFamily {
+		// Nothing there reads locale.conf; the C library takes a locale without its package for C.UTF-8.
+		text := "# The description's locale.\nexport LANG=" + lang + "\n"
+		return edit.WriteFile("etc/profile.d/30-locale.sh", []byte(text), 0o644)
 	}
 	for _, locale := range image.Locales {
 		locale = withEncoding(locale)
@@ -88,19 +123,38 @@ func applyLocale(edit *layers.Editor, image *description.Image, debian bool, r *
 			continue
 		}
 		definition, _, _ := strings.Cut(locale, ".")
-		switch {
-		case exists(edit, "usr/sbin/locale-gen") && exists(edit, "usr/share/i18n/locales/"+definition):
+		if exists(edit, "usr/sbin/locale-gen") && exists(edit, "usr/share/i18n/locales/"+definition) {
 			r.Generate = append(r.Generate, locale)
-		case debian:
-			r.note("locale %s is not installed and programs will fall back to C; add the package locales (or locales-all) to the description", locale)
-		default:
-			r.note("locale %s is not installed and programs will fall back to C; add the package that brings it to the description", locale)
+			continue
 		}
+		r.note("locale %s is not installed and programs will fall back to C; add %s to the description", locale, localePackage(distribution, definition))
 	}
 	if len(r.Generate) > 0 {
 		return wantGenerated(edit, r.Generate)
 	}
 	return nil
+}
+
+// localePackage names the package that brings a locale.
+func localePackage(distribution family, definition string) string {
+	switch distribution {
+	case debianFamily:
+		return "the package locales (or locales-all)"
+	case suseFamily:
+		return "the package glibc-locale"
+	case fedoraFamily:
+		language, _, _ := strings.Cut(definition, "_")
+		return "the package glibc-langpack-" + language
+	}
+	return "the package that brings it"
+}
+
+// setWhereSet sets a variable in a file of old that the tree may still have.
+func setWhereSet(edit *layers.Editor, name, variable, value string) error {
+	if !exists(edit, name) {
+		return nil
+	}
+	return setVariables(edit, name, [][2]string{{variable, value}})
 }
 
 // withEncoding adds the encoding that descriptions leave out.
@@ -158,7 +212,7 @@ func wantGenerated(edit *layers.Editor, locales []string) error {
 }
 
 // applyTimezone makes /etc/localtime the link that localtime(5) describes.
-func applyTimezone(edit *layers.Editor, image *description.Image, debian bool, r *Result) error {
+func applyTimezone(edit *layers.Editor, image *description.Image, distribution family, r *Result) error {
 	zone := strings.TrimPrefix(image.Timezone, "/usr/share/zoneinfo/")
 	if zone == "" {
 		return nil
@@ -170,15 +224,23 @@ func applyTimezone(edit *layers.Editor, image *description.Image, debian bool, r
 	case err == nil && !node.IsRegular() || err != nil && exists(edit, "usr/share/zoneinfo/Etc"):
 		return image.Errorf("timezone", "see /usr/share/zoneinfo for what there is", "the root tree has no time zone %q", zone)
 	case err != nil:
-		r.note("time zone %s is set, but the root tree has no time zones and will use UTC; add the package tzdata to the description", zone)
+		name := "tzdata"
+		if distribution == suseFamily {
+			name = "timezone"
+		}
+		r.note("time zone %s is set, but the root tree has no time zones and will use UTC; add the package %s to the description", zone, name)
 	}
 	if err := edit.Symlink("../usr/share/zoneinfo/"+zone, "etc/localtime"); err != nil {
 		return fmt.Errorf("setting the time zone: %w", err)
 	}
-	if debian {
-		if err := replaceFile(edit, "etc/timezone", []byte(zone+"\n")); err != nil {
-			return fmt.Errorf("setting the time zone: %w", err)
-		}
+	if err := setWhereSet(edit, "etc/sysconfig/clock", "TIMEZONE", zone); err != nil {
+		return fmt.Errorf("setting the time zone: %w", err)
+	}
+	if distribution != debianFamily && distribution != alpineFamily {
+		return nil
+	}
+	if err := replaceFile(edit, "etc/timezone", []byte(zone+"\n")); err != nil {
+		return fmt.Errorf("setting the time zone: %w", err)
 	}
 	return nil
 }

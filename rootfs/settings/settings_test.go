@@ -106,6 +106,40 @@ func TestApply(t *testing.T) {
 			name: "unknown key map", files: map[string]string{"usr/share/kbd/keymaps/i386/qwerty/us.map.gz": "x", "etc/x": ""}, image: description.Image{Name: "x", Keytable: "uss"},
 			want: map[string]string{"etc/vconsole.conf": "KEYMAP=uss\n"}, notes: []string{"the root tree has no key map uss"},
 		},
+		{
+			name: "SUSE with files of old", files: map[string]string{
+				"etc/products.d/x": "", "etc/sysconfig/language": "RC_LANG=\"\"\nRC_LC_ALL=\"\"\n", "etc/sysconfig/keyboard": "KEYTABLE=\"\"\n", "etc/sysconfig/clock": "TIMEZONE=\"\"\n",
+			},
+			image: description.Image{Name: "x", Locales: []string{"de_DE"}, Keytable: "us", Timezone: "Europe/Berlin"},
+			want: map[string]string{
+				"etc/sysconfig/language": "RC_LANG=de_DE.UTF-8\nRC_LC_ALL=\"\"\n", "etc/sysconfig/keyboard": "KEYTABLE=us.map.gz\n", "etc/sysconfig/clock": "TIMEZONE=\"Europe/Berlin\"\n",
+				"etc/locale.conf": "LANG=de_DE.UTF-8\n", "etc/vconsole.conf": "KEYMAP=us\n", "etc/timezone": "",
+			},
+			notes: []string{"locale de_DE.UTF-8 is not installed and programs will fall back to C; add the package glibc-locale", "time zone Europe/Berlin is set, but the root tree has no time zones and will use UTC; add the package timezone"},
+		},
+		{
+			name: "Fedora", files: map[string]string{"etc/redhat-release": "", "usr/lib/locale/en_US.utf8/LC_CTYPE": "x", "usr/share/zoneinfo/Etc/UTC": "x", "usr/share/zoneinfo/UTC": "x"},
+			image: description.Image{Name: "x", Locales: []string{"en_US", "fr_FR"}, Timezone: "UTC"},
+			want:  map[string]string{"etc/locale.conf": "LANG=en_US.UTF-8\n", "etc/default/locale": "", "etc/localtime": "-> ../usr/share/zoneinfo/UTC", "etc/timezone": ""},
+			notes: []string{"locale fr_FR.UTF-8 is not installed and programs will fall back to C; add the package glibc-langpack-fr"},
+		},
+		{
+			name: "Arch", files: map[string]string{
+				"etc/arch-release": "", "usr/bin/locale-gen": "x", "usr/sbin": "-> bin", "usr/share/i18n/locales/en_US": "x", "etc/locale.gen": "#en_US.UTF-8 UTF-8  \n",
+			},
+			image: description.Image{Name: "x", Locales: []string{"en_US"}}, want: map[string]string{"etc/locale.gen": "en_US.UTF-8 UTF-8\n"}, generate: []string{"en_US.UTF-8"},
+		},
+		{
+			name: "Alpine", files: map[string]string{"etc/alpine-release": "3.20.0\n", "usr/share/bkeymaps/de/de-nodeadkeys.bmap.gz": "x", "etc/hostname": "localhost\n"},
+			image: description.Image{Name: "x", Locales: []string{"de_DE"}, Keytable: "de-nodeadkeys"},
+			want: map[string]string{
+				"etc/profile.d/30-locale.sh": "# The description's locale.\nexport LANG=de_DE.UTF-8\n", "etc/conf.d/loadkmap": "KEYMAP=\"/usr/share/bkeymaps/de/de-nodeadkeys.bmap.gz\"\n", "etc/hostname": "x\n",
+			},
+		},
+		{
+			name: "Alpine without the key map", files: map[string]string{"etc/alpine-release": "3.20.0\n", "usr/share/bkeymaps/us/us.bmap.gz": "x"},
+			image: description.Image{Name: "x", Keytable: "xx"}, want: map[string]string{"etc/conf.d/loadkmap": ""}, notes: []string{"the root tree has no key map xx"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			edit := newTree(t, test.files).Edit(layers.Timespec{})

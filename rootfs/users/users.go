@@ -3,6 +3,7 @@
 package users
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -184,6 +185,9 @@ func (a *accounts) applyUser(u description.User) error {
 
 // newUser adds a user to passwd, as useradd would.
 func (a *accounts) newUser(u description.User) ([]string, error) {
+	if u.Name == "root" {
+		u.UID, u.Home = max(u.UID, 0), cmp.Or(u.Home, "/root")
+	}
 	used := a.passwd.ids(passwdUID)
 	uid := uint32(max(u.UID, 0))
 	switch {

@@ -216,6 +216,47 @@ func TestWithoutShadow(t *testing.T) {
 	}
 }
 
+// TestOtherTrees makes users in trees of other kinds than Debian's.
+func TestOtherTrees(t *testing.T) {
+	type files map[string]string
+	ann := description.User{Name: "ann", Password: "!", UID: -1, Groups: nil}
+	for _, test := range []struct {
+		name  string
+		files files
+		user  description.User
+		want  files
+	}{
+		{"nothing at all", nil, description.User{Name: "root", Password: "!", UID: -1}, files{"etc/passwd": "root:!:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n"}},
+		{"Alpine, without settings", files{"etc/passwd": "root:x:0:0:root:/root:/bin/ash\n", "etc/shadow": "root:*::0:::::\n", "etc/group": "root:x:0:root\nusers:x:100:games\n"}, ann,
+			files{"etc/passwd": "root:x:0:0:root:/root:/bin/ash\nann:x:1000:1000::/home/ann:/bin/sh\n", "etc/shadow": "root:*::0:::::\nann:!:20000:0:99999:7:::\n", "etc/group": "root:x:0:root\nusers:x:100:games\nann:x:1000:\n"}},
+		{"SUSE, settings in /usr/etc", files{"etc/passwd": "root:x:0:0:root:/root:/bin/bash\n", "etc/shadow": "root:*:1::::::\n", "etc/group": "root:x:0:\nusers:x:100:\n",
+			"usr/etc/login.defs": "UID_MIN 1000\nUSERGROUPS_ENAB no\n", "usr/etc/default/useradd": "GROUP=100\nSHELL=/bin/bash\n"}, ann,
+			files{"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nann:x:1000:100::/home/ann:/bin/bash\n", "etc/group": "root:x:0:\nusers:x:100:\n"}},
+		{"Fedora, group shadow", files{"etc/passwd": "root:x:0:0:root:/root:/bin/bash\n", "etc/shadow": "root:!locked::0:99999:7:::\n", "etc/group": "root:x:0:\nwheel:x:10:\n", "etc/gshadow": "root:::\nwheel:::\n",
+			"etc/login.defs": "CREATE_HOME yes\nUSERGROUPS_ENAB yes\nSUB_UID_COUNT 65536\n", "etc/subuid": "", "etc/subgid": ""},
+			description.User{Name: "ann", Password: "!", UID: -1, Groups: []description.Group{{Name: "ann", GID: -1}, {Name: "wheel", GID: -1}}},
+			files{"etc/gshadow": "root:::\nwheel:::ann\nann:!::\n", "etc/subuid": "ann:100000:65536\n", "etc/group": "root:x:0:\nwheel:x:10:ann\nann:x:1000:\n"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			edit := layers.NewTree().Edit(layers.Timespec{})
+			for name, text := range test.files {
+				if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Apply(edit, test.user.Groups, []description.User{test.user}, source()); err != nil {
+				t.Fatal(err)
+			}
+			for name, want := range test.want {
+				data, err := edit.ReadFile(name, 1<<20)
+				if diff := cmp.Diff(want, string(data)); diff != "" || err != nil {
+					t.Errorf("/%s: %v %s", name, err, diff)
+				}
+			}
+		})
+	}
+}
+
 func TestErrors(t *testing.T) {
 	origin := description.Origin{Pos: description.Position{File: "config.xml", Line: 7, Column: 5}}
 	for _, test := range []struct {
