@@ -3,6 +3,7 @@ package rootfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -14,9 +15,16 @@ import (
 // logs and caches. Patterns are those of [path.Match]. What the tree had before stays as it was.
 func leftovers() []string {
 	return []string{
-		"var/lib/dpkg/*-old", "var/cache/debconf/*-old", "etc/passwd-", "etc/shadow-", "etc/group-", "etc/gshadow-", "etc/subuid-", "etc/subgid-",
-		"var/cache/ldconfig/aux-cache", "var/log/alternatives.log", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/apt/*", "var/log/fontconfig.log",
-		"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/cache/apt/*.bin",
+		"etc/passwd-", "etc/shadow-", "etc/group-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "etc/.pwd.lock",
+		"var/cache/ldconfig/aux-cache", "var/log/alternatives.log", "var/log/fontconfig.log", "var/lib/systemd/random-seed", "var/lib/systemd/credential.secret",
+		// apt and dpkg
+		"var/lib/dpkg/*-old", "var/cache/debconf/*-old", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/apt/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
+		// rpm, dnf and zypper
+		"var/lib/rpm/__db.*", "var/lib/rpm/.rpm.lock", "usr/lib/sysimage/rpm/__db.*", "usr/lib/sysimage/rpm/.rpm.lock",
+		"var/log/dnf*.log*", "var/log/hawkey.log*", "var/log/dnf.*.log*", "var/cache/dnf/*", "var/cache/libdnf5/*", "var/cache/yum/*",
+		"var/log/zypper.log*", "var/log/zypp/*", "var/log/YaST2/*", "var/cache/zypp/*",
+		// pacman and apk
+		"var/log/pacman.log", "var/cache/pacman/pkg/*", "var/lib/pacman/db.lck", "var/log/apk.log", "var/cache/apk/*",
 	}
 }
 
@@ -82,6 +90,14 @@ func resetMachineID(edit *layers.Editor) error {
 		return err
 	case node.Size == 0:
 		return linkMachineID(edit)
+	case node.IsRegular():
+		data, err := edit.ReadFile(name, 1<<10)
+		if err != nil {
+			return fmt.Errorf("reading /%s: %w", name, err)
+		}
+		if strings.HasPrefix(string(data), "uninitialized") {
+			return linkMachineID(edit) // systemd presets the units of such a machine when it starts, as its distribution wants
+		}
 	}
 	return errors.Join(edit.WriteFile(name, nil, 0o444), linkMachineID(edit))
 }

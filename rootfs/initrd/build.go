@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -97,11 +97,13 @@ func fileName(k Kernel, tree *layers.Tree) string {
 	if k.Initrd != "" {
 		return k.Initrd
 	}
+	if flavor := alpineFlavor(k.Version); path.Base(k.Vmlinuz) == "vmlinuz-"+flavor {
+		return "boot/initramfs-" + flavor
+	}
 	for _, family := range []struct{ sign, name string }{
 		{"etc/debian_version", "boot/initrd.img-" + k.Version},
 		{"etc/SUSE-brand", "boot/initrd-" + k.Version},
 		{"usr/lib/rpm/suse", "boot/initrd-" + k.Version},
-		{"etc/alpine-release", "boot/initramfs-" + alpineFlavor(k.Version)},
 	} {
 		if _, _, err := tree.Resolve(family.sign); err == nil {
 			return family.name
@@ -109,6 +111,3 @@ func fileName(k Kernel, tree *layers.Tree) string {
 	}
 	return "boot/initramfs-" + k.Version + ".img"
 }
-
-// alpineFlavor is what Alpine names the files in /boot after: the last part of a version such as 6.6.31-0-virt.
-func alpineFlavor(version string) string { return version[strings.LastIndex(version, "-")+1:] }

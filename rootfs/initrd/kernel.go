@@ -58,6 +58,7 @@ func FindKernels(tree *layers.Tree) []Kernel {
 			}
 		}
 	}
+	findFlavors(tree, found)
 	kernels := make([]Kernel, 0, len(found))
 	for _, k := range found {
 		k.Initrd = findInitrd(tree, k)
@@ -65,6 +66,22 @@ func FindKernels(tree *layers.Tree) []Kernel {
 	}
 	slices.SortFunc(kernels, func(a, b Kernel) int { return CompareVersions(a.Version, b.Version) })
 	return kernels
+}
+
+// findFlavors finds Alpine's kernels: their files in /boot have the last part of the version alone in their names, such as vmlinuz-virt.
+func findFlavors(tree *layers.Tree, found map[string]Kernel) {
+	at, dir, err := tree.Resolve("lib/modules")
+	if err != nil || !dir.IsDir() {
+		return
+	}
+	for _, version := range dir.Names() {
+		flavor := alpineFlavor(version)
+		boot, _, err := tree.Resolve("boot")
+		if _, known := found[version]; known || err != nil || flavor == version || !isFile(tree, "boot/vmlinuz-"+flavor) || !dir.Child(version).IsDir() {
+			continue
+		}
+		found[version] = Kernel{Version: version, Vmlinuz: path.Join(boot, "vmlinuz-"+flavor), Modules: path.Join(at, version)}
+	}
 }
 
 // isNoKernel tells a check sum or a backup beside a kernel from a kernel.
@@ -81,6 +98,9 @@ func findInitrd(tree *layers.Tree, k Kernel) string {
 	candidates := initrdNames(k.Version)
 	for i := range candidates {
 		candidates[i] = "boot/" + candidates[i]
+	}
+	if flavor := alpineFlavor(k.Version); path.Base(k.Vmlinuz) == "vmlinuz-"+flavor {
+		candidates = append(candidates, "boot/initramfs-"+flavor)
 	}
 	candidates = append(candidates, path.Join(path.Dir(k.Vmlinuz), "initrd"))
 	if !strings.HasSuffix(path.Dir(k.Vmlinuz), "/"+k.Version) {
@@ -130,3 +150,6 @@ func digits(s string) int {
 	}
 	return n
 }
+
+// alpineFlavor is what Alpine names the files in /boot after: the last part of a version such as 6.6.31-0-virt.
+func alpineFlavor(version string) string { return version[strings.LastIndex(version, "-")+1:] }

@@ -63,6 +63,14 @@ func TestFindKernels(t *testing.T) {
 			},
 		},
 		{
+			name:  "Alpine",
+			files: []string{"boot/vmlinuz-virt", "boot/vmlinuz-lts", "boot/initramfs-virt", "lib/modules/6.6.31-0-virt/modules.dep", "lib/modules/6.6.30-2-lts/modules.dep", "boot/config-virt"},
+			want: []Kernel{
+				{"6.6.30-2-lts", "boot/vmlinuz-lts", "", "lib/modules/6.6.30-2-lts"},
+				{"6.6.31-0-virt", "boot/vmlinuz-virt", "boot/initramfs-virt", "lib/modules/6.6.31-0-virt"},
+			},
+		},
+		{
 			name:  "a link that leads nowhere is no initrd",
 			files: []string{"boot/vmlinuz-6.1"},
 			links: map[string]string{"boot/initrd.img-6.1": "initrd.img-6.1.dpkg-bak"},
