@@ -202,7 +202,7 @@ func (s *Session) download(ctx context.Context, p place, t transaction, entries 
 
 // isLocal reports whether a package comes from a directory of this machine.
 func (s *Session) isLocal(e entry) bool {
-	return slices.ContainsFunc(s.sections, func(sec section) bool { return sec.name == e.Repository && sec.repo.Local != "" })
+	return slices.ContainsFunc(s.sections, func(sec section) bool { return sec.name == e.list && sec.repo.Local != "" })
 }
 
 func someNames(entries []entry) string {

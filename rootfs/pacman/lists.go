@@ -42,6 +42,7 @@ type list struct {
 // entry is one package of a database.
 type entry struct {
 	packages.Package
+	list   string // its database
 	groups []string
 }
 
@@ -157,8 +158,12 @@ func (s *Session) readLists() error {
 		if err = errors.Join(err, file.Close()); err != nil {
 			return fmt.Errorf("reading the list of packages of %s: %w", name, err)
 		}
+		shown := name
+		if i := slices.IndexFunc(s.sections, func(sec section) bool { return sec.name == name }); i >= 0 && s.sections[i].repo.Description.Alias == "" && len(s.sections[i].repo.Description.Components) == 0 {
+			shown = s.sections[i].repo.String()
+		}
 		for i := range entries {
-			entries[i].Repository = name
+			entries[i].list, entries[i].Repository = name, shown
 		}
 		s.lists = append(s.lists, list{name, entries})
 	}
