@@ -198,7 +198,7 @@ func (r *layerReader) checkDigests(blobHash, tarHash hash.Hash) error {
 }
 
 func (r *layerReader) readEntries(ctx context.Context, in *stream) error {
-	files := &dirWriter{ctx: ctx, progress: func(int64) {}}
+	files := &dirWriter{ctx: ctx, progress: func(int64) {}, buf: make([]byte, 64<<10)}
 	tar := &tarReader{in: in, check: r.checkSize, limits: tarLimits{fileSize: r.opts.MaxSize, header: 1 << 20, extents: 1 << 20}}
 	for n := 0; ; n++ {
 		h, err := tar.Next()
@@ -219,10 +219,13 @@ func (r *layerReader) readEntries(ctx context.Context, in *stream) error {
 		if err != nil {
 			return r.explain(h.name, err)
 		}
-		if r.source.staged != nil && node != nil && node.Content != nil {
-			if err := r.source.staged.add(files, r.source, in, node, Extent{h.offset, h.size}); err != nil {
-				return r.explain(h.name, err)
-			}
+		if staged := r.source.staged; staged != nil && node != nil && node.Content != nil {
+			err = staged.add(files, r.source, tar, node, h)
+		} else {
+			err = tar.checkHoles(h)
+		}
+		if err != nil {
+			return r.explain(h.name, err)
 		}
 		if n%1024 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -152,26 +153,32 @@ type stagedLayer struct {
 	made  int
 }
 
-// stagedFile is the bytes of one tar entry, under a name in the layer's directory.
+// stagedFile is a file of the layer, under a name in the layer's directory.
 type stagedFile struct {
 	name   string
-	node   *Node    // whose metadata the file has; nil if it has none, or is no whole file since it has holes
-	unheld []Unheld // what the file lacks of it
+	node   *Node    // whose data and metadata the file has
+	unheld []Unheld // what it lacks of the metadata
 }
 
-// add writes the bytes of a tar entry, which come next in the stream, into a file. If these are the whole file, it gets the node's
-// metadata.
-func (l *stagedLayer) add(w *dirWriter, source *BlobSource, in *stream, n *Node, extent Extent) error {
-	file := &stagedFile{name: strconv.Itoa(l.made)}
-	l.made++
-	bytes := &Node{Mode: TypeRegular | 0o600, Size: extent.Length}
-	if n.Data == nil {
-		bytes, file.node = n, n
+// add writes the file of a tar entry, whose data comes next in the tar, with the metadata of its node.
+func (l *stagedLayer) add(w *dirWriter, source *BlobSource, tar *tarReader, n *Node, h *foundEntry) error {
+	if err := tar.check(h.offset + h.size); err != nil {
+		return err
 	}
-	data := &contentReader{source: source, in: in, runs: []Extent{extent}}
+	file := &stagedFile{name: strconv.Itoa(l.made), node: n}
+	l.made++
+	content := contentReader{source: source, in: tar.in, runs: []Extent{{h.offset, h.size}}}
+	var data io.Reader = &content
+	if h.dense {
+		content.runs = runsAt(h.offset, h.data)
+		data = &denseReader{&content, tar, h.offset + h.size}
+		if err := tar.checkZeros(h.offset, content.runs[0].Offset); err != nil {
+			return err
+		}
+	}
 	w.report.Unheld = nil
-	if err := w.writeFile(int(l.dir.Fd()), file.name, file.name, bytes, data); err != nil {
-		if in.err == io.EOF {
+	if err := w.writeFile(int(l.dir.Fd()), file.name, file.name, n, data); err != nil {
+		if tar.in.err == io.EOF {
 			return errFormat("it breaks off in the data of an entry")
 		}
 		return fmt.Errorf("writing a file of layer %s: %w", source.Digest, err)
@@ -179,8 +186,28 @@ func (l *stagedLayer) add(w *dirWriter, source *BlobSource, in *stream, n *Node,
 	file.unheld = w.report.Unheld
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.files[extent.Offset] = file
+	l.files[h.offset] = file
 	return nil
+}
+
+// denseReader reads the data of a sparse file whose holes are in the tar, and checks that they are zeros.
+type denseReader struct {
+	data *contentReader
+	tar  *tarReader
+	end  int64 // of the file in the tar
+}
+
+// Read implements io.Reader.
+func (r *denseReader) Read(p []byte) (int, error) {
+	n, err := r.data.Read(p)
+	if len(r.data.runs) == 0 || r.data.runs[0].Length > 0 || err != nil {
+		return n, err
+	}
+	next := r.end
+	if len(r.data.runs) > 1 {
+		next = r.data.runs[1].Offset
+	}
+	return n, r.tar.checkZeros(r.tar.in.pos, next)
 }
 
 // has reports whether a content can be read from the stage.
@@ -209,11 +236,11 @@ func (l *stagedLayer) read(c *BlobContent) io.ReadCloser {
 		return nil
 	}
 	f := os.NewFile(uintptr(fd), file.name)
-	runs := make([]Extent, 0, 1)
-	for _, run := range c.runs() {
-		runs = append(runs, Extent{run.Offset - c.Offset, run.Length})
+	runs := file.node.Data
+	if runs == nil {
+		runs = []Extent{{0, c.Length}}
 	}
-	return readCloser{&plainReader{source: c.Source, from: f, runs: runs}, f}
+	return readCloser{&plainReader{source: c.Source, from: f, runs: slices.Clone(runs)}, f}
 }
 
 type readCloser struct {
@@ -224,21 +251,21 @@ type readCloser struct {
 // moveStaged moves the file with the content of n from the stage to its place; false if it is not there, or the place is on another file system.
 func (w *dirWriter) moveStaged(parent int, base, name string, n *Node) (bool, error) {
 	c, ok := n.Content.(*BlobContent)
-	if !ok || c.Source.staged == nil || n.Data != nil {
+	if !ok || c.Source.staged == nil {
 		return false, nil
 	}
 	l := c.Source.staged
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	file := l.files[c.Offset]
-	if file == nil || file.node == nil || file.node.Size != n.Size {
+	if file == nil || file.node.Size != n.Size || !slices.Equal(file.node.Data, n.Data) {
 		return false, nil
 	}
 	if unix.Renameat(int(l.dir.Fd()), file.name, parent, base) != nil {
 		return false, nil // it is written anew, and any other trouble will show then
 	}
 	delete(l.files, c.Offset)
-	w.progress(n.Size)
+	w.progress(n.DataSize())
 	if file.node == n {
 		for _, u := range file.unheld {
 			u.Path = name

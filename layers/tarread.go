@@ -22,7 +22,7 @@ type foundEntry struct {
 	xattrs       []Xattr
 	data         []Extent // of a sparse file, else nil
 	dataMap      *string  // the value of a paxDataMap record, nil without one
-	dense        bool     // the holes of a sparse file are in the tar as zeros
+	dense        bool     // the holes of a sparse file are in the tar as zeros, or so it says: see tarReader.checkHoles
 	offset       int64    // in the tar, of the first data byte
 
 	gnuMore     bool  // of the old GNU sparse form: the map goes on after the header

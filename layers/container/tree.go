@@ -34,7 +34,7 @@ const DeltaLabel = "io.imgbuild.delta.base"
 
 // Options says how layers are read. The zero value is fine.
 type Options struct {
-	Base *layers.Tree       // that the layers change; nil is an empty one
+	Base  *layers.Tree       // that the layers change; nil is an empty one
 	Read  layers.ReadOptions // bounds; digests are filled in
 	Early *Early             // has layers that were just pulled; may be nil
 	Log   *slog.Logger       // told of indexes that could not be kept; nil for nowhere
