@@ -20,7 +20,7 @@ import (
 func isInvalid(err error) bool {
 	return is[*description.Error](err) || is[description.Errors](err) || is[*layers.HostileError](err) || is[*layers.FormatError](err) || is[*layers.DigestError](err) ||
 		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || is[*system.LockError](err) ||
-		errors.Is(err, packages.ErrNotLocked) || errors.Is(err, registry.ErrInvalid)
+		errors.Is(err, packages.ErrNotLocked) || errors.Is(err, registry.ErrInvalid) || errors.Is(err, stack.ErrDelta)
 }
 
 // isMissing reports whether this machine lacks something.

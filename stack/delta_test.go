@@ -1,0 +1,107 @@
+package stack
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/registry"
+)
+
+// delta builds a container that holds only what a change of a stashed container makes different. It returns its name and the whole tree.
+func delta(t *testing.T, client *registry.Client, base string, change func(*layers.Editor) error) (string, *layers.Tree) {
+	t.Helper()
+	s, err := Make(t.Context(), client, Options{Containers: []string{base}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(`<image schemaversion="7.6" name="delta">
+  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
+  <preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type image="oci" derived_from="docker://` + base + `" delta_root="true"><containerconfig name="delta"/></type></preferences>
+  <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
+  <packages type="image"><package name="bash"/></packages>
+</image>`)}}, "", description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := s.Tree.Edit(layers.Timespec{Sec: 1600000000})
+	if err := change(edit); err != nil {
+		t.Fatal(err)
+	}
+	results, err := imagetypes.Create(t.Context(), imagetypes.CreateOptions{
+		Tree: edit.Tree(), Base: &image.Base{Name: base, Image: s.Images[0].Image, Tree: s.Tree}, Description: resolved, TargetDir: filepath.Join(t.TempDir(), "out"), Repro: epoch,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "oci-archive:" + results.Files[0].Path, edit.Tree()
+}
+
+func TestDeltaBringsTheWholeTreeBack(t *testing.T) {
+	client := stashed(t, map[string]map[string]string{
+		"base":  {"etc/issue": "base", "etc/gone": "x", "usr/lib/a/b": "deep", "usr/bin/tool": "1"},
+		"other": {"etc/issue": "other"},
+	})
+	name, want := delta(t, client, "base:latest", func(e *layers.Editor) error {
+		return errors.Join(e.Remove("etc/gone"), e.Remove("usr/lib/a"), e.WriteFile("usr/bin/tool", []byte("22"), 0o755), e.Symlink("tool", "usr/bin/link"))
+	})
+	s, err := Make(t.Context(), client, Options{Containers: []string{"base", name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	differences, err := layers.Diff(t.Context(), want, s.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(differences) > 0 {
+		t.Errorf("the stack is another tree: %v", differences)
+	}
+
+	// What lies above and below is stacked as always.
+	three, err := Make(t.Context(), client, Options{Containers: []string{"base", name, "other"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer three.Close()
+	if data, err := three.Tree.ReadFile("etc/issue", 100); err != nil || string(data) != "other" {
+		t.Errorf("/etc/issue holds %q, %v", data, err)
+	}
+	if _, err := three.Tree.Lookup("etc/gone"); err == nil {
+		t.Error("/etc/gone is back")
+	}
+	if len(three.Report.Clashes) != 1 || three.Report.Clashes[0].Took != "other:latest" || three.Report.Clashes[0].From != "delta:latest" {
+		t.Errorf("the clashes are %+v", three.Report.Clashes)
+	}
+}
+
+func TestDeltaNeedsItsBase(t *testing.T) {
+	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "other": {"etc/issue": "other"}})
+	name, _ := delta(t, client, "base:latest", func(e *layers.Editor) error { return e.WriteFile("new", nil, 0o644) })
+	for _, containers := range [][]string{{name}, {"other", name}} {
+		if s, err := Make(t.Context(), client, Options{Containers: containers}); !errors.Is(err, ErrDelta) {
+			t.Errorf("%v: error is %v", containers, err)
+			if err == nil {
+				s.Close()
+			}
+		}
+	}
+	forced, err := Make(t.Context(), client, Options{Containers: []string{"other", name}, Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer forced.Close()
+	if _, err := forced.Tree.Lookup("new"); err != nil {
+		t.Error(err)
+	}
+}
