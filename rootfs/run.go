@@ -44,12 +44,8 @@ func (r *Result) Sync(ctx context.Context) error {
 
 // runOutside runs a program of this machine, with the tree in view.
 func (w *workspace) runOutside(ctx context.Context, spec sandbox.Spec) error {
-	if err := w.sync(ctx); err != nil {
-		return err
-	}
-	w.stale = true
-	spec.Root, spec.ReadOnlyRoot, spec.Target = "/", true, w.dir
-	return sandbox.Run(ctx, spec)
+	spec.Root, spec.ReadOnlyRoot = "/", true
+	return w.runWith(ctx, sandbox.Run, spec)
 }
 
 // shell opens a shell where a program of the tree has failed with err, if the user wants one, and returns err.

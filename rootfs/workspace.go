@@ -7,6 +7,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/emulation"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -14,6 +15,7 @@ import (
 // each side is brought up to date when the other needs it.
 type workspace struct {
 	dir      string // where the tree is written out
+	arch     string // of the tree, as uname -m names it
 	modTime  layers.Timespec
 	progress progress.Reporter
 	log      *slog.Logger
@@ -61,7 +63,15 @@ func (w *workspace) run(ctx context.Context, spec sandbox.Spec) error {
 	}
 	w.stale = true
 	spec.Root = w.dir
-	return sandbox.Run(ctx, spec)
+	return w.emulated(ctx, sandbox.Run, spec)
+}
+
+// emulated runs a program by a function, where those of the tree's architecture run.
+func (w *workspace) emulated(ctx context.Context, run func(context.Context, sandbox.Spec) error, spec sandbox.Spec) (err error) {
+	if spec.Emulator, err = (emulation.Machine{}).Emulator(w.arch); err != nil {
+		return err
+	}
+	return emulation.Explain(run(ctx, spec), w.arch)
 }
 
 // runWith runs a program of elsewhere, with the tree in view as its target, by a function that knows where.
@@ -71,7 +81,7 @@ func (w *workspace) runWith(ctx context.Context, run func(context.Context, sandb
 	}
 	w.stale = true
 	spec.Target = w.dir
-	return run(ctx, spec)
+	return w.emulated(ctx, run, spec)
 }
 
 // unpacked returns the directory that holds the tree, for one who changes it there.

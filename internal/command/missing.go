@@ -102,6 +102,11 @@ func packageTable() []packageRow {
 		{"uml_mconsole", "uml-utilities", "", ""},
 		{"qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "qemu-x86"},
 		{"qemu-system-aarch64", "qemu-system-arm", "qemu-system-aarch64-core", "qemu-arm"},
+		{
+			"qemu-aarch64-static qemu-arm-static qemu-i386-static qemu-x86_64-static qemu-riscv64-static qemu-ppc-static qemu-ppc64-static qemu-ppc64le-static qemu-s390x-static " +
+				"qemu-mips64-static qemu-mips64el-static qemu-mipsel-static qemu-loongarch64-static qemu-alpha-static qemu-m68k-static qemu-sparc64-static",
+			"qemu-user-static", "qemu-user-static", "qemu-linux-user",
+		},
 		{"qemu-img qemu-io qemu-nbd", "qemu-utils", "qemu-img", "qemu-tools"},
 		{"newuidmap newgidmap", "uidmap", "shadow-utils", "shadow"},
 		{"skopeo", "skopeo", "skopeo", "skopeo"},

@@ -76,6 +76,9 @@ func (s *setup) enter() error {
 	if err := s.placeNames(); err != nil {
 		return err
 	}
+	if err := s.register(); err != nil {
+		return err
+	}
 	if err := s.furnishTarget(); err != nil {
 		return fmt.Errorf("preparing %s: %w", s.Target, err)
 	}
@@ -105,6 +108,13 @@ func (s *setup) takeMounts() ([]mount, error) {
 		s.note("there is no /sys: %v", err)
 	}
 	// Before the binds: one of them may lie in it.
+	if s.Emulator != nil {
+		fd, err := take(s.Emulator.Program, true)
+		if err != nil {
+			return nil, fmt.Errorf("taking %s: %w", s.Emulator.Program, err)
+		}
+		mounts = append(mounts, mount{fd: fd, target: emulatorFile})
+	}
 	if s.Target != "" {
 		fd, err := takeTree(s.Target, false)
 		if err != nil {

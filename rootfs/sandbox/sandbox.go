@@ -58,6 +58,8 @@ type Spec struct {
 	HostNames bool
 	// Redact are secrets that must not appear in an error.
 	Redact []string
+	// Emulator lets programs of another architecture run inside; nil is none.
+	Emulator *Emulator
 	// Terminal gives the program this process's terminal, in the place of Stdin, Stdout and Stderr: it is a shell for a person.
 	Terminal bool
 	// Title is what errors call the program; "" is its command line.
@@ -99,6 +101,7 @@ type order struct {
 	ReadOnly  bool   // of Root
 	Target    string // absolute, "" for none
 	Terminal  bool
+	Emulator  *Emulator
 	Args, Env []string
 	Binds     []Bind
 	Files     []File
@@ -157,6 +160,11 @@ func Run(ctx context.Context, spec Spec) error {
 		Stdin: spec.Stdin, Stdout: spec.Stdout, Stderr: spec.Stderr, Files: []*os.File{orderRead, reportWrite},
 		Attr: &syscall.SysProcAttr{Cloneflags: flags, Setsid: !spec.Terminal},
 	}
+	if spec.Emulator != nil {
+		if err := ownUserNamespace(cmd.Attr); err != nil {
+			return fmt.Errorf("preparing a sandbox in %s: %w", spec.Root, err)
+		}
+	}
 	if spec.Terminal {
 		err = withTerminal(ctx, cmd)
 	} else {
@@ -174,6 +182,9 @@ func judge(err error, r report, spec Spec) error {
 	}
 	for _, note := range r.Notes {
 		log.Debug("sandbox", "root", spec.Root, "note", note)
+	}
+	if text, ok := strings.CutPrefix(r.Error, registrationFailed); ok {
+		return fmt.Errorf("preparing a sandbox in %s: %w: %s", spec.Root, ErrNoRegistration, text)
 	}
 	if r.Error != "" {
 		return fmt.Errorf("preparing a sandbox in %s: %s%s", spec.Root, r.Error, hint(r.Error))
@@ -210,7 +221,8 @@ func prepare(spec Spec) (order, error) {
 	}
 	o := order{
 		Root: root, ReadOnly: spec.ReadOnlyRoot, Dir: spec.Dir, Args: spec.Args, Binds: spec.Binds, Files: spec.Files, Terminal: spec.Terminal,
-		Env: Environment(!spec.NoNetwork),
+		Emulator: spec.Emulator,
+		Env:      Environment(!spec.NoNetwork),
 	}
 	if root == "/" && !o.ReadOnly {
 		return order{}, errors.New("this machine's own root directory is shown to programs read-only or not at all")
