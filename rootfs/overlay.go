@@ -146,7 +146,7 @@ func newOverlay(r Request) *overlay {
 	if o.source.FS == nil {
 		o.source.FS = os.DirFS(filepath.Join(os.DevNull, "nothing"))
 	}
-	o.work = &workspace{dir: r.Dir, modTime: layers.TimespecOf(r.Repro.Epoch), progress: r.Progress, log: r.Log, tree: r.Tree}
+	o.work = &workspace{dir: r.Dir, arch: r.Description.Arch, modTime: layers.TimespecOf(r.Repro.Epoch), progress: r.Progress, log: r.Log, tree: r.Tree}
 	if r.InPlace {
 		o.work.onDisk = r.Tree
 	}

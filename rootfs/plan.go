@@ -155,7 +155,7 @@ func (o *overlay) simulate(ctx context.Context, wanted description.PackageSet) (
 	if err != nil {
 		return t, err
 	}
-	work := &workspace{dir: path.Join(dir, "root"), modTime: o.work.modTime, progress: o.Progress, log: o.Log, tree: part}
+	work := &workspace{dir: path.Join(dir, "root"), arch: o.work.arch, modTime: o.work.modTime, progress: o.Progress, log: o.Log, tree: part}
 	manager, err := o.openManager(ctx, work, dir)
 	if err != nil {
 		return t, err
