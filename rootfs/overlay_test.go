@@ -1,7 +1,10 @@
 package rootfs
 
 import (
+	"archive/tar"
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io/fs"
@@ -267,20 +270,50 @@ func TestRebuild(t *testing.T) {
 	}
 }
 
+// tarball is a tar archive with one file, x.
+func tarball(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: "x", Mode: 0o644, Size: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func compressed(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func TestArchivesAndFiles(t *testing.T) {
-	testenv.NeedPrograms(t, "tar")
 	tree := hostTree(t, nil)
 	files := map[string]string{
-		"config.xml": strings.Replace(describe("tbz", `<archive name="a.tar"/>`, `<archive name="b.tar.gz" target_dir="/srv/b"/>`, `<file name="one" target="/opt/two" permissions="4711" owner="7:8"/>`), `schemaversion="7.6"`, `schemaversion="8.0"`, 1),
-		"one":        "1", "for-archive/x": "x", "a.tar": "", "b.tar.gz": "",
+		"config.xml": strings.Replace(describe("tbz", `<archive name="a.tar"/>`, `<archive name="sub/b.tar.gz" target_dir="/srv/b"/>`, `<file name="one" target="/opt/two" permissions="4711" owner="7:8"/>`), `schemaversion="7.6"`, `schemaversion="8.0"`, 1),
+		"one":        "1", "a.tar": tarball(t), "sub/b.tar.gz": compressed(t, tarball(t)),
 	}
 	image := load(t, files)
 	dir := image.Dir
-	testenv.Run(t, "tar", "-C", filepath.Join(dir, "for-archive"), "-cf", filepath.Join(dir, "a.tar"), ".")
-	testenv.Run(t, "tar", "-C", filepath.Join(dir, "for-archive"), "-czf", filepath.Join(dir, "b.tar.gz"), "x")
 	result, err := Overlay(t.Context(), request(t, tree, image))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if _, err := result.Tree.Lookup("image/b.tar.gz"); err != nil {
+		t.Error(err)
 	}
 	if got := read(t, result.Tree, "x") + read(t, result.Tree, "srv/b/x") + read(t, result.Tree, "opt/two"); got != "xx1" {
 		t.Errorf("%q", got)
@@ -341,7 +374,7 @@ func TestNoInitrdTool(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	tree := hostTree(t, map[string]string{"boot/vmlinuz-6.1": "k", "lib/modules/6.1/modules.dep": "m", "usr/sbin/mkinitramfs": "x", "image/images.sh": "x"})
-	image := load(t, map[string]string{"config.xml": describe("oem", `<archive name="a.tar"/>`), "config.sh": "x", "root/x": "x", "a.tar": "x"})
+	image := load(t, map[string]string{"config.xml": describe("oem", `<archive name="a.tar"/>`), "config.sh": "x", "root/x": "x", "a.tar": tarball(t)})
 	plan, err := PlanOverlay(t.Context(), request(t, tree, image))
 	if err != nil {
 		t.Fatal(err)
