@@ -94,6 +94,7 @@ type contexts struct {
 type rule struct {
 	kind    uint32 // file type, 0 for all
 	pattern string
+	literal string // what all paths begin with that the pattern matches
 	context string // "" to leave the entry alone
 	order   int
 	regexp  *regexp.Regexp // nil until it is needed
@@ -169,6 +170,7 @@ func (c *contexts) add(line string, order int) error {
 		c.exact[literal] = append(c.exact[literal], r)
 		return nil
 	}
+	r.literal = literal
 	dir := literal[:strings.LastIndex(literal, "/")+1]
 	c.patterns[dir] = append(c.patterns[dir], &r)
 	return nil
@@ -266,6 +268,9 @@ func (c *contexts) unalias(name string) string {
 
 // matches reports whether the rule's pattern matches all of a path. One that is no regular expression here, such as with a look-ahead, matches nothing.
 func (r *rule) matches(name string) bool {
+	if !strings.HasPrefix(name, r.literal) {
+		return false
+	}
 	if r.regexp == nil && !r.broken {
 		compiled, err := regexp.Compile(`(?s)^(?:` + r.pattern + `)$`)
 		r.regexp, r.broken = compiled, err != nil
