@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -24,7 +26,7 @@ type storedLayer struct {
 	desc   v1.Descriptor
 	diffID v1.Hash
 	blob   []byte
-	opened *int
+	opened *atomic.Int32
 }
 
 func (l *storedLayer) Digest() (v1.Hash, error)            { return l.desc.Digest, nil }
@@ -36,39 +38,48 @@ func (l *storedLayer) Compressed() (io.ReadCloser, error) {
 }
 func (l *storedLayer) Uncompressed() (io.ReadCloser, error) { return nil, errors.New("not asked for") }
 func (l *storedLayer) OpenBlob() (manifest.Blob, error) {
-	*l.opened++
+	l.opened.Add(1)
 	return &memoryBlob{bytes.NewReader(l.blob), l.opened}, nil
 }
 
 type memoryBlob struct {
 	*bytes.Reader
-	opened *int
+	opened *atomic.Int32
 }
 
-func (b *memoryBlob) Close() error { *b.opened--; return nil }
+func (b *memoryBlob) Close() error { b.opened.Add(-1); return nil }
 
 // memoryIndexes keeps indexes in memory.
-type memoryIndexes map[digest.Digest][]byte
+type memoryIndexes struct {
+	mu   sync.Mutex
+	kept map[digest.Digest][]byte
+}
 
-func (m memoryIndexes) Index(d digest.Digest) (io.ReadCloser, error) {
-	data, ok := m[d]
+func newIndexes() *memoryIndexes { return &memoryIndexes{kept: map[digest.Digest][]byte{}} }
+
+func (m *memoryIndexes) Index(d digest.Digest) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.kept[d]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-func (m memoryIndexes) PutIndex(_ context.Context, d digest.Digest, write func(io.Writer) error) error {
+func (m *memoryIndexes) PutIndex(_ context.Context, d digest.Digest, write func(io.Writer) error) error {
 	var b bytes.Buffer
 	if err := write(&b); err != nil {
 		return err
 	}
-	m[d] = b.Bytes()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kept[d] = b.Bytes()
 	return nil
 }
 
 // imageOf packs trees as the layers of an image: each holds what changed since the one before.
-func imageOf(t *testing.T, opened *int, trees ...*layers.Tree) v1.Image {
+func imageOf(t *testing.T, opened *atomic.Int32, trees ...*layers.Tree) v1.Image {
 	t.Helper()
 	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	before := layers.NewTree()
@@ -114,8 +125,8 @@ func twoTrees(t *testing.T) (first, second *layers.Tree) {
 
 func TestOpenAppliesLayersAndKeepsIndexes(t *testing.T) {
 	first, second := twoTrees(t)
-	opened := 0
-	image, indexes := imageOf(t, &opened, first, second), memoryIndexes{}
+	var opened atomic.Int32
+	image, indexes := imageOf(t, &opened, first, second), newIndexes()
 	for _, round := range []string{"without indexes", "with indexes"} {
 		tree, err := Open(t.Context(), image, indexes, Options{})
 		if err != nil {
@@ -125,19 +136,19 @@ func TestOpenAppliesLayersAndKeepsIndexes(t *testing.T) {
 		if err != nil || len(differences) > 0 {
 			t.Errorf("%s: %v, %v", round, differences, err)
 		}
-		if len(indexes) != 2 {
-			t.Errorf("%s: %d indexes are kept", round, len(indexes))
+		if len(indexes.kept) != 2 {
+			t.Errorf("%s: %d indexes are kept", round, len(indexes.kept))
 		}
-		if err := tree.Close(); err != nil || opened != 0 {
-			t.Errorf("%s: %d blobs stay open, %v", round, opened, err)
+		if err := tree.Close(); err != nil || opened.Load() != 0 {
+			t.Errorf("%s: %d blobs stay open, %v", round, opened.Load(), err)
 		}
 	}
 }
 
 func TestABrokenIndexIsMadeAgain(t *testing.T) {
 	first, second := twoTrees(t)
-	opened := 0
-	image, indexes := imageOf(t, &opened, first, second), memoryIndexes{}
+	var opened atomic.Int32
+	image, indexes := imageOf(t, &opened, first, second), newIndexes()
 	open := func() *Tree {
 		tree, err := Open(t.Context(), image, indexes, Options{})
 		if err != nil {
@@ -147,16 +158,16 @@ func TestABrokenIndexIsMadeAgain(t *testing.T) {
 	}
 	open().Close()
 	var good []byte
-	for d, data := range indexes {
+	for d, data := range indexes.kept {
 		good = data
-		indexes[d] = data[:len(data)/2]
+		indexes.kept[d] = data[:len(data)/2]
 	}
 	tree := open()
 	defer tree.Close()
 	if data, err := tree.ReadFile("etc/new", 100); string(data) != "new" {
 		t.Errorf("read %q, %v", data, err)
 	}
-	for d, data := range indexes {
+	for d, data := range indexes.kept {
 		if len(data) < len(good)/2 {
 			t.Errorf("the index of %s stayed broken", d)
 		}
@@ -165,7 +176,7 @@ func TestABrokenIndexIsMadeAgain(t *testing.T) {
 
 func TestALayerThatIsNotWhatItsDigestSaysIsRefused(t *testing.T) {
 	first, second := twoTrees(t)
-	opened := 0
+	var opened atomic.Int32
 	image := imageOf(t, &opened, first, second)
 	all, err := image.Layers()
 	if err != nil {
@@ -173,17 +184,17 @@ func TestALayerThatIsNotWhatItsDigestSaysIsRefused(t *testing.T) {
 	}
 	blob := all[0].(*storedLayer).blob
 	blob[len(blob)/2] ^= 1
-	if _, err := Open(t.Context(), image, memoryIndexes{}, Options{}); err == nil || !strings.Contains(err.Error(), "sha256:") {
+	if _, err := Open(t.Context(), image, newIndexes(), Options{}); err == nil || !strings.Contains(err.Error(), "sha256:") {
 		t.Errorf("error is %v", err)
 	}
-	if opened != 0 {
-		t.Errorf("%d blobs stay open", opened)
+	if opened.Load() != 0 {
+		t.Errorf("%d blobs stay open", opened.Load())
 	}
 }
 
 func TestLayersWithoutABlobAreSpooled(t *testing.T) {
 	first, second := twoTrees(t)
-	opened := 0
+	var opened atomic.Int32
 	inner := imageOf(t, &opened, first, second)
 	all, err := inner.Layers()
 	if err != nil {
@@ -192,7 +203,7 @@ func TestLayersWithoutABlobAreSpooled(t *testing.T) {
 	image := empty.Image
 	for _, l := range all {
 		stored := l.(*storedLayer)
-		tar, err := layers.ReadLayer(t.Context(), &memoryBlob{bytes.NewReader(stored.blob), new(int)}, layers.ReadOptions{})
+		tar, err := layers.ReadLayer(t.Context(), &memoryBlob{bytes.NewReader(stored.blob), new(atomic.Int32)}, layers.ReadOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
