@@ -80,7 +80,7 @@ var everyCheck = []aCheck{
 	{check: "container_names_valid", parts: containerType(`name="reg.example.org:5000/web" tag="a b" additionalnames=":-,other:1"`, ""), want: `the tag "a b"`},
 	{check: "container_settings_valid", parts: containerType(`name="web"`, `<expose><port number="70000/udp"/></expose>`), want: "there is no port 70000/udp"},
 	{check: "container_settings_valid", parts: containerType(`name="web" workingdir="srv"`, `<environment><env name="A=B" value=""/></environment>`), want: `variable "A=B"`},
-	{check: "container_settings_valid", parts: containerType(`name="web"`, `<volumes><volume name="data"/></volumes><stopsignal>term</stopsignal>`), want: `the volume "data"`},
+	{check: "container_settings_valid", parts: containerType(`name="web"`, `<volumes><volume name="data"/></volumes>`), want: `the volume "data"`},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from="ftp://x"/></preferences>`, want: "of no known kind"},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from="docker://Debian"/></preferences>`, want: `the part "Debian"`},
 }
@@ -182,6 +182,14 @@ func TestCheckNames(t *testing.T) {
 	err := CheckNames([]string{"image_type_uniq", "zzz"})
 	if err == nil || !strings.Contains(err.Error(), `did you mean "image_type_unique"?`) || !strings.Contains(err.Error(), "lists them") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	for signal, good := range map[string]bool{"SIGTERM": true, "TERM": true, "9": true, "SIGRTMIN+3": true, "term": false, "": false, "900": false} {
+		if signalForm.MatchString(signal) != good {
+			t.Errorf("signal %q", signal)
+		}
 	}
 }
 

@@ -17,14 +17,19 @@ import (
 // or skips: it is somebody else's work and lies outside of the project.
 func conformanceDir(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("IMGBUILD_CONFORMANCE")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "conformance")
-	}
+	dir := conformancePath()
 	if _, err := os.Stat(filepath.Join(dir, "expected")); err != nil {
 		t.Skipf("no conformance corpus at %s; set IMGBUILD_CONFORMANCE", dir)
 	}
 	return dir
+}
+
+// conformancePath is where the corpus lies, if it is there.
+func conformancePath() string {
+	if dir := os.Getenv("IMGBUILD_CONFORMANCE"); dir != "" {
+		return dir
+	}
+	return filepath.Join("..", "..", "shared", "conformance")
 }
 
 // corpusFile is what the corpus says of one description.

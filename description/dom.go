@@ -308,7 +308,11 @@ func (p *domParser) startElement(t xml.StartElement, start int, pos Position) er
 	if len(t.Attr) > maxAttrs {
 		return problem(pos, "", "<%s> has more than %d attributes", e.name, maxAttrs)
 	}
-	offsets := attributeOffsets(p.lines.data[start:int(p.dec.InputOffset())])
+	tag := p.lines.data[start:int(p.dec.InputOffset())]
+	offsets := attributeOffsets(tag)
+	if len(offsets) == len(t.Attr) {
+		normalizeValues(tag, offsets, t.Attr)
+	}
 	for i, a := range t.Attr {
 		at := pos
 		if i < len(offsets) {
@@ -360,6 +364,28 @@ func (p *domParser) appendNode(n node) {
 	if len(p.stack) > 0 {
 		top := p.stack[len(p.stack)-1]
 		top.children = append(top.children, n)
+	}
+}
+
+// normalizeValues replaces line breaks and tabs that stand in attribute values
+// by blanks, as XML 1.0 (section 3.3.3) has it and the decoder does not. Those
+// that are written as references stay.
+func normalizeValues(tag []byte, offsets []int, attrs []xml.Attr) {
+	for i, from := range offsets {
+		if !strings.ContainsAny(attrs[i].Value, "\n\r\t") {
+			continue
+		}
+		end := len(tag)
+		if i+1 < len(offsets) {
+			end = offsets[i+1]
+		}
+		raw := strings.NewReplacer("\r\n", " ", "\n", " ", "\r", " ", "\t", " ").Replace(strings.TrimRight(string(tag[from:end]), "/> \t\r\n"))
+		dec := xml.NewDecoder(strings.NewReader("<a " + raw + "/>"))
+		if tok, err := dec.RawToken(); err == nil {
+			if again, ok := tok.(xml.StartElement); ok && len(again.Attr) == 1 {
+				attrs[i].Value = again.Attr[0].Value
+			}
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/imgbuild/imgbuild/description/legacy2006"
 )
 
 // LoadOptions says how a description is found.
@@ -90,6 +92,9 @@ func (l *loader) load(opts LoadOptions) (*Document, error) {
 		}
 		file = path.Base(file)
 	}
+	if legacy2006.Is(l.fsys, file) {
+		return l.loadLegacy(file)
+	}
 	data, err := l.read(file)
 	if err != nil {
 		return nil, err
@@ -105,6 +110,48 @@ func (l *loader) load(opts LoadOptions) (*Document, error) {
 	if err := doc.bringUp(root); err != nil {
 		return nil, err
 	}
+	return doc, nil
+}
+
+// loadLegacy reads a description in the format of 2006. What of it has become
+// scripts lies over its files in Document.FS.
+func (l *loader) loadLegacy(file string) (*Document, error) {
+	found := func(list []*legacy2006.Problem) Errors {
+		var es Errors
+		for _, p := range list {
+			es.add(Position(p.Position), p.Hint, "%s", p.Text)
+		}
+		return es
+	}
+	old, err := legacy2006.Upgrade(l.fsys, file, l.name(file))
+	var problems legacy2006.Errors
+	if errors.As(err, &problems) {
+		return nil, found(problems).err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	root, err := parseXML(l.name(file), old.XML)
+	if err != nil {
+		return nil, err
+	}
+	place := func(at *Position) {
+		if at.Line > 0 && at.Line <= len(old.Lines) {
+			*at = Position(old.Lines[at.Line-1])
+		}
+	}
+	root.walk(func(e *element) {
+		place(&e.pos)
+		for i := range e.attrs {
+			place(&e.attrs[i].pos)
+		}
+	})
+	doc := &Document{FS: old.FS(l.fsys), File: file, Format: FormatXML}
+	if err := doc.bringUp(root); err != nil {
+		return nil, err
+	}
+	doc.Written = "2006"
+	doc.Warnings = append(found(old.Warnings), doc.Warnings...).sorted()
 	return doc, nil
 }
 
@@ -128,6 +175,8 @@ func (d *Document) bringUp(root *element) error {
 	case v > latestVersion:
 		return problem(pos, "use a newer imgbuild, or a lower schemaversion",
 			"schema version %s is newer than %s, the newest that is known here", written, latestVersion)
+	case !v.exists():
+		return problem(pos, "known are 5.0 to 5.9, 6.0 to 6.9, 7.0 to 7.6 and 8.0 to "+latestVersion.String(), "there is no schema version %s", written)
 	}
 	d.Written = strings.TrimSpace(written)
 	d.version = v.target()

@@ -127,7 +127,7 @@ func (b *markupBuilder) element(name string, pos Position, n *markupNode, rule *
 // pair adds one key of a mapping to its element.
 func (b *markupBuilder) pair(e *element, p markupPair, rule *elementRule, depth int) {
 	attr, isAttr := strings.CutPrefix(p.key, "@")
-	if !isAttr && rule != nil && rule.attr(p.key) != nil && rule.child(p.key) == nil {
+	if !isAttr && (strings.HasPrefix(p.key, "xmlns:") || rule != nil && rule.attr(p.key) != nil && rule.child(p.key) == nil) {
 		attr, isAttr = p.key, true
 	}
 	switch {

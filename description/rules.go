@@ -115,7 +115,8 @@ func (c *validator) packagesRules(e *element) {
 			c.errors.add(m.pos, `move it to <packages type="bootstrap">`, "<collectionModule> has no meaning in packages of type %q", kind)
 		}
 		enable, _ := m.attr("enable")
-		if _, ok := m.attr("stream"); ok && enable == "false" {
+		on, _ := parseBool(collapse(enable))
+		if _, ok := m.attr("stream"); ok && !on {
 			c.errors.add(m.attrPos("stream"), "a module is switched off as a whole", "attribute stream has no meaning when a module is switched off")
 		}
 	}
@@ -134,6 +135,9 @@ var bootloaderUse = map[string][]string{
 }
 
 func (c *validator) bootloaderRules(e *element) {
+	if name, _ := e.attr("name"); e.child("securelinux") != nil && name != "zipl" && name != "grub2_s390x_emu" {
+		c.errors.add(e.child("securelinux").pos, "it is for zipl, grub2_s390x_emu", "<securelinux> has no meaning for the boot loader %s", name)
+	}
 	for _, a := range e.attrs {
 		if loaders, ok := bootloaderUse[a.name]; ok {
 			c.requireValue(e, a.name, "name", loaders...)

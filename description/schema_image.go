@@ -12,6 +12,12 @@ func textElement(name string, value *valueRule, doc string) *elementRule {
 	return &elementRule{Name: name, Text: value, Doc: doc}
 }
 
+// since returns the rule with its first version.
+func (r *elementRule) since(v version) *elementRule {
+	r.Since = v
+	return r
+}
+
 // with returns the rule with an effect.
 func (r *elementRule) with(f effect) *elementRule {
 	r.effect = f
@@ -27,8 +33,7 @@ var imageRule = &elementRule{
 		{Name: "displayname", Value: text, Doc: "The title in the boot menu; the name when not given."},
 		{Name: "id", Value: text, Doc: "An identification that goes into /etc/ImageID."},
 		{Name: "xsi:noNamespaceSchemaLocation", Value: text, Doc: "For editors; it has no effect."},
-		{Name: "xsi:schemaLocation", Value: text, Doc: "For editors; it has no effect."},
-		{Name: "xmlns:xsi", Value: text, Doc: "For editors; it has no effect."},
+		{Name: "xsi:schemaLocation", Value: text, Excludes: "xsi:noNamespaceSchemaLocation", Doc: "For editors; it has no effect."},
 	},
 	Children: []childRule{
 		{any0, includeRule},

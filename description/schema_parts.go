@@ -13,7 +13,7 @@ var bootloaderRule = &elementRule{
 	Types: onBootloader,
 	Attrs: []attrRule{
 		{Name: "name", Value: oneOf("grub2", "isolinux", "grub2_s390x_emu", "systemd_boot", "custom", "zipl").since(v8_0, "zipl").until(v7_6, "isolinux"), Required: true, Default: "grub2", Doc: "The boot loader; custom leaves it to the scripts editbootconfig and editbootinstall."},
-		{Name: "console", Value: oldConsole, Until: v8_3, Doc: "GRUB's terminals: the first word for output, further ones for input."},
+		{Name: "console", Value: oldConsole, OldValue: oldestConsole, Until: v8_3, Doc: "GRUB's terminals: the first word for output, further ones for input."},
 		{Name: "output_console", Value: oneOf("none", "console", "gfxterm", "serial", "vga_text", "mda_text", "morse", "spkmodem"), Since: v8_4, Doc: "GRUB's output terminal."},
 		{Name: "input_console", Value: oneOf("none", "console", "serial", "at_keyboard", "usb_keyboard"), Since: v8_4, Doc: "GRUB's input terminal."},
 		{Name: "serial_line", Value: text, effect: effect{Needs: needsSerial}, Doc: "GRUB's serial command."},
@@ -70,7 +70,7 @@ var containerConfigRule = &elementRule{
 				{Name: "number", Value: portNumber, Required: true, Doc: "Its number, with /tcp or /udp if wanted."}}}}}}},
 		{optional, &elementRule{Name: "volumes", Doc: "Directories that are volumes.", Children: []childRule{
 			{some, &elementRule{Name: "volume", Doc: "One directory.", Attrs: []attrRule{nameAttr}}}}}},
-		{optional, textElement("stopsignal", text, "The signal that stops the container.")},
+		{optional, textElement("stopsignal", text, "The signal that stops the container.").since(v8_0)},
 		{optional, &elementRule{Name: "environment", Doc: "Environment variables.", Children: []childRule{
 			{some, pairRule("env", "One variable.")}}}},
 		{optional, &elementRule{Name: "labels", Doc: "Labels.", Children: []childRule{

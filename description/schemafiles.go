@@ -73,7 +73,7 @@ func (n *ruleNames) children(rule *elementRule) []childRule {
 func (n *ruleNames) attrs(rule *elementRule) []attrRule {
 	var list []attrRule
 	for _, a := range rule.Attrs {
-		if inVersion(n.version, a.Since, a.Until) && a.Name != "xmlns:xsi" {
+		if inVersion(n.version, a.Since, a.Until) {
 			list = append(list, a)
 		}
 	}
@@ -133,20 +133,24 @@ func (w *rngWriter) define(rule *elementRule) {
 		return
 	}
 	attrs, children := w.names.attrs(rule), w.names.children(rule)
-	for i := range attrs {
-		w.attribute(rule, &attrs[i])
-	}
-	switch {
-	case rule.Text != nil:
+	if len(attrs)+len(children) == 0 && rule.Text == nil {
+		w.line(3, `<empty/>`)
+	} else if len(children) == 0 && rule.Text != nil {
+		for i := range attrs {
+			w.attribute(rule, &attrs[i])
+		}
 		w.value(3, rule.Text)
-	case len(children) > 0:
+	} else {
+		// Attributes stand in the interleave, since libxml2 takes exponential time
+		// for many optional ones in a group.
 		w.line(3, `<interleave>`)
+		for i := range attrs {
+			w.attribute(rule, &attrs[i])
+		}
 		for _, c := range children {
 			w.child(c)
 		}
 		w.line(3, `</interleave>`)
-	case len(attrs) == 0:
-		w.line(3, `<empty/>`)
 	}
 	w.line(2, `</element>`)
 	w.line(1, `</define>`)
@@ -308,6 +312,7 @@ func (w *jsonSchema) element(rule *elementRule) *markupNode {
 		types = append(types, scalar("string"), scalar("number"), scalar("integer"))
 	}
 	n.set("type", listOf(types...)).set("additionalProperties", literal("false")).set("properties", properties)
+	n.set("patternProperties", object().set("^@?xmlns:", object().set("type", scalar("string"))))
 	if len(required) > 0 {
 		n.set("allOf", listOf(required...))
 	}

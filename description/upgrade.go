@@ -101,6 +101,13 @@ func parseVersion(s string) (version, error) {
 
 func (v version) String() string { return fmt.Sprintf("%d.%d", int(v)/100, int(v)%100) }
 
+// exists reports whether there has been a schema of this version.
+func (v version) exists() bool {
+	lastMinor := map[version]version{5: 9, 6: 9, 7: 6, 8: 5}
+	last, ok := lastMinor[v/100]
+	return ok && v%100 <= last
+}
+
 // target is the version that a document is brought to: the newest of its own
 // line, so that the result still is what its author's KIWI reads.
 func (v version) target() version {

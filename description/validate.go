@@ -29,7 +29,11 @@ func validate(root *element, v version) (errs, warnings Errors) {
 }
 
 func (c *validator) element(e *element, rule *elementRule) {
-	if rule.Foreign || len(c.errors) > maxErrors {
+	if len(c.errors) > maxErrors {
+		return
+	}
+	if rule.Foreign {
+		c.foreign(e)
 		return
 	}
 	if rule == typeRule {
@@ -45,14 +49,35 @@ func (c *validator) element(e *element, rule *elementRule) {
 	c.rules(e, rule)
 }
 
+// foreign checks that all inside is of other namespaces.
+func (c *validator) foreign(e *element) {
+	inner := e.elements("")
+	if len(inner) == 0 {
+		c.errors.add(e.pos, "remove it", "<%s> holds no element", e.name)
+	}
+	for _, f := range inner {
+		namespace, _ := f.attr("xmlns")
+		if inherited, ok := e.attr("xmlns"); ok && namespace == "" {
+			namespace = inherited
+		}
+		if !strings.Contains(f.name, ":") && strings.TrimSpace(namespace) == "" {
+			c.errors.add(f.pos, `write <x:`+f.name+` xmlns:x="...">`, "<%s> in <%s> is of no namespace", f.name, e.name)
+		}
+	}
+	if t := collapse(e.text()); t != "" {
+		c.errors.add(e.pos, "remove it", "<%s> holds the text %q and can hold none", e.name, clip(t, 40))
+	}
+}
+
 func (c *validator) attrs(e *element, rule *elementRule) {
 	for _, a := range e.attrs {
 		r := rule.attr(a.name)
 		switch {
+		case strings.HasPrefix(a.name, "xmlns:"): // names a namespace, for elements of an <extension>
+		case a.name == "xmlns" && strings.TrimSpace(a.value) != "":
+			c.errors.add(a.pos, "remove it", "a description has no namespace of its own, and <%s> is put into %q", e.name, a.value)
+		case a.name == "xmlns":
 		case r == nil || !inVersion(c.version, r.Since, r.Until):
-			if strings.HasPrefix(a.name, "xmlns") && rule == imageRule {
-				continue
-			}
 			c.unknownAttr(a, r, rule)
 		default:
 			if problem, hint := r.valueIn(c.version).check(a.value, c.version); problem != "" {

@@ -85,26 +85,31 @@ var (
 	sector   = &valueRule{Kind: kindInteger, Want: "a number from 2048", Min: 2048}
 	safeName = pattern(`[a-zA-Z0-9_\-.]+`, "a name of letters, digits, '_', '-' and '.'")
 	// shortName is for labels that a partition table or an ISO header holds.
-	shortName   = pattern(`[a-zA-Z0-9_\-.]{1,32}`, "a name of at most 32 letters, digits, '_', '-' and '.'")
-	isoText     = pattern(`[a-zA-Z0-9!-/:-?_ ]{1,128}`, "at most 128 letters, digits, spaces and !\"%&'()*+,-./:;<=>?_")
-	localeList  = pattern(`(POSIX|[a-z]{2,3}_[A-Z]{2})(,[a-z]{2,3}_[A-Z]{2})*`, "xx_YY or POSIX without an encoding, several with commas between")
-	macAddress  = pattern(`([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}`, "six pairs of hexadecimal digits with colons between")
-	cloneCount  = pattern(`\d+`, "a number")
-	blockCount  = pattern(`(\d*|all)`, "a number of blocks, or all")
-	volumeSize  = pattern(`(\d+|\d+M|\d+G|all)`, "a number of MiB, or a number with M or G, or all")
-	partSize    = pattern(`(\d+|\d+M|\d+G)`, "a number of MiB, or a number with M or G")
-	vhdTag      = pattern(`[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}`, "a UUID in small letters")
-	groupList   = pattern(`[a-zA-Z0-9_\-.:]+(,[a-zA-Z0-9_\-.:]+)*`, "group names with commas between, each with :GID if wanted")
-	archList    = pattern(archName+`(,`+archName+`)*`, "names of architectures such as x86_64 or aarch64, with commas between")
-	portNumber  = pattern(`\d+(/(udp|tcp))?`, "a port number, with /tcp or /udp if wanted")
-	oldConsole  = pattern(`(none|console|gfxterm|serial|vga_text|mda_text|morse|spkmodem)( (none|console|gfxterm|serial|at_keyboard|usb_keyboard))*`, "names of GRUB terminals with blanks between, such as: serial console")
-	fsAttrs     = pattern(`(no-copy-on-write|synchronous-updates)(,(no-copy-on-write|synchronous-updates))*`, "no-copy-on-write, synchronous-updates, or both with a comma between")
-	packageVer  = pattern(`\d{1,5}(\.\d{1,5}){3}`, "four numbers up to 65535 with dots between")
-	keyURI      = pattern(`(file:|https:|http:|ftp:|/).*`, "a file:, http:, https: or ftp: URI or an absolute path")
-	octal       = pattern(`[0-7]{3,4}`, "an octal mode such as 0644")
-	ownerName   = pattern(`[a-zA-Z0-9_\-.]+(:[a-zA-Z0-9_\-.]+)?`, "a user name, with :group if wanted")
-	uuidOrShort = pattern(`[0-9a-fA-F-]{1,36}`, "a UUID")
+	shortName  = pattern(`[a-zA-Z0-9_\-.]{1,32}`, "a name of at most 32 letters, digits, '_', '-' and '.'")
+	isoText    = pattern(`[a-zA-Z0-9!-/:-?_ ]{1,128}`, "at most 128 letters, digits, spaces and !\"%&'()*+,-./:;<=>?_")
+	localeList = pattern(`(POSIX|[a-z]{2,3}_[A-Z]{2})(,[a-z]{2,3}_[A-Z]{2})*`, "xx_YY or POSIX without an encoding, several with commas between")
+	macAddress = pattern(`([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}`, "six pairs of hexadecimal digits with colons between")
+	cloneCount = pattern(`\d+`, "a number")
+	blockCount = pattern(`(\d*|all)`, "a number of blocks, or all")
+	volumeSize = pattern(`(\d+|\d+M|\d+G|all)`, "a number of MiB, or a number with M or G, or all")
+	partSize   = pattern(`(\d+|\d+M|\d+G)`, "a number of MiB, or a number with M or G")
+	vhdTag     = pattern(`[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}`, "a UUID in small letters")
+	groupList  = pattern(`[a-zA-Z0-9_\-.:]+(,[a-zA-Z0-9_\-.:]+)*`, "group names with commas between, each with :GID if wanted")
+	archList   = pattern(archName+`(,`+archName+`)*`, "names of architectures such as x86_64 or aarch64, with commas between")
+	portNumber = pattern(`\d+(/(udp|tcp))?`, "a port number, with /tcp or /udp if wanted")
+	oldConsole = pattern(`(none|console|gfxterm|serial|vga_text|mda_text|morse|spkmodem)( (none|console|serial|at_keyboard|usb_keyboard))*`, "names of GRUB terminals with blanks between, such as: serial console")
+	// oldestConsole is that of schemas up to 7.6.
+	oldestConsole = pattern(`(console|gfxterm|serial)( (console|gfxterm|serial))*`, "console, gfxterm, serial, or several with blanks between")
+	fsAttrs       = pattern(`(no-copy-on-write|synchronous-updates)(,(no-copy-on-write|synchronous-updates))*`, "no-copy-on-write, synchronous-updates, or both with a comma between")
+	packageVer    = pattern(versionPart+`(\.`+versionPart+`){3}`, "four numbers up to 65535 with dots between")
+	keyURI        = pattern(`(file:|https:|http:|ftp:|/).*`, "a file:, http:, https: or ftp: URI or an absolute path")
+	octal         = pattern(`[0-7]{3,4}`, "an octal mode such as 0644")
+	ownerName     = pattern(`[a-zA-Z0-9_\-.]+(:[a-zA-Z0-9_\-.]+)?`, "a user name, with :group if wanted")
+	uuidOrShort   = pattern(`[0-9a-fA-F-]{1,36}`, "a UUID")
 )
+
+// versionPart is a number up to 65535 without leading zeros.
+const versionPart = `(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
 
 const archName = `(x86_64|i586|i686|ix86|aarch64|arm64|amd64|armv5el|armv5tel|armv6hl|armv6l|armv7hl|armv7l|ppc|ppc64|ppc64le|riscv64|s390|s390x)`
 
