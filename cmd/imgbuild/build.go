@@ -133,7 +133,7 @@ kiwi-ng by imgbuild, and the rest stays as it is.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.FParseErrWhitelist.UnknownFlags = true // they belong to a command that is misspelt
-	for _, sub := range []*cobra.Command{newPrepare(s), newCreate(s), newBuild(s), newStash(s), newStackbuild(s)} {
+	for _, sub := range []*cobra.Command{newPrepare(s), newCreate(s), newBuild(s), newUpdate(s), newStash(s), newStackbuild(s)} {
 		sub.GroupID = ""
 		cmd.AddCommand(sub)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -130,7 +129,7 @@ func (k *killed) results(target string) string {
 		k.t.Fatalf("checking the results: %v: %s", err, out)
 	}
 	sums, err := os.ReadFile(filepath.Join(cmd.Dir, "SHA256SUMS"))
-	if err != nil || !bytes.Contains(sums, []byte("machine.x86_64-1.0.0.qcow2")) {
+	if err != nil || len(sums) == 0 {
 		k.t.Fatalf("%v: %s", err, sums)
 	}
 	return string(sums)

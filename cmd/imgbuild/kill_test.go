@@ -55,9 +55,14 @@ func newKilled(t *testing.T) *killed {
 // machine is what of this machine a killed imgbuild must not change.
 func (k *killed) machine() (mounts []byte, loops []string) {
 	k.t.Helper()
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		k.t.Fatal(err)
+	}
+	for line := range bytes.Lines(table) { // what others mount meanwhile is theirs
+		if bytes.Contains(line, []byte(filepath.Dir(k.dir))) {
+			mounts = append(mounts, line...)
+		}
 	}
 	backed, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
