@@ -106,6 +106,6 @@ func (o *overlay) runScript(ctx context.Context, name string, outside bool) erro
 	o.ran = append(o.ran, name)
 	return scripts.Run(ctx, name, scripts.Options{
 		Tree: tree, Outside: outside, Variables: o.Description.ProfileVariables(), Env: o.epoch(), Workdir: scratch, Progress: o.Progress, Log: o.Log,
-		Run: func(ctx context.Context, spec sandbox.Spec) error { return o.shell(ctx, spec, run(ctx, spec)) },
+		Run: run, Failed: o.shell,
 	})
 }

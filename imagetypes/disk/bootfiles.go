@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/selinux"
 )
 
 // maxText bounds configuration files that are read from the tree, in bytes.
@@ -34,6 +36,11 @@ func (d *design) bootFiles(tree *layers.Tree, log *slog.Logger) (*layers.Tree, e
 	}
 	for _, step := range steps {
 		if err := step(edit, log); err != nil {
+			return nil, err
+		}
+	}
+	if policy := cmp.Or(d.typ.SELinuxPolicy, "targeted"); selinux.Has(tree, policy) {
+		if err := selinux.Label(edit, policy); err != nil {
 			return nil, err
 		}
 	}

@@ -57,6 +57,8 @@ func Library() []byte { return bytes.Clone(library) }
 type Options struct {
 	// Run runs a program in the root tree or, for a script that runs outside, on this machine with the tree in view as sandbox.TargetDir.
 	Run func(ctx context.Context, spec sandbox.Spec) error
+	// Failed, if not nil, is told of a failure while all is as the script has left it, and what it ran as. What it returns is the error.
+	Failed func(ctx context.Context, spec sandbox.Spec, err error) error
 	// Outside says that the script runs outside.
 	Outside bool
 	// Tree is the root tree, which has the script in its /image.
@@ -116,13 +118,17 @@ func run(ctx context.Context, name, file string, opts Options) (err error) {
 		env = append(env, key+"="+opts.Variables[key])
 	}
 	out := &lines{log: opts.Log, name: name}
-	err = opts.Run(ctx, sandbox.Spec{
+	spec := sandbox.Spec{
 		Args: append(args, opts.Args...), Env: append(env, opts.Env...), Dir: dir, Title: name, Stdout: out, Stderr: out, Log: opts.Log,
 		Binds: append([]sandbox.Bind{{Source: report, Target: reportDir}}, opts.Binds...),
 		Files: []sandbox.File{{Path: tracerFile, Data: []byte(tracer), Perm: 0o644}},
-	})
+	}
+	err = opts.Run(ctx, spec)
 	out.flush()
-	return script.explain(err, name, report)
+	if err = script.explain(err, name, report); err != nil && opts.Failed != nil {
+		err = opts.Failed(ctx, spec, err)
+	}
+	return err
 }
 
 // maxLine is where a script's output is cut into lines that has no line breaks, in bytes.
