@@ -146,7 +146,7 @@ func (l *loader) loadLegacy(file string) (*Document, error) {
 			place(&e.attrs[i].pos)
 		}
 	})
-	doc := &Document{FS: old.FS(l.fsys), File: file, Format: FormatXML}
+	doc := &Document{Dir: l.dir, FS: old.FS(l.fsys), File: file, Format: FormatXML}
 	if err := doc.bringUp(root); err != nil {
 		return nil, err
 	}
