@@ -94,7 +94,7 @@ type sectionOptions struct {
 	addresses       []string
 	key             string // file of its public keys, "" for none
 	checkSignatures bool   // where the repository says nothing of it
-	keep            bool   // downloaded packages
+	keep            bool   // for the build: downloaded packages are kept, and lists fetched when it says so
 }
 
 // section is a repository as a .repo file has it.
@@ -105,7 +105,7 @@ func section(r repositories.Repository, opts sectionOptions) []byte {
 	if r.IsList() && opts.addresses == nil {
 		address, opts.addresses = d.SourceType, []string{r.URI}
 	}
-	fmt.Fprintf(&text, "[%s]\nname=%s\nenabled=1\nautorefresh=1\n%s=%s\n", r.Alias, r.Alias, address, strings.Join(opts.addresses, "\n        "))
+	fmt.Fprintf(&text, "[%s]\nname=%s\nenabled=1\nautorefresh=%s\n%s=%s\n", r.Alias, r.Alias, digit(!opts.keep), address, strings.Join(opts.addresses, "\n        "))
 	if d.Type == "rpm-dir" {
 		text.WriteString("type=plaindir\n")
 	} else {

@@ -25,7 +25,11 @@ func (s *Session) explain(ctx context.Context, err error, out *packages.Output, 
 	}
 	for _, c := range s.causes() {
 		for _, sign := range c.signs {
-			detail := strings.TrimSpace(strings.TrimPrefix(firstWith(lines, sign), " - "))
+			line := firstWith(lines, sign)
+			if _, rest, ok := strings.Cut(line, " - ["); ok { // [ALIAS|ADDRESS] before the message
+				_, line, _ = strings.Cut(rest, "] ")
+			}
+			detail := strings.TrimSpace(strings.TrimPrefix(line, " - "))
 			if detail == "" {
 				continue
 			}
@@ -60,18 +64,18 @@ func (s *Session) causes() []cause {
 	return []cause{
 		{text: "there is no space left", signs: []string{"No space left on device", "not enough space", "needs additional disk space", "Not enough free disk space", "more space needed"}},
 		{
-			text: "its signature can't be verified", hint: `add <signing key="..."/> to the repository, or repository_gpgcheck="false" to trust it without a signature`, repository: true,
-			signs: []string{"Signature verification failed for repomd.xml", "Signature verification failed for file", "is signed with an unknown key", "File 'repomd.xml' from repository", "is not signed"},
-		},
-		{
 			text: "the signature of a package can't be verified", hint: `add the right <signing key="..."/> to the repository, or package_gpgcheck="false" to trust packages without a signature`,
 			repository: true, signs: []string{"Signature verification failed [", "Package header is not signed", "Package is not signed"},
+		},
+		{
+			text: "its signature can't be verified", hint: `add <signing key="..."/> to the repository, or repository_gpgcheck="false" to trust it without a signature`, repository: true,
+			signs: []string{"Signature verification failed for ", "is signed with an unknown key", "File 'repomd.xml' from repository", "is not signed"},
 		},
 		{text: "it refuses access", hint: "give the right username and password to the repository", repository: true, signs: []string{"Login failed", "returned error: 401", "returned error: 403", "Authentication required"}},
 		{
 			text: "it can't be read", hint: `check its address; a plain directory of packages needs type="rpm-dir"`, repository: true,
 			signs: []string{
-				"Error message: ", "Error code: ", " - ", "not found on medium", "Valid metadata not found", "Can't provide", "Failed to provide Package", "Failed to provide file", "Error trying to read from", "Digest verification failed",
+				"Error message: ", "Error code: ", "Timeout exceeded", " - ", "not found on medium", "Valid metadata not found", "Can't provide", "Failed to provide Package", "Failed to provide file", "Error trying to read from", "Digest verification failed",
 				"has an invalid checksum", "Failed to retrieve new repository metadata", "Media source",
 			},
 		},

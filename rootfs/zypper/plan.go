@@ -13,8 +13,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/rpm"
@@ -196,7 +198,7 @@ func (s *Session) download(ctx context.Context, p place, j job, set description.
 		return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
 	}
 	task := s.opts.Progress.Start("fetching packages", int64(len(plan.Packages)), progress.Items)
-	_, err := s.run(ctx, p, request{globals: []string{"--no-refresh"}, command: s.command(j, set, "--download-only"), set: set, line: func(line string) {
+	err := s.fetch(ctx, p, request{globals: []string{"--no-refresh"}, command: s.command(j, set, "--download-only"), set: set, line: func(line string) {
 		if strings.HasPrefix(line, "Retrieving package ") || strings.HasPrefix(line, "In cache ") {
 			task.Add(1)
 		}
@@ -215,4 +217,41 @@ func (s *Session) download(ctx context.Context, p place, j job, set description.
 		return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
 	}
 	return nil
+}
+
+// fetchAttempts is how often a download is tried, with a pause that begins with firstPause and doubles.
+const (
+	fetchAttempts = 3
+	firstPause    = time.Second
+)
+
+// fetch runs zypper to download packages. Where it would wait for half a minute after an interruption, it is started again instead: what it has
+// fetched stays.
+func (s *Session) fetch(ctx context.Context, p place, r request) error {
+	line := r.line
+	for attempt, pause := 1, firstPause; ; attempt, pause = attempt+1, 2*pause {
+		runCtx, cancel := context.WithCancel(ctx)
+		interrupted := false
+		r.line = func(text string) {
+			line(text)
+			if strings.HasPrefix(text, "Retrying in ") {
+				interrupted = true
+				cancel()
+			}
+		}
+		out, err := s.run(runCtx, p, r)
+		cancel()
+		if ctx.Err() != nil || !interrupted {
+			return err
+		}
+		if attempt == fetchAttempts {
+			return s.explain(ctx, &command.ExitError{Line: "zypper " + r.command[0], Code: -1}, out, r.set)
+		}
+		s.opts.Log.Info("a download was interrupted and is tried again", "attempt", attempt+1, "of", fetchAttempts)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
 }

@@ -41,11 +41,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// asBoth runs a test as root and again as an ordinary user.
-func asBoth(t *testing.T, test func(t *testing.T)) {
+func needZypper(t *testing.T) {
 	t.Helper()
 	testenv.NeedRoot(t)
 	testenv.NeedPrograms(t, "zypper", "rpm", "rpmbuild", "createrepo_c")
+}
+
+// asBoth runs a test as root and again as an ordinary user.
+func asBoth(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	needZypper(t)
 	test(t)
 	if testenv.InUserNamespace() || t.Failed() {
 		return

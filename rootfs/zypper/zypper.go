@@ -168,7 +168,7 @@ func (s *Session) transact(ctx context.Context, p place, j job, set description.
 		return err
 	}
 	task := s.opts.Progress.Start(fmt.Sprintf("%s: %d packages", j.doing, len(plan.Packages)), int64(len(plan.Packages)), progress.Items)
-	_, err = s.run(ctx, p, request{command: s.command(j, set), set: set, noNetwork: true, line: func(line string) {
+	_, err = s.run(ctx, p, request{globals: []string{"--no-refresh"}, command: s.command(j, set), set: set, noNetwork: true, line: func(line string) {
 		if step().MatchString(line) {
 			task.Add(1)
 		}

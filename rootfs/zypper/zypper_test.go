@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/imgbuild/imgbuild/description"
-	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 )
@@ -54,9 +53,8 @@ func testBootstrap(t *testing.T) {
 	}
 }
 
-func TestInstall(t *testing.T) { asBoth(t, testInstall) }
-
-func testInstall(t *testing.T) {
+func TestInstall(t *testing.T) {
+	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
 	w.image.RPM = description.RPMSettings{LocaleFiltering: true, ExcludeDocs: true}
 	w.image.Locales = []string{"en_US"}
@@ -72,7 +70,7 @@ func testInstall(t *testing.T) {
 }
 
 func TestRecommended(t *testing.T) {
-	testenv.NeedRoot(t)
+	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
 	what := set("hello")
 	what.PlusRecommended = true
@@ -83,9 +81,8 @@ func TestRecommended(t *testing.T) {
 	}
 }
 
-func TestPatternProductAndIgnored(t *testing.T) { asBoth(t, testPatternProductAndIgnored) }
-
-func testPatternProductAndIgnored(t *testing.T) {
+func TestPatternProductAndIgnored(t *testing.T) {
+	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
 	what := description.PackageSet{Collections: pkg(20, "basis"), Products: pkg(21, "Thing")}
 	must(t, w.bootstrap(t, what))
@@ -104,9 +101,8 @@ func testPatternProductAndIgnored(t *testing.T) {
 	wantError(t, other.bootstrap(t, what), "don't fit together", "extra")
 }
 
-func TestRemoval(t *testing.T) { asBoth(t, testRemoval) }
-
-func testRemoval(t *testing.T) {
+func TestRemoval(t *testing.T) {
+	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
 	must(t, w.bootstrap(t, set("hello", "user", "guard")))
 	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-1", "guard-1-1", "hello-1.0-1", "user-1-1")
@@ -123,9 +119,8 @@ func testRemoval(t *testing.T) {
 	w.nothingLeft(t)
 }
 
-func TestUpdate(t *testing.T) { asBoth(t, testUpdate) }
-
-func testUpdate(t *testing.T) {
+func TestUpdate(t *testing.T) {
+	needZypper(t)
 	repo := t.TempDir()
 	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "1"}, {Name: "still", Version: "1"}}})
 	w := newWorld(t, repo)
@@ -144,7 +139,7 @@ func testUpdate(t *testing.T) {
 }
 
 func TestMissingPackages(t *testing.T) {
-	testenv.NeedRoot(t)
+	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
 	what := set("helo", "greeting", "unheard-of")
 	what.Collections, what.Products = pkg(20, "nopattern"), pkg(21, "noproduct")

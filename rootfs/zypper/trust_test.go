@@ -1,0 +1,130 @@
+package zypper
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/testrepos"
+)
+
+// TestSignatures installs from repositories with different signatures.
+func TestSignatures(t *testing.T) {
+	needZypper(t)
+	one, two := testrepos.NewKey(t, "one"), testrepos.NewKey(t, "two")
+	repo := func(packageKey, indexKey *testrepos.Key) string {
+		dir := t.TempDir()
+		testrepos.MakeRPMRepo(t, dir, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing"}}, Key: packageKey, IndexKey: indexKey})
+		return dir
+	}
+	both, unsigned, packagesOnly, wrongPackage := repo(&one, &one), repo(nil, nil), repo(&one, nil), repo(&two, &one)
+	for _, c := range []struct {
+		name, dir   string
+		keys        []testrepos.Key
+		index, pkgs description.Tristate
+		check       bool
+		want        string // "" is success
+	}{
+		{name: "all is right", dir: both, keys: []testrepos.Key{two, one}, check: true},
+		{name: "no key", dir: both, check: true, want: "config.xml:7:5: repository dir://" + both + ": its signature can't be verified"},
+		{name: "another key", dir: both, keys: []testrepos.Key{two}, check: true, want: "its signature can't be verified"},
+		{name: "nothing is checked", dir: both, keys: []testrepos.Key{two}},
+		{name: "unsigned", dir: unsigned, keys: []testrepos.Key{one}, check: true, want: "its signature can't be verified"},
+		{name: "unsigned and not checked", dir: unsigned},
+		{name: "an unsigned package", dir: unsigned, keys: []testrepos.Key{one}, index: description.False, pkgs: description.True, want: "the signature of a package can't be verified"},
+		{name: "packages alone are checked", dir: packagesOnly, keys: []testrepos.Key{one}, index: description.False, check: true},
+		{name: "a package with another key", dir: wrongPackage, keys: []testrepos.Key{one}, check: true, want: "config.xml:7:5: repository dir://" + wrongPackage + ": the signature of a package can't be verified"},
+		{name: "the index alone is checked", dir: wrongPackage, keys: []testrepos.Key{one}, index: description.True},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, c.dir)
+			w.image.RPM.CheckSignatures = c.check
+			r := description.Repository{Origin: origin(7), Source: "dir://" + c.dir, RepoGPGCheck: c.index, PackageGPGCheck: c.pkgs}
+			for _, key := range c.keys {
+				r.SigningKeys = append(r.SigningKeys, description.SigningKey{URI: "file://" + key.Public})
+			}
+			err := w.bootstrap(t, set("thing"), r)
+			if c.want == "" {
+				must(t, err)
+				w.wantInstalled(t, "thing-1-1")
+				return
+			}
+			wantError(t, err, c.want)
+			if len(w.installed(t)) != 0 {
+				t.Error("the package was installed")
+			}
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	needZypper(t)
+	w := newWorld(t, sharedRepo(t))
+	at := func(source string) description.Repository {
+		return description.Repository{Origin: origin(7), Source: source}
+	}
+	server := testrepos.Serve(t, w.repo, "", "")
+	wantError(t, w.bootstrap(t, set("hello"), at(server.URL+"/nowhere")), "config.xml:7:5: repository "+server.URL+"/nowhere: it can't be read: Repository type can't be determined")
+	server.Cut(func(path string) bool { return strings.HasSuffix(path, ".rpm") })
+	wantError(t, w.bootstrap(t, set("hello"), at(server.URL)), "config.xml:7:5: repository "+server.URL+": it can't be read")
+	server.Cut(func(path string) bool { return strings.Contains(path, "primary") })
+	wantError(t, w.bootstrap(t, set("hello"), at(server.URL)), "config.xml:7:5: repository "+server.URL+": it can't be read")
+	server.Close()
+	wantError(t, w.bootstrap(t, set("hello"), at(server.URL)), "config.xml:7:5: repository "+server.URL+": it can't be read", "onnect")
+	wantError(t, w.bootstrap(t, set("hello"), at("http://nowhere.invalid/")), "nowhere.invalid", "it can't be read", "resolve")
+	apt := at("dir://" + w.repo)
+	apt.Type = "apt-deb"
+	wantError(t, w.bootstrap(t, set("hello"), apt), "config.xml:7:5", "zypper can't read a repository of type apt-deb")
+	if len(w.installed(t)) != 0 {
+		t.Error("something was installed")
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	needZypper(t)
+	const password = "a se?cr&t%"
+	w := newWorld(t, sharedRepo(t))
+	w.cache = t.TempDir()
+	server := testrepos.Serve(t, w.repo, "me", password)
+	r := description.Repository{Origin: origin(7), Source: server.URL, Username: "me", Password: password}
+	must(t, w.bootstrap(t, set("hello"), r))
+	w.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1")
+	if !server.Fetched(".rpm") {
+		t.Error("the packages did not come from the server")
+	}
+	for _, place := range []string{w.root, w.work, w.cache} {
+		out := testenv.Run(t, "sh", "-c", "grep -rlF -e '"+password+"' -e 'a%20se' "+place+" || true")
+		if out != "" {
+			t.Errorf("the password is in %s", out)
+		}
+	}
+	if strings.Contains(w.log.String(), password) || strings.Contains(strings.Join(w.commands, "\n"), password) {
+		t.Error("the password is in the log or in a command line")
+	}
+	r.Password = "wrong-secret"
+	other := newWorld(t, w.repo)
+	err := other.bootstrap(t, set("hello"), r)
+	wantError(t, err, "config.xml:7:5: repository "+server.URL+": it refuses access", "right username and password")
+	if strings.Contains(err.Error(), "wrong-secret") || strings.Contains(other.log.String(), "wrong-secret") {
+		t.Errorf("the password is in the error %q or the log", err)
+	}
+}
+
+func TestPlainDirectoryMirrorsAndScript(t *testing.T) {
+	needZypper(t)
+	dir := t.TempDir()
+	must(t, os.Chmod(dir, 0o755))
+	testrepos.BuildRPM(t, filepath.Join(dir, "noarch"), testrepos.RPM{Name: "plain", Version: "7"})
+	w := newWorld(t, sharedRepo(t))
+	plain := description.Repository{Origin: origin(7), Source: "dir://" + dir, Type: "rpm-dir"}
+	server := testrepos.Serve(t, w.repo, "", "")
+	server.Answer("/mirrors", "http://127.0.0.1:9/dead/\n"+server.URL+"/\n")
+	list := description.Repository{Origin: origin(8), Source: server.URL + "/mirrors", SourceType: "mirrorlist"}
+	must(t, w.bootstrap(t, set("plain", "hello"), plain, list))
+	w.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1", "plain-7-1")
+	scripted := description.Repository{Origin: origin(9), Source: "dir://" + w.repo, Customize: "edit.sh"} // switches it off
+	wantError(t, newWorld(t, w.repo).bootstrap(t, set("hello"), scripted), "no enabled repositories defined")
+}
