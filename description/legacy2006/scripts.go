@@ -23,7 +23,7 @@ const installed = `installed() {
 
 // run is a function that runs a script as KIWI did.
 const run = `run() {
-    if [ -x "$1" ]; then "$1"; else bash "$1"; fi || { code=$?; echo "$1 failed" >&2; exit $code; }
+    if [ -x "$1" ]; then "$1"; elif command -v bash > /dev/null; then bash "$1"; else sh "$1"; fi || { code=$?; echo "$1 failed" >&2; exit $code; }
 }
 `
 
@@ -51,7 +51,7 @@ func (d *document) files() map[string]File {
 	}
 	for name, commands := range map[string][]string{"config.sh": config, "images.sh": images} {
 		if len(commands) > 0 {
-			text := "#!/bin/bash\n# Made of a description in KIWI's format of 2006: its scripts find the keys of <image> as variables.\n" +
+			text := "#!/bin/sh\n# Made of a description in KIWI's format of 2006: its scripts find the keys of <image> as variables.\n" +
 				d.exports() + run + strings.Join(commands, "\n") + "\n"
 			files[name] = File{[]byte(text), 0o755}
 		}
