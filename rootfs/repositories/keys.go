@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -38,6 +39,31 @@ func (o *opener) readKeys(ctx context.Context, r Repository) ([]byte, descriptio
 		ring = append(ring, packets...)
 	}
 	return ring, wrong
+}
+
+// readNamedKeys returns the keys of a repository for apk.
+func (o *opener) readNamedKeys(ctx context.Context, r Repository) ([]NamedKey, description.Errors) {
+	var list []NamedKey
+	var wrong description.Errors
+	for _, key := range r.Description.SigningKeys {
+		data, err := o.readKey(ctx, r, key.URI)
+		if err == nil {
+			if block, _ := pem.Decode(data); block == nil || block.Type != "PUBLIC KEY" {
+				err = errors.New("it holds no public key in PEM form")
+			}
+		}
+		name, _, _ := strings.Cut(key.URI, "?")
+		name = name[strings.LastIndexAny(name, "/:")+1:]
+		if err == nil && (name == "" || name[0] == '.' || strings.ContainsAny(name, " \t\x00")) {
+			err = errors.New("its address doesn't end with the name of a file, by which apk knows a key")
+		}
+		if err != nil {
+			wrong = append(wrong, key.Errorf("key", "give the file of a public key as apk has it in /etc/apk/keys", "the signing key %s can't be read: %v", withoutSecrets(key.URI), err))
+			continue
+		}
+		list = append(list, NamedKey{name, data})
+	}
+	return list, wrong
 }
 
 // readKey reads a file or fetches an address.

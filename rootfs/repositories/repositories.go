@@ -40,10 +40,18 @@ type Repository struct {
 	// them, one ASCII-armored block each, "" if there are none.
 	Keys    []byte
 	KeyFile string
+	// NamedKeys are the keys of a repository for apk, which are RSA keys that are known by the names of their files; Keys is nil then.
+	NamedKeys []NamedKey
 	// User and Password are for the server, "" if it asks for none.
 	User, Password string
 
 	offline bool
+}
+
+// NamedKey is a file with a public key in the form of X.509 (PEM), such as alpine-devel@lists.alpinelinux.org-6165ee59.rsa.pub.
+type NamedKey struct {
+	Name string
+	Data []byte
 }
 
 // Set is the repositories of a build.
@@ -122,7 +130,12 @@ func (o *opener) add(ctx context.Context, d description.Repository) description.
 	}
 	r.Alias = o.alias(r)
 	var wrong description.Errors
-	if r.Keys, wrong = o.readKeys(ctx, r); wrong != nil {
+	if o.Image.PackageManager == "apk" {
+		r.NamedKeys, wrong = o.readNamedKeys(ctx, r)
+	} else {
+		r.Keys, wrong = o.readKeys(ctx, r)
+	}
+	if wrong != nil {
 		return wrong
 	}
 	o.place(&r)

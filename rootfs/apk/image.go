@@ -1,0 +1,63 @@
+package apk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/repositories"
+)
+
+// Where an image has its repositories and keys.
+const (
+	imageRepos = "etc/apk/repositories"
+	imageKeys  = "etc/apk/keys"
+)
+
+// WriteRepositories writes into a tree the repositories that the image itself is to have: as lines of /etc/apk/repositories, with their keys. Secrets stay out of
+// the image, and so do repositories that only this machine can read; the notes say so.
+func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+	for _, r := range set.Image {
+		switch {
+		case r.Local != "":
+			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
+			continue
+		case r.IsList():
+			notes = append(notes, fmt.Sprintf("repository %s is a list of mirrors, which apk can't fetch by itself, and was not written into the image; give the address of a mirror", r))
+			continue
+		case r.User != "" || r.Password != "":
+			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its address in /%s", r, imageRepos))
+		}
+		if err := writeRepository(edit, r); err != nil {
+			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
+		}
+	}
+	return notes, nil
+}
+
+func writeRepository(edit *layers.Editor, r repositories.Repository) error {
+	data, err := edit.Tree().ReadFile(imageRepos, 1<<20)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text := string(data)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	for _, line := range repositoryLines(r, strings.TrimPrefix(r.URI, "file://")) {
+		if !strings.Contains("\n"+text, "\n"+line+"\n") {
+			text += line + "\n"
+		}
+	}
+	if err := edit.WriteFile(imageRepos, []byte(text), 0o644); err != nil {
+		return err
+	}
+	for _, key := range r.NamedKeys {
+		if err := edit.WriteFile(imageKeys+"/"+key.Name, key.Data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
