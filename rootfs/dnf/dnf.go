@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -312,7 +313,7 @@ func (s *Session) transact(ctx context.Context, t tool, verb string, set descrip
 	if len(plan.Packages) == 0 {
 		return nil
 	}
-	task := s.opts.Progress.Start(fmt.Sprintf("%s: %d packages", doing, len(plan.Packages)), int64(len(plan.Packages)), progress.Items)
+	task := s.opts.Progress.Start(strings.Replace(doing, "packages", strconv.Itoa(len(plan.Packages))+" packages", 1), int64(len(plan.Packages)), progress.Items)
 	running := false
 	out, err := s.run(ctx, t, request{command: append([]string{verb}, specs...), settings: c, noNetwork: true, line: func(line string) {
 		running = running || strings.HasPrefix(line, "Running transaction")
@@ -327,7 +328,7 @@ func (s *Session) transact(ctx context.Context, t tool, verb string, set descrip
 	if err != nil {
 		return fail(s.explain(ctx, t, err, out, set))
 	}
-	for _, p := range plan.Packages {
+	for _, p := range s.named(plan).Packages {
 		s.installed[p.String()] = p
 	}
 	return nil

@@ -311,7 +311,7 @@ func testBootstrap(t *testing.T) {
 	for i, p := range got {
 		sum, err := packages.Sum(filepath.Join(w.repo, p.File))
 		must(t, err)
-		if p.Checksum != sum || p.Name != plan.Packages[i].Name || p.Listed != (p.Name == "script") || p.Installed != plan.Packages[i].Installed {
+		if p.Checksum != sum || p.Name != plan.Packages[i].Name || p.Listed != (p.Name == "script") || p.Installed != plan.Packages[i].Installed || p.Repository != "dir://"+w.repo {
 			t.Errorf("installed %+v, planned %+v, %s", p, plan.Packages[i], sum)
 		}
 	}

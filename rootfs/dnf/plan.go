@@ -35,7 +35,26 @@ func (s *Session) Simulate(ctx context.Context, set description.PackageSet) (pac
 	if err != nil && len(plan.Packages) == 0 {
 		return packages.Transaction{}, fmt.Errorf("resolving packages: %w", s.explain(ctx, t, err, out, set))
 	}
-	return plan, nil
+	return s.named(plan), nil
+}
+
+// named calls repositories that have no name in the description by their addresses.
+func (s *Session) named(plan packages.Transaction) packages.Transaction {
+	if s.own() {
+		return plan
+	}
+	names := map[string]string{}
+	for _, r := range s.opts.Repositories.List {
+		if r.Description.Alias == "" {
+			names[r.Alias] = r.String()
+		}
+	}
+	for i, p := range plan.Packages {
+		if name, ok := names[p.Repository]; ok {
+			plan.Packages[i].Repository = name
+		}
+	}
+	return plan
 }
 
 // resolve runs dnf and returns the transaction that it tells of, even where it fails.
