@@ -40,7 +40,7 @@ const (
 type place struct {
 	run    func(ctx context.Context, spec sandbox.Spec) error
 	root   string // as the program sees it, "" for its own
-	dbpath string // of rpm's database below it, "" for where its own rpm has it
+	dbpath string // of rpm's database below it
 	config []byte // the tree's own zypp.conf, where its own zypper runs
 	kind   string // which zypper it is: each has lists in a form of its own
 }
@@ -54,7 +54,7 @@ func (s *Session) place(ctx context.Context) (place, error) {
 	if !has(tree, "zypper") {
 		return s.outside(ctx)
 	}
-	p := place{run: s.opts.Inside, kind: "inside"}
+	p := place{run: s.opts.Inside, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "inside"}
 	for _, name := range []string{"etc/zypp/zypp.conf", "usr/etc/zypp/zypp.conf"} {
 		const limit = 1 << 20
 		if data, err := tree.ReadFile(name, limit); err == nil {

@@ -56,9 +56,9 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 	if err != nil {
 		return fmt.Errorf("deleting packages: %w", err)
 	}
-	p, args := place{run: s.opts.Inside}, []string{"rpm"}
-	if !has(tree, "rpm") {
-		p, args = s.outsideOf(tree), []string{"rpm", "--root", packages.TargetDir}
+	p, args := s.outsideOf(tree), []string{"rpm", "--root", packages.TargetDir}
+	if has(tree, "rpm") {
+		p.run, p.root, args = s.opts.Inside, "", []string{"rpm"}
 	}
 	task := s.opts.Progress.Start("deleting packages", 0, progress.Items)
 	out := s.output("rpm", nil)

@@ -151,3 +151,43 @@ func TestMissingPackages(t *testing.T) {
 		t.Error("something was installed")
 	}
 }
+
+// TestInside works with the zypper of the root tree, which borrows this machine's.
+func TestInside(t *testing.T) {
+	needZypper(t)
+	w := newWorld(t, sharedRepo(t))
+	w.borrow = true
+	for _, dir := range []string{"usr/bin", "usr/lib", "usr/lib64", "usr/share", "var/lib/rpm", "etc/zypp/repos.d"} {
+		must(t, os.MkdirAll(filepath.Join(w.root, dir), 0o755))
+	}
+	for _, link := range []string{"bin", "lib", "lib64"} {
+		must(t, os.Symlink("usr/"+link, filepath.Join(w.root, link)))
+	}
+	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/zypp.conf"), []byte("[main]\n## a comment = x\nmultiversion = provides:multiversion(kernel)\nrpm.install.excludedocs = no\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nbaseurl=http://image.invalid/\nenabled=1\n"), 0o644))
+	w.image.RPM.ExcludeDocs = true // the tree has no place for it
+	what := set("extra", "guard")
+	what.Collections = pkg(20, "basis")
+	var plan packages.Transaction
+	must(t, w.session(t, func(s packages.Session) (err error) {
+		if plan, err = s.Simulate(t.Context(), what); err != nil {
+			return err
+		}
+		if len(w.installed(t)) != 0 {
+			t.Error("simulating has installed something")
+		}
+		return s.Install(t.Context(), what)
+	}))
+	w.wantInstalled(t, "extra-3-1", "guard-1-1", "patterns-test-basis-15-1", "user-1-1")
+	if len(plan.Packages) != 4 || plan.Packages[0].Download <= 0 || !plan.Packages[0].Listed {
+		t.Errorf("%+v", plan)
+	}
+	must(t, w.session(t, func(s packages.Session) error { return s.Delete(t.Context(), pkg(20, "extra")) }))
+	must(t, w.session(t, func(s packages.Session) error { return s.Uninstall(t.Context(), pkg(20, "user")) }))
+	w.wantInstalled(t, "guard-1-1")
+	for _, command := range w.commands {
+		if !strings.HasPrefix(command, "inside: ") {
+			t.Errorf("it ran outside: %s", command)
+		}
+	}
+}
