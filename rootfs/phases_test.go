@@ -159,8 +159,16 @@ func TestRunAfterwards(t *testing.T) {
 	if _, err := os.Lstat("/etc/imgbuild-was-here"); err == nil {
 		t.Error("this machine was changed")
 	}
-	if _, err := result.Run(t.Context(), tree, sandbox.Spec{Args: []string{"sh", "-c", "exit 3"}}); err == nil {
+	if _, err := result.Run(t.Context(), tree, sandbox.Spec{Args: []string{"sh", "-c", "rm /both; exit 3"}}); err == nil {
 		t.Error("no error")
+	}
+	if err := result.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"etc/y": true, "both": false} {
+		if _, err := os.Stat(filepath.Join(r.Dir, name)); (err == nil) != want {
+			t.Errorf("in the directory: /%s: %v", name, err)
+		}
 	}
 }
 

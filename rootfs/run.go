@@ -34,11 +34,10 @@ func (r *Result) on(ctx context.Context, tree *layers.Tree, spec sandbox.Spec, r
 	return r.overlay.work.current(ctx)
 }
 
-// Sync makes the directory of the request hold the tree.
+// Sync makes the directory of the request hold the tree or, where programs have run since, the one that the last of them has left.
 func (r *Result) Sync(ctx context.Context) error {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	r.overlay.work.tree = r.Tree
 	return r.overlay.work.sync(ctx)
 }
 
