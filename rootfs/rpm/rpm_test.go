@@ -327,3 +327,50 @@ func TestSettle(t *testing.T) {
 		t.Error("the old database is still there")
 	}
 }
+
+// TestDamagedAnywhere changes real databases at random: reading them must end, and not panic.
+func TestDamagedAnywhere(t *testing.T) {
+	testenv.NeedPrograms(t, "db5.3_load", "sqlite3")
+	dir := t.TempDir()
+	script := "sqlite3 db \"PRAGMA page_size=512; PRAGMA journal_mode=WAL;\" 'CREATE TABLE Packages(hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL);' > /dev/null\n"
+	dump := "VERSION=3\nformat=bytevalue\ntype=hash\ndb_pagesize=512\nHEADER=END\n"
+	var blobs [][]byte
+	for i := range 30 {
+		blob := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0}, uint32(i*100))
+		blob = append(blob, make([]byte, i*100)...)
+		blobs = append(blobs, blob)
+		script += fmt.Sprintf("echo \"INSERT INTO Packages(blob) VALUES (X'%x');\" >> sql\n", blob)
+		dump += fmt.Sprintf(" %02x000000\n %x\n", i+1, blob)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "dump"), []byte(dump+"DATA=END\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "script"), []byte(script+"(echo .dbconfig no_ckpt_on_close on; cat sql) | sqlite3 db > /dev/null\n"), 0o644))
+	testenv.Run(t, "sh", "-ec", "cd "+dir+"; . ./script; db5.3_load -f dump Packages")
+	file := func(name string) []byte {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		must(t, err)
+		return data
+	}
+	random := rand.New(rand.NewPCG(3, 4))
+	for _, c := range []struct {
+		name      string
+		data, log []byte
+	}{
+		{"rpmdb.sqlite", file("db"), file("db-wal")}, {"rpmdb.sqlite", file("db"), nil}, {"Packages", file("Packages"), nil}, {"Packages.db", encodeNDB(blobs), nil},
+	} {
+		whole, err := read(c.name, c.data, c.log)
+		if err == nil && len(whole) != len(blobs) && c.log != nil {
+			t.Errorf("%s has %d packages", c.name, len(whole))
+		}
+		for range 3000 {
+			data, log := bytes.Clone(c.data), bytes.Clone(c.log)
+			for range 1 + random.IntN(4) {
+				place := data
+				if len(log) > 0 && random.IntN(2) == 0 {
+					place = log
+				}
+				place[random.IntN(min(len(place), 1<<(4+random.IntN(13))))] = byte(random.Uint32())
+			}
+			_, _ = read(c.name, data[:len(data)-random.IntN(2)*random.IntN(len(data))], log)
+		}
+	}
+}
