@@ -30,6 +30,9 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 		case r.User != "" || r.Password != "":
 			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its address in /%s", r, imageRepos))
 		}
+		if r.Description.Customize != "" {
+			notes = append(notes, fmt.Sprintf("the script that customizes the repository %s was not run for the image's own /%s", r, imageRepos))
+		}
 		if err := writeRepository(edit, r); err != nil {
 			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
 		}

@@ -35,6 +35,9 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 		if r.User != "" || r.Password != "" {
 			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its addresses in /etc/pacman.d", r))
 		}
+		if r.Description.Customize != "" {
+			notes = append(notes, fmt.Sprintf("the script that customizes the repository %s was not run for the image's own /etc/pacman.d/%s.repo", r, r.Alias))
+		}
 		note, err := writeRepository(edit, r)
 		if err != nil {
 			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
