@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ type DirOptions struct {
 	// Overwrite allows a directory that holds something already: directories that are there are kept with what is in them, everything else
 	// in the way of the tree is replaced. Without it such a directory is a [*NotEmptyError].
 	Overwrite bool
+
+	// Stage, if not nil, is the one made for the directory, which must not exist yet. The tree is written in it and gets its name when it is complete.
+	Stage *Stage
 
 	// Progress, if not nil, is called with how many more bytes of file data are written. The sum over all calls is Stats.Data.
 	Progress func(n int64)
@@ -55,11 +59,15 @@ type DirReport struct {
 //
 // After an error or when ctx ends, what was written so far is removed again, unless opts.Overwrite is set.
 func WriteDir(ctx context.Context, dir string, t *Tree, opts DirOptions) (*DirReport, error) {
-	made, err := ensureDir(dir)
+	at := dir
+	if opts.Stage != nil {
+		at = filepath.Join(opts.Stage.dir.Name(), "tree")
+	}
+	made, err := ensureDir(at)
 	if err != nil {
 		return nil, fmt.Errorf("making the directory to write a tree into: %w", err)
 	}
-	w, err := newDirWriter(ctx, dir, opts.Progress)
+	w, err := newDirWriter(ctx, at, opts.Progress)
 	if err != nil {
 		return nil, fmt.Errorf("writing a tree: %w", err)
 	}
@@ -68,16 +76,20 @@ func WriteDir(ctx context.Context, dir string, t *Tree, opts DirOptions) (*DirRe
 	if err := unix.Fstat(w.fds.root, &before); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: dir, Err: err}
 	}
-	w.overwrite = opts.Overwrite
+	w.overwrite = opts.Overwrite && opts.Stage == nil
 	if !w.overwrite {
 		if err := checkEmpty(w.fds.root, dir); err != nil {
 			return nil, err
 		}
 	}
-	if err := w.writeTree(t); err != nil {
+	err = w.writeTree(t)
+	if err == nil && at != dir {
+		err = os.Rename(at, dir)
+	}
+	if err != nil {
 		err = w.explain(err, dir, t)
 		if !w.overwrite {
-			err = joinErrors(err, w.undo(dir, made, before.Mode))
+			err = joinErrors(err, w.undo(at, made, before.Mode))
 		}
 		return nil, err
 	}

@@ -66,7 +66,12 @@ func TestStagedTreesAreWrittenAsTheyAre(t *testing.T) {
 			staged := stagedTree(t, blob, stage)
 			sameTree(t, name+", "+form+", read from the stage", tree, staged)
 			var progress int64
-			report, err := WriteDir(t.Context(), dir, staged, DirOptions{Progress: func(n int64) { progress += n }})
+			report, err := WriteDir(t.Context(), dir, staged, DirOptions{Stage: stage, Progress: func(n int64) {
+				progress += n
+				if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("the directory is there before it is complete: %v", err)
+				}
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}

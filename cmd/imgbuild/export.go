@@ -75,7 +75,7 @@ or, with -, as a tar stream to standard output.`,
 					return err
 				}
 				defer stacked.Close()
-				return s.export(cmd.Context(), stacked.Tree, output, flags.force)
+				return s.export(cmd.Context(), stacked.Tree, output, layers.DirOptions{Overwrite: flags.force, Stage: opts.Stage})
 			})
 		},
 	}
@@ -97,24 +97,25 @@ func stageFor(output string) (*layers.Stage, error) {
 	return layers.NewStage(output)
 }
 
-func (s *session) export(ctx context.Context, tree *layers.Tree, output string, force bool) error {
+func (s *session) export(ctx context.Context, tree *layers.Tree, output string, opts layers.DirOptions) error {
 	task := s.display.Start("exporting to "+output, tree.Stats().Data, progress.Bytes)
-	err := s.exportTo(ctx, tree, output, force, task)
+	opts.Progress = task.Add
+	err := s.exportTo(ctx, tree, output, opts)
 	task.Done(err)
 	return err
 }
 
-func (s *session) exportTo(ctx context.Context, tree *layers.Tree, output string, force bool, task progress.Task) error {
-	opts := layers.TarOptions{Sparse: true, Progress: task.Add}
+func (s *session) exportTo(ctx context.Context, tree *layers.Tree, output string, opts layers.DirOptions) error {
+	tar := layers.TarOptions{Sparse: true, Progress: opts.Progress}
 	switch {
 	case output == "-":
-		return layers.WriteTar(ctx, s.stdout, tree, opts)
+		return layers.WriteTar(ctx, s.stdout, tree, tar)
 	case strings.HasSuffix(output, ".tar"):
 		return atomicfile.Write(output, 0o644, func(f *os.File) error {
-			return layers.WriteTar(ctx, io.Writer(f), tree, opts)
+			return layers.WriteTar(ctx, io.Writer(f), tree, tar)
 		})
 	}
-	report, err := layers.WriteDir(ctx, output, tree, layers.DirOptions{Overwrite: force, Progress: task.Add})
+	report, err := layers.WriteDir(ctx, output, tree, opts)
 	if err != nil {
 		return err
 	}

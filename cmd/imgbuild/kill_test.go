@@ -231,18 +231,36 @@ func TestKilledPullGoesOn(t *testing.T) {
 	k.must("push", "web", name)
 	k.must("rm", "web")
 	k.must("prune")
+	back := filepath.Join(k.dir, "back")
+	same := func(when string) {
+		t.Helper()
+		if out, err := exec.Command("diff", "-r", root, back).CombinedOutput(); err != nil {
+			t.Errorf("what was pulled %s differs: %s", when, out)
+		}
+	}
 	k.time(func() { k.must("pull", name) })
-	for range kills {
+	for i := range kills {
 		k.must("rm", strings.TrimPrefix(name, "docker://"))
 		k.must("prune")
-		k.attempt("pull", name)
+		if i%2 == 0 {
+			k.attempt("pull", name)
+		} else {
+			k.attempt("export", name, "--output", back)
+			if _, err := os.Lstat(back); err == nil { // it was complete by then
+				same("before the kill")
+			}
+		}
 		k.verifyStore()
 		k.must("inspect", "kept:latest")
 		k.must("pull", name)
+		if err := os.RemoveAll(back); err != nil {
+			t.Fatal(err)
+		}
 	}
-	k.must("export", strings.TrimPrefix(name, "docker://"), "--output", filepath.Join(k.dir, "back"))
-	if out, err := exec.Command("diff", "-r", root, filepath.Join(k.dir, "back")).CombinedOutput(); err != nil {
-		t.Errorf("what was pulled in the end differs: %s", out)
+	k.must("export", strings.TrimPrefix(name, "docker://"), "--output", back)
+	same("in the end")
+	if left, _ := filepath.Glob(filepath.Join(k.dir, ".*")); len(left) > 0 {
+		t.Errorf("left over after an export that went through: %v", left)
 	}
 }
 
