@@ -113,6 +113,9 @@ func findLUKSOptions(img *Image) (errs Errors) {
 
 func findFormatOptions(img *Image) (errs Errors) {
 	t := &img.Type
+	if t.Format == "vagrant" && len(t.Vagrant) == 0 {
+		errs.add(t.At("format"), `add <vagrantconfig provider="libvirt" virtualsize="..."/>`, "the format vagrant needs a <vagrantconfig>")
+	}
 	if len(t.FormatOptions) > 0 && t.Format == "" {
 		errs.add(t.At("formatoptions"), `add format="..."`, "there are options of a format, and no format")
 	}

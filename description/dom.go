@@ -324,6 +324,9 @@ func (p *domParser) startElement(t xml.StartElement, start int, pos Position) er
 		}
 		e.attrs = append(e.attrs, attribute{name: name, value: a.Value, pos: at})
 	}
+	if at, prefix := p.undeclared(e); prefix != "" {
+		return problem(at, fmt.Sprintf("add xmlns:%s=\"...\" to <image>", prefix), "the namespace prefix %s is not declared", prefix)
+	}
 	if len(p.stack) == 0 {
 		if p.root != nil {
 			return problem(pos, "", "there is a second top element <%s>", e.name)
@@ -334,6 +337,32 @@ func (p *domParser) startElement(t xml.StartElement, start int, pos Position) er
 	}
 	p.stack = append(p.stack, e)
 	return nil
+}
+
+// undeclared returns a namespace prefix of the element's or an attribute's name
+// that nothing declares, and its place.
+func (p *domParser) undeclared(e *element) (Position, string) {
+	declared := func(name string) string {
+		prefix, _, ok := strings.Cut(name, ":")
+		if !ok || prefix == "xml" || prefix == "xmlns" {
+			return ""
+		}
+		for _, outer := range append(p.stack, e) {
+			if _, found := outer.attr("xmlns:" + prefix); found {
+				return ""
+			}
+		}
+		return prefix
+	}
+	if prefix := declared(e.name); prefix != "" {
+		return e.pos, prefix
+	}
+	for _, a := range e.attrs {
+		if prefix := declared(a.name); prefix != "" {
+			return a.pos, prefix
+		}
+	}
+	return e.pos, ""
 }
 
 func (p *domParser) endElement(name string, pos Position) error {

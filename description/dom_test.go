@@ -15,7 +15,7 @@ func TestPositions(t *testing.T) {
 	text := "<?xml version=\"1.0\"?>\r\n" +
 		"<a  one='1'\n" +
 		"\ttwo=\"é>'\" three = '\"/>' >\n" +
-		"  é<b x:y=\"1\"/><c><!-- -- -->\n" // a comment can't hold --
+		"  é<b xmlns:x='u' x:y=\"1\"/><c><!-- -- -->\n" // a comment can't hold --
 	if _, err := parseXML("f", []byte(text)); err == nil {
 		t.Error("-- inside of a comment is accepted")
 	}
@@ -33,7 +33,7 @@ func TestPositions(t *testing.T) {
 	})
 	want := []string{
 		"<a> f:2:1", "one=1 f:2:5", "two=é>' f:3:2", "three=\"/> f:3:12",
-		"<b> f:4:4", "x:y=1 f:4:7", "<c> f:4:16",
+		"<b> f:4:4", "xmlns:x=u f:4:7", "x:y=1 f:4:19", "<c> f:4:28",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("positions (-want +got):\n%s", diff)
@@ -54,6 +54,8 @@ func TestParseXMLRefuses(t *testing.T) {
 		"<a b=\"1\" b=\"2\"/>":        "given twice",
 		"<a>&nbsp;</a>":               "entity",
 		"<!DOCTYPE a><a/>":            "document type declaration",
+		"<x:a/>":                      "prefix x is not declared",
+		"<a x:b=''/>":                 "prefix x is not declared",
 		"<a b='<'/>":                  "unescaped <",
 		"<?xml encoding='koi8'?><a/>": "encoding \"koi8\" is not supported",
 		"<a>\xff</a>":                 "not valid UTF-8",

@@ -21,6 +21,13 @@ func (c *validator) rules(e *element, rule *elementRule) {
 		if _, ok := e.attr("virtualbox_guest_additions_present"); ok {
 			c.requireValue(e, "virtualbox_guest_additions_present", "provider", "virtualbox")
 		}
+	case dracutModuleRule:
+		_, module := e.attr("module")
+		_, driver := e.attr("driver")
+		_, uefi := e.attr("uefi")
+		if !module && !driver && !uefi {
+			c.errors.add(e.pos, `add module="..."`, "<dracut> needs the attribute module")
+		}
 	case repositoryRule:
 		c.repositoryRules(e)
 	case containerConfigRule:
@@ -62,10 +69,6 @@ func (c *validator) typeRules(e *element) {
 	}
 	c.requireAttr(e, "embed_verity_metadata", "verity_blocks")
 	c.requireAttr(e, "embed_integrity_metadata", "standalone_integrity")
-	c.requireAttr(e, "integrity_legacy_hmac", "standalone_integrity")
-	if v, _ := e.attr("format"); v == "vagrant" && e.child("vagrantconfig") == nil {
-		c.errors.add(e.attrPos("format"), `add <vagrantconfig provider="libvirt" virtualsize="..."/>`, "the format vagrant needs a <vagrantconfig>")
-	}
 	if last, _ := e.attr("spare_part_is_last"); last == "true" {
 		resize := "true"
 		if config := e.child("oemconfig"); config != nil && config.child("oem-resize") != nil {

@@ -111,7 +111,7 @@ var typeBtrfsAttrs = []attrRule{
 
 var typeProtectionAttrs = []attrRule{
 	{Name: "luks", Value: text, Types: onEncrypted, Doc: "Encrypt the root: a passphrase, `file:///path` of a key file, or nothing for a key file inside the image."},
-	{Name: "luks_version", Value: oneOf("luks", "luks1", "luks2"), Types: onEncrypted, effect: effect{Needs: needsLUKS}, Doc: "The LUKS version; cryptsetup's default when not given."},
+	{Name: "luks_version", Value: oneOf("luks", "luks1", "luks2"), effect: effect{For: onEncrypted, Needs: needsLUKS}, Doc: "The LUKS version; cryptsetup's default when not given."},
 	{Name: "luksOS", Value: oneOf("sle12"), Types: onEncrypted, effect: effect{Needs: needsLUKS}, Doc: "A set of cipher options that the distribution can open."},
 	{Name: "luks_pbkdf", Value: oneOf("pbkdf2", "argon2i", "argon2id"), Types: onEncrypted, effect: effect{Needs: needsLUKS}, Doc: "The key derivation; boot loaders may know only pbkdf2."},
 	{Name: "luks_randomize", Value: boolean, Default: "true", effect: effect{For: onEncrypted, Needs: needsLUKS}, Doc: "Fill the device with random data first."},
