@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
@@ -182,6 +183,58 @@ func TestScriptGone(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"config.sh"}, result.Ran); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestDeltaScripts runs the scripts of a container that is a layer on top of another one.
+func TestDeltaScripts(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedProgram(t, "bash")
+	text := strings.Replace(describe("docker"), `<type image="docker"/>`, `<type image="docker" derived_from="docker://debian:12" delta_root="true"><containerconfig name="delta"/></type>`, 1)
+	image := load(t, map[string]string{"config.xml": text, "config-overlay.sh": "echo inside >> /order\n", "config-host-overlay.sh": "echo outside >> order\n", "images.sh": "echo images >> /order\n"})
+	result, err := Overlay(t.Context(), request(t, busyboxTree(t, nil), image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, result.Tree, "order"); got != "images\ninside\noutside\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestToolsOfTheTree looks that the tree's tools for the splash theme and for permissions run.
+func TestToolsOfTheTree(t *testing.T) {
+	testenv.NeedRoot(t)
+	text := strings.Replace(describe("tbz"), "<keytable>", "<bootsplash-theme>spin</bootsplash-theme><keytable>", 1)
+	for name, test := range map[string]struct {
+		files       map[string]string
+		ran, failed string
+	}{
+		"both":     {map[string]string{"usr/sbin/plymouth-set-default-theme": "#!/bin/sh\necho theme $1 >> /ran\n", "usr/bin/chkstat": "#!/bin/sh\necho chkstat $* >> /ran\n"}, "theme spin\nchkstat --system --set\n", ""},
+		"no tools": {nil, "", ""},
+		"no theme": {map[string]string{"usr/sbin/plymouth-set-default-theme": "#!/bin/sh\necho no theme $1; exit 1\n"}, "", "no theme spin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			edit := busyboxTree(t, test.files).Edit(layers.Timespec{})
+			for file := range test.files {
+				if err := edit.Change(file, func(n *layers.Node) { n.Mode = layers.TypeRegular | 0o755 }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			result, err := Overlay(t.Context(), request(t, edit.Tree(), load(t, map[string]string{"config.xml": text})))
+			var at *description.Error
+			if test.failed != "" {
+				if !errors.As(err, &at) || !strings.Contains(err.Error(), test.failed) {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := result.Tree.ReadFile("ran", 100); string(got) != test.ran {
+				t.Errorf("%q", got)
+			}
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+	"github.com/imgbuild/imgbuild/rootfs/selinux"
 )
 
 func TestMain(m *testing.M) {
@@ -154,5 +155,28 @@ func TestNoScripts(t *testing.T) {
 	prepared, builder, err := Builder{}.Prepare(t.Context(), r)
 	if err != nil || prepared != r || builder != (Builder{}) {
 		t.Errorf("%v, %v, %v", prepared, builder, err)
+	}
+}
+
+// TestLabels looks that the disk's own files have the labels of the tree's policy.
+func TestLabels(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs")
+	edit := smallTree(t).Edit(layers.Timespec{})
+	const policy = "/.*\tsystem_u:object_r:default_t:s0\n/etc/fstab.*\t--\tsystem_u:object_r:etc_t:s0\n"
+	if err := edit.WriteFile("etc/selinux/targeted/contexts/files/file_contexts", []byte(policy), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, tree, err := designOf(t, request(t, edit.Tree(), `filesystem="ext4" firmware="bios"`, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"etc/fstab": "etc_t", "boot/grub/grub.cfg": "default_t", "usr/bin/true": "default_t"} {
+		n, err := tree.Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := n.Xattr(selinux.Attribute); !strings.Contains(got, want) {
+			t.Errorf("/%s has the label %q", name, got)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
@@ -102,11 +103,14 @@ func run(ctx context.Context, name, file string, opts Options) (err error) {
 		return fmt.Errorf("running %s: %w", name, err)
 	}
 	args, dir := []string{"bash", "--norc", sandbox.TargetDir + "/" + file}, sandbox.TargetDir
-	if !opts.Outside {
+	if opts.Outside {
+		_, err = command.Find("bash")
+	} else {
 		dir = "/"
-		if args, err = script.commandLine(opts.Tree); err != nil {
-			return fmt.Errorf("running %s: %w", name, err)
-		}
+		args, err = script.commandLine(opts.Tree)
+	}
+	if err != nil {
+		return fmt.Errorf("running %s: %w", name, err)
 	}
 	report, err := os.MkdirTemp(opts.Workdir, ".script-")
 	if err != nil {
