@@ -28,6 +28,7 @@ import (
 const (
 	insideDir  = "/run/imgbuild/pacman"           // the session's directory
 	insideConf = "/run/imgbuild/pacman-auth.conf" // in memory
+	standInDir = "/run/imgbuild/bin"              // comes first in the sandbox's PATH
 )
 
 // databaseDir is where pacman keeps what it knows, below the root directory: local has the installed packages, sync the lists of the repositories.
@@ -41,6 +42,7 @@ type Session struct {
 	own       string // the tree's own configuration, where the description has no repositories
 	lists     []list // of the packages, once they are there
 	refreshed bool
+	native    description.Tristate // whether there is a pacman outside, once that matters
 	installed map[string]packages.Package
 }
 
@@ -110,10 +112,21 @@ func (s *Session) find(ctx context.Context) (place, *layers.Tree, error) {
 	if err != nil {
 		return place{}, nil, err
 	}
-	if _, node, err := tree.Resolve("usr/bin/pacman"); err == nil && node.IsRegular() {
+	if _, node, err := tree.Resolve("usr/bin/pacman"); err == nil && node.IsRegular() && !s.elsewhere(ctx) {
 		return place{run: s.opts.Inside}, tree, nil
 	}
 	return s.outside(), tree, nil
+}
+
+// elsewhere reports whether pacman had better run outside although the tree has it: programs of another architecture are slow here.
+func (s *Session) elsewhere(ctx context.Context) bool {
+	if s.opts.Emulated && s.native == description.Unset {
+		s.native = description.False
+		if s.opts.Outside(ctx, sandbox.Spec{Args: []string{"pacman", "--version"}, NoNetwork: true, Log: s.opts.Log}) == nil {
+			s.native = description.True
+		}
+	}
+	return s.native == description.True
 }
 
 // job is one run of pacman.
@@ -145,7 +158,11 @@ func (s *Session) run(ctx context.Context, p place, j job) (string, error) {
 			{Source: s.dir, Target: insideDir},
 			{Source: filepath.Join(s.dir, "sync"), Target: p.root + databaseDir + "/sync"},
 		}, s.opts.Repositories.Binds...),
-		Files: append([]sandbox.File{{Path: insideConf, Data: []byte(s.configuration(p, j.only)), Perm: 0o600}}, s.opts.Repositories.Files...),
+		Files: append([]sandbox.File{
+			{Path: insideConf, Data: []byte(s.configuration(p, j.only)), Perm: 0o600},
+			// The initial RAM disk is made once, at the end.
+			{Path: standInDir + "/mkinitcpio", Data: []byte("#!/bin/sh\nexit 0\n"), Perm: 0o755},
+		}, s.opts.Repositories.Files...),
 	})
 	both.Flush()
 	complaints.Flush()

@@ -39,7 +39,7 @@ func TestBootstrap(t *testing.T) { asBoth(t, testBootstrap) }
 
 func testBootstrap(t *testing.T) {
 	list := append(testrepos.PacmanDistribution(t), testrepos.PacmanPackage{
-		Name: "scripted", Depends: []string{"base"}, Install: "post_install() {\n  echo \"$(id -u) $(cat /etc/os-release | grep ^ID)\" > /etc/scripted\n}\n",
+		Name: "scripted", Depends: []string{"base"}, Install: "post_install() {\n  echo \"$(id -u) $(cat /etc/os-release | grep ^ID)\" > /etc/scripted\n  mkinitcpio -P || echo bad > /etc/scripted\n}\n",
 		Files: []testrepos.File{{Path: "/usr/share/libalpm/hooks/x.hook", Content: "[Trigger]\nOperation = Install\nType = Package\nTarget = *\n[Action]\nDescription = hook\nWhen = PostTransaction\nExec = /usr/bin/touch /etc/hooked\n"}},
 	})
 	w := newWorld(t, testrepos.PacmanRepo{Packages: list})
@@ -93,6 +93,13 @@ func testInside(t *testing.T) {
 	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-3 (needed)", "hello-1.0-1")
 	if !strings.Contains(strings.Join(w.commands, "\n"), "inside: pacman") {
 		t.Errorf("it ran outside: %q", w.commands)
+	}
+	if w.commands = nil; w.with(t, nil, func(s packages.Session) error {
+		s.(*Session).opts.Emulated = true
+		_, err := s.Simulate(t.Context(), set("hello"))
+		return err
+	}) != nil || !strings.HasPrefix(w.commands[0], "pacman --version") || strings.Contains(strings.Join(w.commands, "\n"), "inside: pacman") {
+		t.Errorf("of another architecture: %q", w.commands)
 	}
 	testrepos.MakePacmanRepo(t, w.repo, testrepos.PacmanRepo{Packages: []testrepos.PacmanPackage{{Name: "extra", Version: "4-1"}}})
 	if err := w.with(t, nil, func(s packages.Session) error { return s.Install(t.Context(), set("hello")) }); err != nil {
