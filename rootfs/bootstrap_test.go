@@ -2,8 +2,11 @@ package rootfs
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
@@ -71,4 +74,28 @@ func testBootstrapDebian(t *testing.T) {
 	}
 	second, _ := overlayOf(t, layers.NewTree(), image, fastDir(t), cache)
 	sameTrees(t, got, second.Tree)
+}
+
+// TestBootstrapForeign makes a small Debian for 64-bit ARM, whose programs run emulated here.
+func TestBootstrapForeign(t *testing.T) {
+	testenv.NeedRoot(t)
+	if testing.Short() {
+		t.Skip("not in short mode: it installs packages from Debian's mirror")
+	}
+	if runtime.GOARCH == "arm64" {
+		t.Skip("that architecture is not foreign here")
+	}
+	if testenv.InUserNamespace() {
+		t.Skip("tried as root; an ordinary user's smaller check is in package emulation")
+	}
+	testenv.NeedPrograms(t, "apt-get", "xz", "qemu-aarch64-static")
+	image := loadFor(t, "aarch64", map[string]string{
+		"config.xml": debian("bookworm", nil, `<packages type="image"><package name="ed"/></packages>`),
+		"config.sh":  "#!/bin/bash\nset -e\n(uname -m; dpkg --print-architecture; echo p | ed -s /etc/debian_version) > /etc/made\n",
+	})
+	result, log := overlayOf(t, layers.NewTree(), image, fastDir(t), "")
+	t.Log(log)
+	if diff := cmp.Diff("aarch64\narm64\n"+read(t, result.Tree, "etc/debian_version"), read(t, result.Tree, "etc/made")); diff != "" {
+		t.Error(diff)
+	}
 }

@@ -10,15 +10,18 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/apk"
 	"github.com/imgbuild/imgbuild/rootfs/apt"
 	"github.com/imgbuild/imgbuild/rootfs/database"
 	"github.com/imgbuild/imgbuild/rootfs/dnf"
 	"github.com/imgbuild/imgbuild/rootfs/dpkg"
+	"github.com/imgbuild/imgbuild/rootfs/emulation"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/pacman"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 	"github.com/imgbuild/imgbuild/rootfs/toolbox"
+	"github.com/imgbuild/imgbuild/rootfs/zypper"
 )
 
 // kind is a kind of package manager.
@@ -36,11 +39,13 @@ type kind struct {
 // kinds are the package managers by the name that descriptions give them.
 func kinds() map[string]kind {
 	return map[string]kind{
+		"apk":      {database.APK, apk.Open, apk.WriteRepositories, "alpine"},
 		"apt":      {database.DPKG, apt.Open, apt.WriteRepositories, "debian:12"},
 		"dnf4":     {database.RPM, dnf.Open, dnf.WriteRepositories, "quay.io/centos/centos:stream9"},
 		"dnf5":     {database.RPM, dnf.Open, dnf.WriteRepositories, "fedora:42"},
 		"microdnf": {database.RPM, dnf.Open, dnf.WriteRepositories, "registry.access.redhat.com/ubi9/ubi-minimal"},
 		"pacman":   {database.Pacman, pacman.Open, pacman.WriteRepositories, "archlinux"},
+		"zypper":   {database.RPM, zypper.Open, zypper.WriteRepositories, "opensuse/leap"},
 	}
 }
 
@@ -102,6 +107,7 @@ func (o *overlay) openManager(ctx context.Context, work *workspace, dir string) 
 			return work.runWith(ctx, box.Run, spec)
 		},
 		Unpacked: work.unpacked, Workdir: dir, Cache: o.PackageCache, Offline: o.Offline, Locked: o.Locked, Arch: o.Description.Arch,
+		Emulated: o.Description.Arch != "" && !emulation.Native(o.Description.Arch),
 		Progress: o.Progress, Log: o.Log,
 	})
 	if err != nil {

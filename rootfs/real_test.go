@@ -101,6 +101,12 @@ func (b fileBlob) Size() int64 { return b.size }
 // load writes a description's files and resolves it.
 func load(t *testing.T, files map[string]string) *description.Image {
 	t.Helper()
+	return loadFor(t, "x86_64", files)
+}
+
+// loadFor is load for another architecture.
+func loadFor(t *testing.T, arch string, files map[string]string) *description.Image {
+	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
 		path := filepath.Join(dir, name)
@@ -115,7 +121,7 @@ func load(t *testing.T, files map[string]string) *description.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	image, err := doc.Resolve(description.Selection{Arch: arch})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type place int
 
 const (
 	inside  place = iota // in the tree, with the tree's own programs
-	outside              // elsewhere, for a tree that has dpkg's database and no apt
+	outside              // elsewhere, for a tree that has dpkg and no apt, or an apt that is slow to run here; dpkg runs in the tree
 	bare                 // elsewhere, for a tree that has nothing
 )
 
@@ -48,7 +48,9 @@ type session struct {
 	dir       string
 	sources   sources
 	refreshed bool
-	installed map[string]packages.Package // by name and architecture
+	// hasOutside says whether there is an apt outside of the tree, once that is known.
+	hasOutside description.Tristate
+	installed  map[string]packages.Package // by name and architecture
 }
 
 // Open prepares a session: it makes what apt reads of the repositories. The caller closes it.
@@ -99,13 +101,24 @@ func (s *session) place(ctx context.Context) (place, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, _, err := tree.Resolve("usr/bin/apt-get"); err == nil {
+	if _, _, err := tree.Resolve("usr/bin/apt-get"); err == nil && !(s.Emulated && s.elsewhere(ctx)) {
 		return inside, nil
 	}
 	if _, writable := dpkg.HasDatabase(tree); writable {
 		return outside, nil
 	}
 	return bare, nil
+}
+
+// elsewhere reports whether there is an apt outside of the tree.
+func (s *session) elsewhere(ctx context.Context) bool {
+	if s.hasOutside == description.Unset {
+		s.hasOutside = description.False
+		if s.Outside(ctx, sandbox.Spec{Args: []string{"apt-get", "--version"}, NoNetwork: true}) == nil {
+			s.hasOutside = description.True
+		}
+	}
+	return s.hasOutside == description.True
 }
 
 // trustAsTree makes apt use the keyring of the tree's distribution where it does not by itself, as from Debian 13 on.
@@ -167,6 +180,13 @@ func (s *session) spec(t task, args ...string) sandbox.Spec {
 		}, s.Repositories.Files...),
 	}
 	only := t.bootstrap && slices.ContainsFunc(s.sources.files, func(f sourceFile) bool { return f.bootstrap })
+	if t.place == outside {
+		// dpkg finds the packages in the tree where apt finds them.
+		for _, b := range spec.Binds {
+			b.Target = packages.TargetDir + b.Target
+			spec.Binds = append(spec.Binds, b)
+		}
+	}
 	for _, f := range s.sources.files {
 		if (!t.local || f.local) && (!only || f.bootstrap) {
 			spec.Files = append(spec.Files, sandbox.File{Path: insideConf + "/sources.list.d/" + f.name, Data: f.data, Perm: 0o644})

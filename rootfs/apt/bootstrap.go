@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/rootfs/deb"
-	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 )
 
@@ -91,7 +92,7 @@ func (s *session) baseSystem(ctx context.Context, set description.PackageSet) er
 		return err
 	}
 	steps := s.Progress.Start("unpacking the base system", int64(len(names)), progress.Items)
-	controls, err := deb.Unpack(ctx, dir, names, deb.Options{MergedUsr: s.mergedUsr(), Unpacked: func() { steps.Add(1) }})
+	controls, err := deb.Unpack(ctx, dir, names, deb.Options{MergedUsr: s.mergedUsr(), Skip: s.skip(), Unpacked: func() { steps.Add(1) }})
 	steps.Done(err)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
@@ -112,39 +113,37 @@ func (s *session) mergedUsr() bool {
 	})
 }
 
-// configure sets up all packages that are unpacked. What they wanted to run before they were unpacked runs now.
-func (s *session) configure(ctx context.Context, controls []*deb.Control) (err error) {
+// skip says which files are not unpacked: the same as in dpkgOptions.
+func (s *session) skip() func(name string) bool {
+	if !s.Image.RPM.ExcludeDocs {
+		return nil
+	}
+	return func(name string) bool {
+		doc := strings.HasPrefix(name, "usr/share/doc/") && path.Base(name) != "copyright"
+		return doc || strings.HasPrefix(name, "usr/share/man/")
+	}
+}
+
+// configure sets up all packages that are unpacked. What they want to run before they are unpacked runs now.
+func (s *session) configure(ctx context.Context, controls []*deb.Control) error {
 	var script strings.Builder
-	script.WriteString("set -e\nexport DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= DPKG_MAINTSCRIPT_NAME=preinst\n")
-	first := ""
+	script.WriteString("export DPKG_ADMINDIR=/var/lib/dpkg DPKG_ROOT= DPKG_MAINTSCRIPT_NAME=preinst\n")
 	for _, c := range controls {
-		if c.Name() == "base-passwd" {
-			first = c.Name() // it makes the users that the other packages' scripts name
-		}
 		if _, ok := c.Files["preinst"]; ok {
 			fmt.Fprintf(&script, "DPKG_MAINTSCRIPT_PACKAGE=%s DPKG_MAINTSCRIPT_ARCH=%s /var/lib/dpkg/info/%s.preinst install\n", c.Name(), c.Fields["Architecture"], c.InfoName())
 		}
 	}
-	t := task{place: inside, title: "setting up the base system", steps: int64(len(controls)), noNetwork: true}
-	dpkg := "dpkg " + strings.Join(s.dpkgOptions(t), " ")
-	if first != "" {
-		fmt.Fprintf(&script, "%s --force-depends --configure %s\n", dpkg, first)
+	call := func(args ...string) string {
+		return command.Cmd{Name: "dpkg", Args: append(s.dpkgOptions(), args...)}.Line() + "\n"
 	}
-	fmt.Fprintf(&script, "exec %s --configure --pending\n", dpkg)
-	spec := s.spec(t, "/bin/sh", "-c", script.String())
-	spec.Title = "dpkg --configure"
-	steps := s.start(t)
-	defer func() { steps.Done(err) }()
-	out := packages.NewOutput(s.Log, "dpkg", s.Repositories.Secrets, func(line string) {
-		if strings.HasPrefix(line, "Setting up ") {
-			steps.Add(1)
-		}
-	})
-	spec.Stdout, spec.Stderr = out, out
-	err = s.Inside(ctx, spec)
-	out.Flush()
-	if err != nil {
-		return fmt.Errorf("setting up the base system: %w", s.explain(ctx, err, out, t))
+	if slices.ContainsFunc(controls, func(c *deb.Control) bool { return c.Name() == "base-passwd" }) {
+		// It makes the users that the other packages' scripts name.
+		script.WriteString(call("--force-depends", "--configure", "base-passwd"))
+	}
+	script.WriteString(call("--configure", "--pending"))
+	t := task{title: "setting up the base system", steps: int64(len(controls)), noNetwork: true}
+	if err := s.dpkg(ctx, t, s.spec(t, "/bin/sh", "-ec", script.String())); err != nil {
+		return fmt.Errorf("setting up the base system: %w", err)
 	}
 	return nil
 }

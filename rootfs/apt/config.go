@@ -60,7 +60,7 @@ func (s *session) configuration(t task) string {
 	if t.local {
 		settings = append(settings, [2]string{"APT::Get::List-Cleanup", "false"}) // the lists of the others stay
 	}
-	for _, option := range s.dpkgOptions(t) {
+	for _, option := range s.dpkgOptions() {
 		settings = append(settings, [2]string{"Dpkg::Options::", option})
 	}
 	settings = append(settings, s.places(t)...)
@@ -107,18 +107,17 @@ func (s *session) places(t task) [][2]string {
 		return settings
 	case outside:
 		settings = append(settings, elsewhere...)
-		return append(settings, [][2]string{{"Dir::State::status", packages.TargetDir + statusFile}, {"Dir::State::extended_states", packages.TargetDir + statesFile}}...)
+		return append(settings, [][2]string{
+			{"Dir::State::status", packages.TargetDir + statusFile}, {"Dir::State::extended_states", packages.TargetDir + statesFile}, {"Dpkg::Chroot-Directory", packages.TargetDir},
+		}...)
 	}
 	settings = append(settings, elsewhere...)
 	return append(settings, [][2]string{{"Dir::State::status", insideDir + "/status"}, {"Dir::State::extended_states", insideDir + "/extended_states"}}...)
 }
 
 // dpkgOptions are the options that dpkg is called with, by apt or by this package.
-func (s *session) dpkgOptions(t task) []string {
+func (s *session) dpkgOptions() []string {
 	options := []string{"--force-confdef", "--force-confold", "--force-unsafe-io", "--log=" + insideDir + "/log/dpkg.log"}
-	if t.place == outside {
-		options = append(options, "--root="+packages.TargetDir)
-	}
 	if s.Image.RPM.ExcludeDocs {
 		options = append(options, "--path-exclude=/usr/share/man/*", "--path-exclude=/usr/share/doc/*", "--path-include=/usr/share/doc/*/copyright")
 	}

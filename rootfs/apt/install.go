@@ -12,6 +12,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 // refresh fetches the lists of packages, once.
@@ -104,12 +105,12 @@ func (s *session) resolve(ctx context.Context, t task, args ...string) (download
 	return downloads, parseGrowth(answer.String()), packages.CheckLocked(s.Locked, list)
 }
 
-// repository is the alias of the repository that an address lies in.
+// repository is what the user calls the repository that an address lies in.
 func (s *session) repository(uri string) (string, bool) {
 	uri = strings.Replace(uri, "file:/", "file:///", 1)
 	for _, r := range s.Repositories.List {
 		if strings.HasPrefix(uri, strings.TrimRight(r.URI, "/")+"/") || strings.HasPrefix(uri, "file://"+indexDir+"/"+r.Alias+"/") {
-			return r.Alias, true
+			return cmp.Or(r.Description.Alias, r.String()), true
 		}
 	}
 	return "", false
@@ -243,23 +244,29 @@ func (s *session) Uninstall(ctx context.Context, list []description.Package) err
 }
 
 // Delete removes packages by force: nothing else, whatever depends on them.
-func (s *session) Delete(ctx context.Context, list []description.Package) (err error) {
-	t := task{title: "deleting packages", noNetwork: true}
-	if t.place, err = s.place(ctx); err != nil {
-		return err
-	}
-	args := append([]string{"dpkg"}, s.dpkgOptions(t)...)
+func (s *session) Delete(ctx context.Context, list []description.Package) error {
+	args := append([]string{"dpkg"}, s.dpkgOptions()...)
 	args = append(args, "--remove", "--force-remove-reinstreq", "--force-remove-essential", "--force-remove-protected", "--force-depends", "--")
-	spec := s.spec(t, append(args, description.Names(list)...)...)
-	spec.Title = "dpkg --remove"
+	if err := s.dpkg(ctx, task{title: "deleting packages"}, s.spec(task{noNetwork: true}, append(args, description.Names(list)...)...)); err != nil {
+		return fmt.Errorf("deleting packages: %w", err)
+	}
+	return nil
+}
+
+// dpkg runs the tree's own dpkg and shows what it does.
+func (s *session) dpkg(ctx context.Context, t task, spec sandbox.Spec) (err error) {
 	steps := s.start(t)
 	defer func() { steps.Done(err) }()
-	out := packages.NewOutput(s.Log, "dpkg", s.Repositories.Secrets, nil)
-	spec.Stdout, spec.Stderr = out, out
-	err = s.run(ctx, t, spec)
+	out := packages.NewOutput(s.Log, "dpkg", s.Repositories.Secrets, func(line string) {
+		if strings.HasPrefix(line, "Setting up ") {
+			steps.Add(1)
+		}
+	})
+	spec.Title, spec.Stdout, spec.Stderr = "dpkg", out, out
+	err = s.Inside(ctx, spec)
 	out.Flush()
 	if err != nil {
-		return fmt.Errorf("deleting packages: %w", out.Failed(err))
+		return s.explain(ctx, err, out, t)
 	}
 	return nil
 }

@@ -26,6 +26,8 @@ type Options struct {
 	// MergedUsr makes /bin, /sbin and /lib* links into /usr before anything else, unless the package base-files brings such links. That is how Debian
 	// and Ubuntu have been installed for years.
 	MergedUsr bool
+	// Skip says of a file of a package, by its name in the tree, that it is not to be unpacked; nil is none.
+	Skip func(name string) bool
 	// Unpacked is called for each package that is done; nil is nobody.
 	Unpacked func()
 }
@@ -203,6 +205,9 @@ func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (
 			}
 		}
 		list = append(list, "/"+name)
+		if u.Skip != nil && header.Typeflag != tar.TypeDir && u.Skip(name) {
+			continue
+		}
 		place := name
 		if slices.Contains(settings, "/"+name) && header.Typeflag == tar.TypeReg {
 			place += ".dpkg-new" // dpkg puts it in its place when it configures the package

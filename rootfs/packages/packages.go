@@ -48,6 +48,8 @@ type Options struct {
 	Locked []Package
 	// Arch is the architecture of the root tree, as uname -m gives it.
 	Arch string
+	// Emulated says that programs of the tree run slowly here, being of another architecture: what can be done from outside is better done there.
+	Emulated bool
 	// Progress shows what the manager does; Log gets its output.
 	Progress progress.Reporter
 	Log      *slog.Logger

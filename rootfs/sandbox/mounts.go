@@ -16,6 +16,7 @@ type setup struct {
 	order
 	notes  []string
 	placed []placedFile
+	late   []mount // those that lie in the memory of the target, by their paths in it
 }
 
 func (s *setup) note(format string, args ...any) {
@@ -60,6 +61,11 @@ func (s *setup) enter() error {
 		return err
 	}
 	for _, m := range mounts {
+		if path, ok := inTarget(m.target); ok && inMemory(path) {
+			m.target = path
+			s.late = append(s.late, m)
+			continue
+		}
 		if err := hang(m); err != nil {
 			return err
 		}

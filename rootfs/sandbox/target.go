@@ -38,7 +38,7 @@ func (s *setup) furnishTarget() error {
 		if err := mountMemory(); err != nil {
 			return err
 		}
-		for _, m := range mounts {
+		for _, m := range append(mounts, s.late...) {
 			if err := hang(m); err != nil {
 				return err
 			}

@@ -109,12 +109,15 @@ func testTarget(t *testing.T) {
 cd ` + TargetDir + `
 cp -L -t usr/bin /usr/bin/sh /usr/bin/cat /usr/bin/ls
 for f in $(ldd /usr/bin/sh /usr/bin/ls | sed -n 's,.*[ \t]\(/[^ ]*\) (.*,\1,p' | sort -u); do mkdir -p .$(dirname $f); cp -L $f .$f; done
-chroot . /bin/sh -ec 'cat /etc/resolv.conf; ls /run/imgbuild/bin; ls /dev/null /dev/fd/0; ls -d /proc/1 /sys/class; echo x > /tmp/x; echo x > /run/x; echo x > /dev/null; /usr/sbin/policy-rc.d || echo policy; echo made > /etc/made'
+chroot . /bin/sh -ec 'cat /etc/resolv.conf; ls /run/imgbuild/bin; ls /dev/null /dev/fd/0; ls -d /proc/1 /sys/class; echo x > /tmp/x; echo x > /run/x; echo x > /dev/null; /usr/sbin/policy-rc.d || echo policy; cat /run/shown/file; echo made > /etc/made'
 (echo 1 > proc/sys/vm/drop_caches) 2>/dev/null && echo wrote to the machine
 ls tmp
 `)
 	spec.Target = root
-	want := string(host) + "start-stop-daemon\n/dev/fd/0\n/dev/null\n/proc/1\n/sys/class\npolicy\nx\n"
+	shown := t.TempDir()
+	put(t, filepath.Join(shown, "file"), "shown\n")
+	spec.Binds = []Bind{{Source: shown, Target: TargetDir + "/run/shown", ReadOnly: true}}
+	want := string(host) + "start-stop-daemon\n/dev/fd/0\n/dev/null\n/proc/1\n/sys/class\npolicy\nshown\nx\n"
 	if diff := cmp.Diff(want, output(t, spec)); diff != "" {
 		t.Error(diff)
 	}
