@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -202,6 +203,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, errPlainHTTP
 	}
+	if body, ok := req.Body.(*watchedUpload); ok && body.sent.Swap(true) {
+		return nil, errTokenRanOut
+	}
 	resp, err := g.inner.RoundTrip(req)
 	if err != nil || !isTemporary(resp.StatusCode) {
 		return resp, err
@@ -341,10 +345,18 @@ func (b *watchedBody) Close() error {
 	return err
 }
 
+// errTokenRanOut ends a request that is sent again with a new token after its body was read, in part at least: what is left of the body is not
+// what the registry expects.
+var errTokenRanOut = errors.New("the registry's token ran out while a blob was sent")
+
 type watchedUpload struct {
-	in  io.Reader
-	dog *watchdog
+	in   io.Reader
+	dog  *watchdog
+	sent atomic.Bool // a request has it
 }
+
+// Close does nothing. With it, the HTTP library keeps the body as it is, so that guard knows it.
+func (u *watchedUpload) Close() error { return nil }
 
 func (u *watchedUpload) Read(p []byte) (int, error) {
 	n, err := u.in.Read(p)
