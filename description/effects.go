@@ -18,7 +18,7 @@ func (f *effect) idle(img *Image) (reason, hint string) {
 	case !forTypes(f.For, img.Type.Image):
 		return "the image type " + img.Type.Image + " has no use for it", "it is for " + listTypes(f.For)
 	case f.Needs != nil && !f.Needs.met(img):
-		return "it works only with " + f.Needs.Text, "remove it, or add what it needs"
+		return "it works only with " + f.Needs.Text, "remove it"
 	}
 	return "", ""
 }

@@ -113,11 +113,21 @@ func viewOfStruct(v reflect.Value) *markupNode {
 	return n
 }
 
+// elementNames are the elements that fields of the model stand for, where the
+// names differ.
+var elementNames = map[string]string{
+	"OEM": "oemconfig", "SystemDisk": "systemdisk", "Vagrant": "vagrantconfig", "Container": "containerconfig", "InnerContainers": "containers",
+	"InstallMedia": "installmedia", "LUKSFormatOptions": "luksformat", "FormatOptions": "formatoptions",
+}
+
 // viewName returns the name of a field: that of the attribute or element it is
 // read from, or its own in small letters.
 func viewName(f reflect.StructField) string {
 	if tag, ok := f.Tag.Lookup("kiwi"); ok {
 		name, _, _ := strings.Cut(tag, ",")
+		return name
+	}
+	if name := elementNames[f.Name]; name != "" {
 		return name
 	}
 	var b strings.Builder

@@ -24,6 +24,9 @@ is taken away.`,
   imgbuild description show --json | jq -r '.packages.system.packages[]'`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if asJSON && asYAML || asXML && (asJSON || asYAML) {
+				return &usageError{err: errors.New("--json, --yaml and --xml exclude each other"), command: cmd.CommandPath()}
+			}
 			img, err := flags.resolve(s, args, cmd.CommandPath())
 			if err != nil {
 				return err
@@ -50,7 +53,6 @@ is taken away.`,
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&asYAML, "yaml", false, "print YAML")
 	f.BoolVar(&asXML, "xml", false, "print a description that holds only what counts")
-	cmd.MarkFlagsMutuallyExclusive("json", "yaml", "xml")
 	return cmd
 }
 
