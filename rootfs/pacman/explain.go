@@ -62,7 +62,8 @@ type cause struct {
 
 func causes() []cause {
 	return []cause{
-		{"there is no space left", "", []string{"No space left on device", "not enough free disk space", "Disk full"}},
+		{"there is no space left", "", []string{"No space left on device", "not enough free disk space"}},
+		{"files can't be written; most likely there is no space left", "", []string{"(Write failed)"}},
 		{
 			"a signature can't be verified", `add <signing key="..."/> with the right key to the repository, or package_gpgcheck="false" or repository_gpgcheck="false" to trust it without a signature`,
 			[]string{"is unknown trust", "is marginal trust", "missing required signature", "is invalid", "key \"", "required key missing", "(PGP signature)", "GPGME error", "signature format error"},

@@ -1,6 +1,7 @@
 package pacman
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 )
@@ -407,4 +410,37 @@ func TestCustomize(t *testing.T) {
 	wantError(t, w.bootstrap(t, set("hello"), r), "config.xml:7:5", "custom.sh", "exit code 3")
 	r.Customize = "absent.sh"
 	wantError(t, w.bootstrap(t, set("hello"), r), "config.xml:7:5", "absent.sh")
+}
+
+// TestNoSpace fills the disk.
+func TestNoSpace(t *testing.T) {
+	need(t)
+	testenv.NeedRealRoot(t) // for the small disk
+	w := newWorld(t, testrepos.PacmanRepo{Packages: []testrepos.PacmanPackage{{Name: "big", Files: []testrepos.File{{Path: "/opt/big", Content: strings.Repeat("big", 1<<20)}}}}})
+	must(t, unix.Mount("tmpfs", w.root, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { must(t, unix.Unmount(w.root, unix.MNT_DETACH)) })
+	wantError(t, w.bootstrap(t, set("big")), "", "no space left", "/opt/big")
+}
+
+// TestCancel ends pacman at once.
+func TestCancel(t *testing.T) {
+	need(t)
+	w := newWorld(t, testrepos.PacmanRepo{Packages: append(testrepos.PacmanDistribution(t), testrepos.PacmanPackage{Name: "slow", Depends: []string{"base"}, Install: "post_install() {\n  sleep 100\n}\n"})})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stop")
+	started := time.Now()
+	err := w.with(t, nil, func(s packages.Session) error {
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := os.Stat(filepath.Join(w.root, databaseDir, "local/slow-1-1")); err == nil || time.Since(started) > time.Minute {
+					cancel(stop)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		return s.Bootstrap(ctx, set("slow"))
+	})
+	if !errors.Is(err, stop) || time.Since(started) > time.Minute {
+		t.Errorf("after %s: %v", time.Since(started), err)
+	}
 }
