@@ -129,6 +129,9 @@ func xzTar(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.
 	return XZ(ctx, out, func(w io.Writer) error { return tar(ctx, w, tree, task) })
 }
 
+// xzLevel is used instead of xz's default of 6, which takes six times longer for a tenth less.
+const xzLevel = "-1"
+
 // XZ writes what fill writes to out, compressed by the program xz. With two threads or more xz cuts its input into blocks of a fixed size, so that the
 // number of processors does not change the bytes.
 func XZ(ctx context.Context, out io.Writer, fill func(io.Writer) error) error {
@@ -143,7 +146,7 @@ func XZ(ctx context.Context, out io.Writer, fill func(io.Writer) error) error {
 		return err
 	})
 	group.Go(func() error {
-		err := command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--threads=" + strconv.Itoa(max(runtime.NumCPU(), 2)), "--stdout"}, Stdin: r, Stdout: out})
+		err := command.Run(ctx, command.Cmd{Name: "xz", Args: []string{xzLevel, "--threads=" + strconv.Itoa(max(runtime.NumCPU(), 2)), "--stdout"}, Stdin: r, Stdout: out})
 		r.CloseWithError(io.ErrClosedPipe)
 		return err
 	})

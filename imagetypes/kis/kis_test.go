@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
-	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -170,29 +168,5 @@ func TestBlockSize(t *testing.T) {
 		if got := blockSize(size); got != want || size%got != 0 {
 			t.Errorf("%d bytes in blocks of %d, not %d", size, got, want)
 		}
-	}
-}
-
-func TestBoot(t *testing.T) {
-	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs")
-	dir, names := unpacked(t, imagetest.Tree(t, imagetest.VM), "kis", `filesystem="ext4" kernelcmdline="console=ttyS0"`)
-	at := slices.IndexFunc(names, func(name string) bool { return strings.HasSuffix(name, ".kernel") })
-	if at < 0 {
-		t.Fatalf("the archive has no kernel: %q", names)
-	}
-	base := filepath.Join(dir, imagetest.BaseName)
-	machine, err := qemu.Start(t.Context(), qemu.Spec{
-		Kernel: base + names[at], Initrd: base + ".initrd", Append: read(t, dir, ".append"), Disks: []qemu.Disk{{File: base, Format: "raw"}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer machine.Close()
-	if err := machine.Login(t.Context(), "root", "linux", 3*time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	out, code, err := machine.Run(t.Context(), "findmnt -n -o FSTYPE /", time.Minute)
-	if err != nil || code != 0 || !strings.Contains(out, "ext4") {
-		t.Errorf("the machine says %q, %d, %v", out, code, err)
 	}
 }

@@ -1,0 +1,191 @@
+package boot
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes"
+	"github.com/imgbuild/imgbuild/internal/qemu"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// file writes a file that begins with the given bytes at the given places.
+func file(t *testing.T, name string, size int, parts map[int]string) string {
+	t.Helper()
+	data := make([]byte, size)
+	for at, text := range parts {
+		copy(data[at:], text)
+	}
+	name = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// isoParts is an ISO image whose boot catalog begins with an entry for the platform.
+func isoParts(platform byte) map[int]string {
+	var at [4]byte
+	binary.LittleEndian.PutUint32(at[:], 19)
+	return map[int]string{isoDescriptors: "\x01CD001", isoCatalog: string(at[:]), 19 * isoSector: "\x01" + string(platform)}
+}
+
+func TestInspect(t *testing.T) {
+	const signature = "\x55\xaa"
+	gpt := string(espType[:])
+	for name, c := range map[string]struct {
+		file     string
+		opts     Options
+		firmware qemu.Firmware
+		format   string
+		arch     string
+		err      string
+	}{
+		"BIOS disk":        {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature}), firmware: qemu.BIOS, format: "raw"},
+		"both":             {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature, 1024: gpt}), firmware: qemu.BIOS, format: "raw"},
+		"as asked":         {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature, 1024: gpt}), opts: Options{Firmware: "uefi"}, firmware: qemu.UEFI, format: "raw"},
+		"GPT":              {file: file(t, "a", 4096, map[int]string{510: signature, 1024: gpt}), firmware: qemu.UEFI, format: "raw"},
+		"MBR with ESP":     {file: file(t, "a", 4096, map[int]string{510: signature, 466: "\xef"}), firmware: qemu.UEFI, format: "raw"},
+		"arm":              {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), firmware: qemu.UEFI, format: "raw", arch: "aarch64"},
+		"data":             {file: file(t, "a", 4096, map[int]string{510: signature}), err: "neither boot code"},
+		"nothing":          {file: file(t, "a", 4096, nil), err: "it is no disk"},
+		"short":            {file: file(t, "a", 3, nil), err: "it is no disk"},
+		"unknown firmware": {file: file(t, "a", 4096, nil), opts: Options{Firmware: "coreboot"}, err: "there are bios"},
+		"ISO":              {file: file(t, "a", 50000, isoParts(0)), firmware: qemu.BIOS},
+		"ISO for UEFI":     {file: file(t, "a", 50000, isoParts(0xef)), firmware: qemu.UEFI},
+		"ISO as disk":      {file: file(t, "a", 50000, isoParts(0)), opts: Options{AsDisk: true}, firmware: qemu.BIOS, format: "raw"},
+		"no boot catalog":  {file: file(t, "a", 50000, map[int]string{isoDescriptors: "\x01CD001"}), err: "boot catalog"},
+	} {
+		c.opts.Image = c.file
+		m, err := inspect(t.Context(), c.opts)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: error is %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if m.spec.Firmware != c.firmware || c.arch != "" && m.spec.Arch != c.arch {
+			t.Errorf("%s: firmware %s on %s", name, m.spec.Firmware, m.spec.Arch)
+		}
+		if len(m.spec.Disks) > 0 != (c.format != "") || c.format != "" && m.spec.Disks[0].Format != c.format || (m.spec.CDROM != "") != (c.format == "") {
+			t.Errorf("%s: %+v", name, m.spec)
+		}
+		if err := m.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFormats(t *testing.T) {
+	testenv.NeedProgram(t, "qemu-img")
+	raw := file(t, "disk", 1<<20, map[int]string{0: "\xeb", 510: "\x55\xaa"})
+	for _, format := range []string{"qcow2", "vmdk", "vhdx", "vdi", "vpc"} {
+		image := filepath.Join(t.TempDir(), "image")
+		testenv.Run(t, "qemu-img", "convert", "-f", "raw", "-O", format, raw, image)
+		m, err := inspect(t.Context(), Options{Image: image})
+		if err != nil {
+			t.Fatalf("%s: %v", format, err)
+		}
+		if m.spec.Disks[0].Format != format || m.spec.Firmware != qemu.BIOS {
+			t.Errorf("%s: %+v", format, m.spec)
+		}
+		if err := m.close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(m.dir); err == nil {
+			t.Errorf("%s: temporary files are left", format)
+		}
+	}
+}
+
+// system builds a kernel-initrd-system of a Debian that can boot.
+func system(t *testing.T) string {
+	t.Helper()
+	name := os.Getenv("IMGBUILD_TEST_VM_TAR")
+	if name == "" {
+		testenv.Missing(t, "IMGBUILD_TEST_VM_TAR names no archive with a root tree")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers.ReadLayer(t.Context(), io.NewSectionReader(f, 0, info.Size()), layers.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := layers.Apply(nil, layer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(`<image schemaversion="7.6" name="kis">
+  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
+  <preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type image="kis" filesystem="ext4"/></preferences>
+  <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
+  <packages type="image"><package name="bash"/></packages>
+</image>`)}}, "", description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := imagetypes.Create(t.Context(), imagetypes.CreateOptions{Tree: tree, Description: resolved, TargetDir: t.TempDir(), Repro: repro.New(time.Unix(1700000000, 0))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results.Files[0].Path
+}
+
+func TestRun(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "xz", "mke2fs")
+	testenv.NeedRealRoot(t) // once is enough: nothing here asks who it is
+	var console strings.Builder
+	result, err := Run(t.Context(), Options{
+		Image: system(t), Expect: []string{"login:"}, Run: []string{"findmnt -n -o FSTYPE /", "echo one; exit_code() { return 7; }; exit_code"}, User: "root", Password: "linux", Console: &console,
+	})
+	var failed *CommandError
+	if !errors.As(err, &failed) || failed.Code != 7 || !strings.Contains(failed.Output, "one") {
+		t.Fatalf("error is %v", err)
+	}
+	if len(result.Commands) != 2 || !strings.Contains(result.Commands[0].Output, "ext4") || result.Commands[0].Code != 0 {
+		t.Errorf("the commands did %+v", result.Commands)
+	}
+	if !strings.Contains(console.String(), "login:") {
+		t.Error("the console was not shown")
+	}
+}
+
+func TestWhatDoesNotComeIsTold(t *testing.T) {
+	testenv.NeedProgram(t, "qemu-system-x86_64")
+	disk := file(t, "disk", 1<<20, map[int]string{0: "\xf4", 510: "\x55\xaa"}) // the instruction that halts
+	_, err := Run(t.Context(), Options{Image: disk, Expect: []string{"login:"}, Timeout: 3 * time.Second})
+	if err == nil || !strings.Contains(err.Error(), "login:") || !strings.Contains(err.Error(), "3s") {
+		t.Errorf("error is %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if _, err := Run(ctx, Options{Image: disk}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error is %v", err)
+	}
+}

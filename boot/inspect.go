@@ -1,0 +1,216 @@
+package boot
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/qemu"
+)
+
+// ErrUnknown says that a file is nothing that a machine boots from.
+var ErrUnknown = errors.New("it is no disk, ISO image or kernel-initrd-system")
+
+// machine is what an image needs to boot.
+type machine struct {
+	kind string // for people
+	spec qemu.Spec
+	dir  string // temporary files, "" for none
+}
+
+func (m *machine) close() error {
+	if m.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(m.dir)
+}
+
+// headSize is how many bytes of an image are looked at: up to the volume descriptors of an ISO image.
+const headSize = 40 << 10
+
+// inspect finds out what an image is.
+func inspect(ctx context.Context, opts Options) (*machine, error) {
+	f, err := os.Open(opts.Image)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head := make([]byte, headSize)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("reading it: %w", err)
+	}
+	head = head[:n]
+	m := &machine{spec: qemu.Spec{Arch: archOf(opts), Firmware: qemu.Firmware(opts.Firmware)}}
+	switch opts.Firmware {
+	case "", string(qemu.BIOS), string(qemu.UEFI), string(qemu.SecureBoot):
+	default:
+		return nil, fmt.Errorf("there is no firmware %q; there are bios, uefi and secureboot", opts.Firmware)
+	}
+	switch {
+	case isISO(head):
+		err = m.iso(f, opts)
+	case isArchive(head):
+		err = m.system(ctx, opts)
+	default:
+		err = m.disk(ctx, f, head, opts)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
+}
+
+// archOf is the architecture in a result's name, NAME.ARCH-VERSION.
+func archOf(opts Options) string {
+	if opts.Arch != "" {
+		return opts.Arch
+	}
+	if strings.Contains(filepath.Base(opts.Image), ".aarch64-") {
+		return "aarch64"
+	}
+	return "x86_64"
+}
+
+// The places of an ISO 9660 image (ECMA-119, section 8) and of El Torito (version 1.0, section 2), in bytes.
+const (
+	isoSector      = 2048
+	isoDescriptors = 16 * isoSector // primary volume descriptor, then the boot record
+	isoBootRecord  = 17 * isoSector
+	isoCatalog     = isoBootRecord + 0x47 // the sector of the boot catalog, little-endian
+)
+
+func isISO(head []byte) bool {
+	return len(head) >= isoDescriptors+6 && string(head[isoDescriptors+1:isoDescriptors+6]) == "CD001"
+}
+
+// iso boots an ISO image by the firmware that its boot catalog names first.
+func (m *machine) iso(f *os.File, opts Options) error {
+	m.kind = "ISO image"
+	if m.spec.Firmware == "" {
+		var sector [4]byte
+		if _, err := f.ReadAt(sector[:], isoCatalog); err != nil {
+			return fmt.Errorf("reading its boot record: %w", err)
+		}
+		entry := make([]byte, 32)
+		if _, err := f.ReadAt(entry, int64(binary.LittleEndian.Uint32(sector[:]))*isoSector); err != nil {
+			return fmt.Errorf("reading its boot catalog: %w", err)
+		}
+		const validation, platformEFI = 1, 0xef
+		if entry[0] != validation {
+			return fmt.Errorf("%w: the ISO image has no boot catalog", ErrUnknown)
+		}
+		m.spec.Firmware = qemu.BIOS
+		if entry[1] == platformEFI || m.spec.Arch != "x86_64" {
+			m.spec.Firmware = qemu.UEFI
+		}
+	}
+	if opts.AsDisk {
+		m.spec.Disks = []qemu.Disk{{File: opts.Image, Format: "raw", Writable: opts.Writable}}
+		return nil
+	}
+	m.spec.CDROM = opts.Image
+	return nil
+}
+
+// disk boots a disk by the firmware that its first sectors are made for.
+func (m *machine) disk(ctx context.Context, f *os.File, head []byte, opts Options) error {
+	format, err := formatOf(f, head)
+	if err != nil {
+		return err
+	}
+	m.kind = format + " disk"
+	m.spec.Disks = []qemu.Disk{{File: opts.Image, Format: format, Writable: opts.Writable}}
+	if format != "raw" {
+		if head, err = m.firstSectors(ctx, opts.Image, format); err != nil {
+			return err
+		}
+	}
+	found, err := firmwareOf(head, m.spec.Arch)
+	if m.spec.Firmware == "" {
+		m.spec.Firmware = found
+		return err
+	}
+	return nil
+}
+
+// formatOf tells disk formats by what they begin with, as QEMU names them. VHD has its mark at the end, too.
+func formatOf(f *os.File, head []byte) (string, error) {
+	for _, format := range []struct {
+		name, magic string
+		at          int
+	}{
+		{"qcow2", "QFI\xfb", 0}, {"vmdk", "KDMV", 0}, {"vmdk", "# Disk DescriptorFile", 0}, {"vhdx", "vhdxfile", 0}, {"vdi", "\x7f\x10\xda\xbe", 0x40}, {"vpc", "conectix", 0},
+	} {
+		if len(head) > format.at && bytes.HasPrefix(head[format.at:], []byte(format.magic)) {
+			return format.name, nil
+		}
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	const footer = 512
+	mark := make([]byte, 8)
+	if _, err := f.ReadAt(mark, info.Size()-footer); err == nil && string(mark) == "conectix" {
+		return "vpc", nil
+	}
+	if len(head) >= sector && head[510] == 0x55 && head[511] == 0xaa {
+		return "raw", nil
+	}
+	return "", ErrUnknown
+}
+
+const sector = 512
+
+// firstSectors reads the beginning of a disk in another format than raw.
+func (m *machine) firstSectors(ctx context.Context, image, format string) ([]byte, error) {
+	dir, err := m.workdir()
+	if err != nil {
+		return nil, err
+	}
+	out := filepath.Join(dir, "head")
+	if err := command.Run(ctx, command.Cmd{Name: "qemu-img", Args: []string{"dd", "-f", format, "-O", "raw", "bs=4096", "count=10", "if=" + image, "of=" + out}}); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(out)
+}
+
+func (m *machine) workdir() (dir string, err error) {
+	if m.dir == "" {
+		if m.dir, err = os.MkdirTemp("", "imgbuild-boot-"); err != nil {
+			return "", fmt.Errorf("making a temporary directory: %w", err)
+		}
+	}
+	return m.dir, nil
+}
+
+// espType is the type of an EFI system partition as a GPT has it (UEFI specification, table 5.7), and efiByte as an MBR has it.
+var espType = [16]byte{0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
+
+const efiByte = 0xef
+
+// firmwareOf tells from a disk's first sectors what boots it. Where it is made for both, it is the BIOS, which is faster.
+func firmwareOf(head []byte, arch string) (qemu.Firmware, error) {
+	const bootCode = 440 // bytes, before the disk's signature
+	if len(head) < 2*sector || head[510] != 0x55 || head[511] != 0xaa {
+		return "", fmt.Errorf("%w: its first sector is no boot sector", ErrUnknown)
+	}
+	if arch != "x86_64" {
+		return qemu.UEFI, nil
+	}
+	if len(bytes.Trim(head[:bootCode], "\x00")) > 0 {
+		return qemu.BIOS, nil
+	}
+	if bytes.Contains(head[sector:], espType[:]) || bytes.IndexByte([]byte{head[450], head[466], head[482], head[498]}, efiByte) >= 0 {
+		return qemu.UEFI, nil
+	}
+	return "", fmt.Errorf("%w: the disk has neither boot code for a BIOS nor an EFI system partition", ErrUnknown)
+}
