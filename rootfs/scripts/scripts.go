@@ -95,9 +95,7 @@ func RunFile(ctx context.Context, file string, opts Options) error {
 	return run(ctx, "/"+file, file, opts)
 }
 
-func run(ctx context.Context, name, file string, opts Options) (err error) {
-	task := opts.Progress.Start("running "+name, 0, progress.Items)
-	defer func() { task.Done(err) }()
+func run(ctx context.Context, name, file string, opts Options) error {
 	script, err := read(opts.Tree, file)
 	if err != nil {
 		return fmt.Errorf("running %s: %w", name, err)
@@ -127,9 +125,12 @@ func run(ctx context.Context, name, file string, opts Options) (err error) {
 		Binds: append([]sandbox.Bind{{Source: report, Target: reportDir}}, opts.Binds...),
 		Files: []sandbox.File{{Path: tracerFile, Data: []byte(tracer), Perm: 0o644}},
 	}
+	task := opts.Progress.Start("running "+name, 0, progress.Items)
 	err = opts.Run(ctx, spec)
 	out.flush()
-	if err = script.explain(err, name, report); err != nil && opts.Failed != nil {
+	err = script.explain(err, name, report)
+	task.Done(err) // what Failed does may need the terminal
+	if err != nil && opts.Failed != nil {
 		err = opts.Failed(ctx, spec, err)
 	}
 	return err
