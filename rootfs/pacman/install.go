@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -259,10 +258,10 @@ func (s *Session) oneFromCache(e entry) (there bool, err error) {
 		}
 		return false, nil
 	}
-	if err := copyFile(cached+".sig", file+".sig"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := packages.LinkOrCopy(cached+".sig", file+".sig"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	return true, linkFile(cached, file)
+	return true, packages.LinkOrCopy(cached, file)
 }
 
 // toCache keeps packages for later builds.
@@ -278,51 +277,14 @@ func (s *Session) toCache(entries []entry) error {
 			continue
 		}
 		cached, file := s.cacheFile(e), filepath.Join(s.dir, "cache", e.File)
-		if err := copyFile(file+".sig", cached+".sig"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := replace(file+".sig", cached+".sig"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if _, err := os.Lstat(cached); err == nil {
-			continue
-		}
-		if err := linkFile(file, cached); err != nil {
+		if err := packages.LinkOrCopy(file, cached); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// linkFile makes a file available under another name, which appears complete or not at all. Both belong to nobody who would change it.
-func linkFile(from, to string) error {
-	err := os.Link(from, to)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return copyFile(from, to)
-}
-
-// copyFile copies a file with its time, by which pacman asks servers for a newer one. The new one appears complete or not at all.
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	out, err := os.CreateTemp(filepath.Dir(to), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name())
-	if _, err := io.Copy(out, in); err != nil {
-		return errors.Join(err, out.Close())
-	}
-	if err := errors.Join(out.Chmod(0o644), out.Close(), os.Chtimes(out.Name(), info.ModTime(), info.ModTime())); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), to)
 }
 
 // fixTimes makes the database say that packages were installed at SOURCE_DATE_EPOCH, where that is set.

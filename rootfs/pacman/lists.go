@@ -96,7 +96,7 @@ func (s *Session) listsFromCache() error {
 		for _, suffix := range []string{"", ".sig"} {
 			err := errors.New("there is no package cache")
 			if s.opts.Cache != "" {
-				err = copyFile(s.listFile(sec)+suffix, filepath.Join(s.dir, "sync", sec.name+".db"+suffix))
+				err = packages.LinkOrCopy(s.listFile(sec)+suffix, filepath.Join(s.dir, "sync", sec.name+".db"+suffix))
 			}
 			switch {
 			case err == nil:
@@ -122,7 +122,7 @@ func (s *Session) listsToCache() error {
 			return err
 		}
 		for _, suffix := range []string{"", ".sig"} {
-			err := copyFile(filepath.Join(s.dir, "sync", sec.name+".db"+suffix), file+suffix)
+			err := replace(filepath.Join(s.dir, "sync", sec.name+".db"+suffix), file+suffix)
 			if suffix != "" && errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
@@ -132,6 +132,17 @@ func (s *Session) listsToCache() error {
 		}
 	}
 	return nil
+}
+
+// replace makes a file available under another name, in the place of what is there. What is to be kept must be there.
+func replace(from, to string) error {
+	if _, err := os.Lstat(from); err != nil {
+		return err
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return packages.LinkOrCopy(from, to)
 }
 
 // readLists reads what pacman has fetched.
