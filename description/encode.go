@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -124,6 +125,9 @@ func (n *markupNode) yaml() *yaml.Node {
 		y.Kind, y.Value = yaml.ScalarNode, n.scalar
 		if !n.literal {
 			y.Tag = "!!str"
+			if !plainYAML(n.scalar) && !strings.Contains(n.scalar, "\n") {
+				y.Style = yaml.DoubleQuotedStyle
+			}
 		}
 	case markupList:
 		y.Kind = yaml.SequenceNode
@@ -140,6 +144,17 @@ func (n *markupNode) yaml() *yaml.Node {
 		}
 	}
 	return y
+}
+
+// plainForm is a text that no version of YAML takes for anything else, but for
+// some words.
+var plainForm = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./+@,-]*( [A-Za-z0-9_./+@,-]+)*$`)
+
+// plainYAML reports whether a text needs no quotes: YAML 1.1, which KIWI reads,
+// takes more words for truth values than YAML 1.2.
+func plainYAML(s string) bool {
+	reserved := []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+	return plainForm.MatchString(s) && !contains(reserved, strings.ToLower(s))
 }
 
 func (n *markupNode) writeJSON(b *bytes.Buffer, indent string) {

@@ -117,6 +117,8 @@ func viewOfStruct(v reflect.Value) *markupNode {
 // names differ.
 var elementNames = map[string]string{
 	"OEM": "oemconfig", "SystemDisk": "systemdisk", "Vagrant": "vagrantconfig", "Container": "containerconfig", "InnerContainers": "containers",
+	"SchemaVersion": "schemaversion", "DisplayName": "displayname", "PackageManager": "packagemanager", "ReleaseVersion": "release-version",
+	"BootsplashTheme": "bootsplash-theme", "BootloaderTheme": "bootloader-theme", "ShowLicense": "showlicense", "Locales": "locale",
 	"InstallMedia": "installmedia", "LUKSFormatOptions": "luksformat", "FormatOptions": "formatoptions",
 }
 
