@@ -93,17 +93,18 @@ func readTrace(name string) (*trace, error) {
 	return t, nil
 }
 
-// in returns the line of a file that was running, and the file of the function in which the command stands where it is another one.
-func (t *trace) in(file string) (line int, inside string) {
+// in returns the line of a file that was running, and the file of the function in which the command stands where it is another one. ok is false
+// if it is the trace of another script, which this one has called.
+func (t *trace) in(file string) (line int, inside string, ok bool) {
 	for i, source := range t.sources {
 		if strings.HasSuffix(source, file) && i < len(t.lines) {
 			if i > 0 && t.sources[0] != source {
 				inside = t.sources[0]
 			}
-			return t.lines[i], inside
+			return t.lines[i], inside, true
 		}
 	}
-	return 0, ""
+	return 0, "", false
 }
 
 // explain adds the place of the failure.
@@ -133,7 +134,10 @@ func (s script) explain(err error, name, report string) error {
 
 // place says where in the script a command failed.
 func (s script) place(failed *Error, t *trace) {
-	line, inside := t.in(s.path)
+	line, inside, ok := t.in(s.path)
+	if !ok {
+		return
+	}
 	if line == 0 {
 		line = s.find(t.command)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path"
 	"slices"
 
 	"github.com/imgbuild/imgbuild/internal/command"
@@ -115,7 +116,10 @@ func run(ctx context.Context, name, file string, opts Options) error {
 		return fmt.Errorf("running %s: %w", name, err)
 	}
 	defer os.RemoveAll(report)
-	env := []string{"BASH_ENV=" + tracerFile}
+	var env []string
+	if slices.ContainsFunc(args[:len(args)-1], func(word string) bool { return path.Base(word) == "bash" }) {
+		env = append(env, "BASH_ENV="+tracerFile)
+	}
 	for _, key := range slices.Sorted(maps.Keys(opts.Variables)) {
 		env = append(env, key+"="+opts.Variables[key])
 	}

@@ -193,6 +193,8 @@ func TestFailures(t *testing.T) {
 		{"Python", "#!/usr/bin/python3\nimport sys\n\nraise ValueError('x')\n", 4, 1, []string{"it failed at line 4", "ValueError"}},
 		{"Perl", "#!/usr/bin/perl\n\ndie 'x';\n", 3, 255, []string{"it failed at line 3"}},
 		{"signal", "#!/bin/bash\nfalse\nkill -9 $$\n", 0, -1, []string{"it failed (ended by signal: killed)"}},
+		{"a script that calls another", "#!/bin/bash\nset -e\nprintf '#!/bin/bash\\nfalse\\nexit 6\\n' > /inner; chmod +x /inner\n/inner\n", 4, 6, []string{"at line 4 (exit code 6): /inner"}},
+		{"sh that calls bash", "#!/bin/sh\nset -e\nbash -c 'exit 6'\n", 0, 6, []string{"it failed (exit code 6)"}},
 		{"own traps", "#!/bin/bash\ntrap 'echo mine' EXIT\nset -e\nfalse\n", 4, 1, []string{"mine"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -229,6 +231,7 @@ x=$(exit 3); echo "substitution $?"
 f() { return 7; }; f || echo "function $?"
 (trap -p | grep -v imgbuild; exit 4); echo "subshell $?"
 env | grep -c BASH_ENV
+/usr/bin/env sh -c 'echo "${BASH_ENV-none}"'
 bash -c 'trap -p; exit 6'; echo "child $?"
 set -o | grep errexit
 `
