@@ -209,6 +209,7 @@ func (s *Session) untrusted() bool {
 type job struct {
 	args     []string // the command and what follows it
 	network  bool
+	no       bool                  // no repositories at all
 	wanted   []description.Package // to point errors at
 	progress progress.Task         // counts changes; nil is none
 }
@@ -218,7 +219,10 @@ func (s *Session) arguments(p place, j job) []string {
 	args := []string{
 		"apk", "--root", p.root + "/", "--arch", architecture(s.opts.Arch), "--cache-dir", p.relative(insideCache), "--no-progress",
 	}
-	if len(s.lines) > 0 {
+	switch {
+	case j.no:
+		args = append(args, "--repositories-file", "/dev/null")
+	case len(s.lines) > 0:
 		args = append(args, "--repositories-file", insideRepos)
 	}
 	switch {

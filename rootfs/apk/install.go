@@ -36,7 +36,7 @@ func (s *Session) refresh(ctx context.Context, p place) error {
 		if len(s.lines) == 0 {
 			return s.opts.Image.Errorf("repository", `add <repository><source path="https://dl-cdn.alpinelinux.org/alpine/latest-stable/main"/></repository>`, "there are no repositories to install packages from")
 		}
-		if _, err := s.run(ctx, p, job{args: []string{"add", "--initdb"}}); err != nil {
+		if _, err := s.run(ctx, p, job{args: []string{"add", "--initdb"}, no: true}); err != nil {
 			return fmt.Errorf("making a database of packages: %w", err)
 		}
 	}

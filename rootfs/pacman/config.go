@@ -163,7 +163,7 @@ func (s *Session) configuration(p place, only func(section) bool) string {
 	for _, setting := range settings {
 		fmt.Fprintf(&text, "%s = %s\n", setting[0], setting[1])
 	}
-	text.WriteString("NoProgressBar\n")
+	text.WriteString("NoProgressBar\nParallelDownloads = 5\n")
 	if ignored := s.ignored(); len(ignored) > 0 {
 		fmt.Fprintf(&text, "IgnorePkg = %s\n", strings.Join(ignored, " "))
 	}
@@ -240,7 +240,7 @@ func (s *Session) readOwn(ctx context.Context) error {
 	for line := range strings.Lines(string(data)) {
 		name, _, _ := strings.Cut(line, "=")
 		switch strings.TrimSpace(name) {
-		case "RootDir", "DBPath", "CacheDir", "LogFile", "HookDir", "Architecture", "NoProgressBar", "CheckSpace", "Color", "ILoveCandy", "UseSyslog", "VerbosePkgLists", "XferCommand",
+		case "RootDir", "DBPath", "CacheDir", "LogFile", "HookDir", "NoProgressBar", "ParallelDownloads", "CheckSpace", "Color", "ILoveCandy", "UseSyslog", "VerbosePkgLists", "XferCommand",
 			"DownloadUser", "DisableSandbox", "[options]":
 		default:
 			text.WriteString(strings.TrimRight(line, "\n") + "\n")

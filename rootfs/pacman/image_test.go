@@ -101,6 +101,7 @@ func TestOwnRepositories(t *testing.T) {
 	need(t)
 	w := newWorld(t, testrepos.PacmanRepo{Packages: few()})
 	w.makeInside(t)
+	must(t, os.WriteFile(filepath.Join(w.root, databaseDir, "db.lck"), nil, 0o644)) // of a run that was killed
 	server := testrepos.Serve(t, w.repo, "", "")
 	must(t, os.WriteFile(filepath.Join(w.root, "etc/pacman.conf"), []byte("[options]\nCacheDir = /nowhere\nDownloadUser = alpm\nCheckSpace\nSigLevel = Never\n\n[test]\nServer = "+server.URL+"\n"), 0o644))
 	if err := w.with(t, []description.Repository{}, func(s packages.Session) error { return s.Install(t.Context(), set("hello")) }); err != nil {

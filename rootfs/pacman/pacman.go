@@ -186,6 +186,12 @@ func (s *Session) within(ctx context.Context, do func() error) (err error) {
 			return fmt.Errorf("preparing the root tree for pacman: %w", err)
 		}
 	}
+	// Nobody else is at work on the tree: a lock is one that its container was made with.
+	if _, _, err := tree.Resolve(databaseDir[1:] + "/db.lck"); err == nil {
+		if err := s.tool(ctx, "rm", "-f", packages.TargetDir+databaseDir+"/db.lck"); err != nil {
+			return fmt.Errorf("preparing the root tree for pacman: %w", err)
+		}
+	}
 	if noLists != nil {
 		defer func() {
 			if ctx.Err() != nil {
