@@ -27,6 +27,10 @@ func (r *Result) RunOutside(ctx context.Context, tree *layers.Tree, spec sandbox
 func (r *Result) on(ctx context.Context, tree *layers.Tree, spec sandbox.Spec, run func(context.Context, sandbox.Spec) error) (*layers.Tree, error) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
+	// What a program that failed has done to the directory must be known before it can hold another tree.
+	if _, err := r.overlay.work.current(ctx); err != nil {
+		return nil, err
+	}
 	r.overlay.work.tree = tree
 	if err := r.overlay.shell(ctx, spec, run(ctx, spec)); err != nil {
 		return nil, err
