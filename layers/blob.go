@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/spool"
 )
 
 // Blob is the bytes of a layer as they lie in a store, compressed or not. It must allow reads at the same time.
@@ -90,7 +90,7 @@ func (s *BlobSource) fillSpool() error {
 	if s.spool != nil {
 		return nil
 	}
-	f, err := unnamedFile(s.SpoolDir)
+	f, err := spool.New(s.SpoolDir)
 	if err != nil {
 		return fmt.Errorf("keeping the uncompressed bytes of layer %s: %w", s.Digest, err)
 	}
@@ -102,28 +102,4 @@ func (s *BlobSource) fillSpool() error {
 	}
 	s.spool = f
 	return nil
-}
-
-// unnamedFile opens a file that has no name and vanishes when it is closed, at the latest when this process ends. Without a directory it lies
-// in $TMPDIR or else in /var/tmp, where large files belong: /tmp may be memory (file-hierarchy(7)).
-func unnamedFile(dir string) (*os.File, error) {
-	if dir == "" {
-		dir = os.Getenv("TMPDIR")
-	}
-	if dir == "" {
-		dir = "/var/tmp"
-	}
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		return os.NewFile(uintptr(fd), dir+"/(unnamed)"), nil
-	}
-	f, err := os.CreateTemp(dir, "imgbuild-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }

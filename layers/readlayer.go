@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/imgbuild/imgbuild/internal/spool"
 )
 
 // ReadOptions say what to check while a layer is read, and what a layer may ask of this machine. Zero limits are defaults that no honest
@@ -109,7 +111,7 @@ func (r *layerReader) read(ctx context.Context) error {
 	}
 	tarHash := sha256.New()
 	sinks := []io.Writer{tarHash}
-	var spool *os.File
+	var kept *os.File
 	if r.opts.Stage != nil {
 		staged, err := r.opts.Stage.sub()
 		if err != nil {
@@ -117,12 +119,12 @@ func (r *layerReader) read(ctx context.Context) error {
 		}
 		r.source.staged = staged
 	} else if r.opts.Spool && !r.source.seekable() {
-		f, err := unnamedFile(r.opts.SpoolDir)
+		f, err := spool.New(r.opts.SpoolDir)
 		if err != nil {
 			return fmt.Errorf("keeping the uncompressed bytes of a layer: %w", err)
 		}
-		spool = f
-		sinks = append(sinks, spool)
+		kept = f
+		sinks = append(sinks, kept)
 	}
 	in := r.source.streamTar(ctx, blobBytes, sinks...)
 	defer in.close()
@@ -134,16 +136,16 @@ func (r *layerReader) read(ctx context.Context) error {
 		err = r.checkDigests(blobHash, tarHash)
 	}
 	if err != nil {
-		if spool != nil {
-			spool.Close()
+		if kept != nil {
+			kept.Close()
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return r.explain("", err)
 	}
-	if spool != nil {
-		r.source.spool = spool
+	if kept != nil {
+		r.source.spool = kept
 	}
 	r.layer.TarSize = in.end
 	return nil

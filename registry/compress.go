@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/imgbuild/imgbuild/internal/ctxio"
+	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -96,14 +97,11 @@ func compressLayer(ctx context.Context, layer v1.Layer) (*os.File, v1.Descriptor
 		return nil, v1.Descriptor{}, err
 	}
 	defer r.Close()
-	f, err := os.CreateTemp("", "imgbuild-push-")
+	f, err := spool.New("")
 	if err != nil {
 		return nil, v1.Descriptor{}, err
 	}
 	desc, err := compressInto(ctx, f, r)
-	if removeErr := os.Remove(f.Name()); err == nil {
-		err = removeErr
-	}
 	if err != nil {
 		f.Close()
 		return nil, v1.Descriptor{}, err

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"runtime"
 	"sync"
 
@@ -16,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/imgbuild/imgbuild/internal/ctxio"
+	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
@@ -112,7 +111,7 @@ func (t *Tree) readLayer(ctx context.Context, layer v1.Layer, diffID digest.Dige
 		blob, err = stored.OpenBlob()
 	} else { // its bytes as they are stored can't be had: the tar has no index
 		indexes, sum = nil, ""
-		blob, err = spool(ctx, layer)
+		blob, err = keepTar(ctx, layer)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading layer %s: %w", hash, err)
@@ -165,33 +164,16 @@ func fromIndex(sum, diffID digest.Digest, blob manifest.Blob, indexes Indexes, l
 	return change
 }
 
-// spool writes a layer's tar into a file without a name and returns it.
-func spool(ctx context.Context, layer v1.Layer) (manifest.Blob, error) {
+// keepTar writes a layer's tar into a file without a name.
+func keepTar(ctx context.Context, layer v1.Layer) (manifest.Blob, error) {
 	r, err := layer.Uncompressed()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	f, err := os.CreateTemp("", "imgbuild-layer-*")
-	if err != nil {
+	f, err := spool.Copy(ctx, "", r)
+	if err != nil { // and not a nil pointer in an interface
 		return nil, err
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	size, err := io.Copy(f, ctxio.Reader(ctx, r))
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &spooled{f, size}, nil
+	return f, nil
 }
-
-// spooled is a blob in a file without a name.
-type spooled struct {
-	*os.File
-	size int64
-}
-
-func (s *spooled) Size() int64 { return s.size }

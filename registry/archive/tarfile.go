@@ -12,7 +12,7 @@ import (
 
 	"github.com/ulikunitz/xz"
 
-	"github.com/imgbuild/imgbuild/internal/ctxio"
+	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -86,28 +86,16 @@ func plain(ctx context.Context, f *os.File, tempDir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompressing %s: %w: %w", f.Name(), manifest.ErrInvalid, err)
 	}
-	return spool(ctx, r, max(freeSize, info.Size()*maxRatio), tempDir)
-}
-
-// spool writes what r gives, at most limit bytes, into a file without a name.
-func spool(ctx context.Context, r io.Reader, limit int64, dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "imgbuild-archive-")
+	limit := max(freeSize, info.Size()*maxRatio)
+	kept, err := spool.Copy(ctx, tempDir, io.LimitReader(r, limit+1))
 	if err != nil {
-		return nil, err
-	}
-	err = os.Remove(f.Name())
-	if err == nil {
-		var n int64
-		n, err = io.Copy(f, io.LimitReader(ctxio.Reader(ctx, r), limit+1))
-		if err == nil && n > limit {
-			err = fmt.Errorf("%w: it has more than %d bytes", manifest.ErrInvalid, limit)
-		}
-	}
-	if err != nil {
-		f.Close()
 		return nil, fmt.Errorf("decompressing an archive: %w", err)
 	}
-	return f, nil
+	if kept.Size() > limit {
+		kept.Close()
+		return nil, fmt.Errorf("decompressing an archive: %w: it has more than %d bytes", manifest.ErrInvalid, limit)
+	}
+	return kept.File, nil
 }
 
 func (t *tarFiles) scan(ctx context.Context) error {

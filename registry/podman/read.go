@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 
@@ -18,6 +17,7 @@ import (
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
 
+	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
@@ -206,7 +206,7 @@ type layerBlob struct {
 
 	mu     sync.Mutex
 	prefix []byte
-	spool  *os.File
+	kept   *spool.File
 }
 
 func (b *layerBlob) Size() int64 { return b.size }
@@ -228,8 +228,8 @@ func (b *layerBlob) ReadAt(p []byte, off int64) (int, error) {
 func (b *layerBlob) source(small bool) (io.ReaderAt, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.spool != nil {
-		return b.spool, nil
+	if b.kept != nil {
+		return b.kept, nil
 	}
 	if small && b.prefix != nil {
 		return bytes.NewReader(b.prefix), nil
@@ -243,43 +243,21 @@ func (b *layerBlob) source(small bool) (io.ReaderAt, error) {
 		b.prefix, err = io.ReadAll(io.LimitReader(r, prefixSize))
 		return bytes.NewReader(b.prefix), err
 	}
-	b.spool, err = spool(r)
-	return b.spool, err
-}
-
-func spool(r io.Reader) (*os.File, error) {
-	f, err := unnamed()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.Copy(f, r); err != nil {
-		f.Close()
+	if b.kept, err = spool.Copy(context.Background(), "", r); err != nil {
 		return nil, fmt.Errorf("keeping a layer: %w", err)
 	}
-	return f, nil
-}
-
-func unnamed() (*os.File, error) {
-	f, err := os.CreateTemp("", "imgbuild-layer-")
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return b.kept, nil
 }
 
 // Close implements [io.Closer].
 func (b *layerBlob) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.spool == nil {
+	if b.kept == nil {
 		return nil
 	}
-	f := b.spool
-	b.spool = nil
+	f := b.kept
+	b.kept = nil
 	return f.Close()
 }
 

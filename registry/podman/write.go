@@ -14,6 +14,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
@@ -258,7 +259,7 @@ type BlobWriter struct {
 
 // NewBlob starts the blob of a layer. The storage unpacks it, so compressing it is a waste.
 func (s *Store) NewBlob(context.Context) (*BlobWriter, error) {
-	f, err := unnamed()
+	f, err := spool.New("")
 	if err != nil {
 		return nil, fmt.Errorf("starting a blob: %w", err)
 	}
