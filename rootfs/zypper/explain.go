@@ -79,7 +79,7 @@ func (s *Session) causes() []cause {
 				"has an invalid checksum", "Failed to retrieve new repository metadata", "Media source",
 			},
 		},
-		{text: "a package does not install", signs: []string{"Subprocess failed", "scriptlet failed, exit status", "unpacking of archive failed", "conflicts with file from", "Installation of "}},
+		{text: "a package does not install", signs: []string{"error: %", "unpacking of archive failed", "conflicts with file from", "Subprocess failed", "Installation of "}},
 	}
 }
 

@@ -111,6 +111,22 @@ type world struct {
 	offline                 bool
 	locked                  []packages.Package
 	borrow                  bool // the tree has the programs of this machine
+	own                     bool // the description has no repository
+}
+
+// borrowing makes a tree that works with this machine's programs.
+func borrowing(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, sharedRepo(t))
+	w.borrow = true
+	for _, dir := range []string{"usr/bin", "usr/lib", "usr/lib64", "usr/share", "var/lib/rpm", "etc/zypp/repos.d"} {
+		must(t, os.MkdirAll(filepath.Join(w.root, dir), 0o755))
+	}
+	for _, link := range []string{"bin", "lib", "lib64"} {
+		must(t, os.Symlink("usr/"+link, filepath.Join(w.root, link)))
+	}
+	w.image.RPM.ExcludeDocs = true // the tree has no place for it
+	return w
 }
 
 func newWorld(t *testing.T, repo string) *world {
@@ -128,7 +144,7 @@ func newWorld(t *testing.T, repo string) *world {
 // open starts a session with the repositories, or with the plain one.
 func (w *world) open(t *testing.T, repos ...description.Repository) (packages.Session, error) {
 	t.Helper()
-	if len(repos) == 0 {
+	if len(repos) == 0 && !w.own {
 		repos = []description.Repository{{Origin: origin(7), Source: "dir://" + w.repo}}
 	}
 	image := w.image

@@ -1,12 +1,15 @@
 package zypper
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 )
@@ -155,17 +158,9 @@ func TestMissingPackages(t *testing.T) {
 // TestInside works with the zypper of the root tree, which borrows this machine's.
 func TestInside(t *testing.T) {
 	needZypper(t)
-	w := newWorld(t, sharedRepo(t))
-	w.borrow = true
-	for _, dir := range []string{"usr/bin", "usr/lib", "usr/lib64", "usr/share", "var/lib/rpm", "etc/zypp/repos.d"} {
-		must(t, os.MkdirAll(filepath.Join(w.root, dir), 0o755))
-	}
-	for _, link := range []string{"bin", "lib", "lib64"} {
-		must(t, os.Symlink("usr/"+link, filepath.Join(w.root, link)))
-	}
+	w := borrowing(t)
 	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/zypp.conf"), []byte("[main]\n## a comment = x\nmultiversion = provides:multiversion(kernel)\nrpm.install.excludedocs = no\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nbaseurl=http://image.invalid/\nenabled=1\n"), 0o644))
-	w.image.RPM.ExcludeDocs = true // the tree has no place for it
 	what := set("extra", "guard")
 	what.Collections = pkg(20, "basis")
 	var plan packages.Transaction
@@ -189,5 +184,50 @@ func TestInside(t *testing.T) {
 		if !strings.HasPrefix(command, "inside: ") {
 			t.Errorf("it ran outside: %s", command)
 		}
+	}
+}
+
+// TestOwnRepositories installs from the repositories that the root tree is set up with.
+func TestOwnRepositories(t *testing.T) {
+	needZypper(t)
+	w := borrowing(t)
+	w.own = true
+	wantError(t, w.bootstrap(t, set("extra")), "the description has no repository")
+	testenv.Run(t, "cp", "-r", w.repo, filepath.Join(w.root, "repo"))
+	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nname=own\nbaseurl=file:///repo\nenabled=1\ngpgcheck=0\n"), 0o644))
+	var got []packages.Package
+	must(t, w.session(t, func(s packages.Session) error {
+		err := s.Install(t.Context(), set("extra"))
+		got = s.Installed()
+		return err
+	}))
+	w.wantInstalled(t, "extra-3-1")
+	if len(got) != 1 || got[0].Repository != "own" || !strings.HasPrefix(got[0].Checksum, "sha256:") {
+		t.Errorf("%+v", got)
+	}
+	wantError(t, w.session(t, func(s packages.Session) error { return s.Install(t.Context(), set("extar")) }), "no repository has the package extar", `did you mean "extra"`)
+}
+
+// TestScripts installs packages whose scripts fail.
+func TestScripts(t *testing.T) {
+	needZypper(t)
+	repo := t.TempDir()
+	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: append(testrepos.Distribution(t, "opensuse-leap"),
+		testrepos.RPM{Name: "after", Requires: []string{"base"}, Post: "echo it went wrong >&2; exit 3"}, testrepos.RPM{Name: "before", Requires: []string{"base"}, Pre: "exit 4"},
+		testrepos.RPM{Name: "network", Requires: []string{"base"}, Post: "cat /proc/net/dev > /etc/ran; sleep 0"})})
+	w := newWorld(t, repo)
+	must(t, w.bootstrap(t, set("after", "network")))
+	if !strings.Contains(w.log.String(), "level=WARN") || !strings.Contains(w.log.String(), "it went wrong") {
+		t.Errorf("nothing was said of the script that failed")
+	}
+	if devices := w.read(t, "etc/ran"); strings.Contains(devices, "eth") || !strings.Contains(devices, "lo:") {
+		t.Errorf("scripts have a network: %s", devices)
+	}
+	wantError(t, w.bootstrap(t, set("before")), "a package does not install", "before")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := w.session(t, func(s packages.Session) error { return s.Install(ctx, set("base")) })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("canceled: %v", err)
 	}
 }
