@@ -61,6 +61,11 @@ func (s *session) Bootstrap(ctx context.Context, set description.PackageSet) err
 		if p == bare {
 			return errors.New("installing the first packages: the root tree still has no dpkg")
 		}
+		set.Packages = slices.DeleteFunc(slices.Clone(set.Packages), func(p description.Package) bool {
+			_, there := s.installed[p.Name+":"+Architecture(s.Arch)]
+			_, forAll := s.installed[p.Name+":all"]
+			return there || forAll
+		})
 	}
 	return s.Install(ctx, set)
 }

@@ -149,6 +149,9 @@ func (s *session) change(ctx context.Context, t task, what string, args ...strin
 	if err != nil {
 		return err
 	}
+	if len(downloads) == 0 {
+		return nil
+	}
 	if err := s.fetch(ctx, t, downloads, args...); err != nil {
 		return err
 	}
