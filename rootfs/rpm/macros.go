@@ -2,6 +2,7 @@ package rpm
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -64,4 +65,23 @@ func Macros(dbpath string, settings description.RPMSettings, locales []string) s
 func Configure(spec *sandbox.Spec, macros string) {
 	spec.Env = append(spec.Env, "HOME="+HomeDir)
 	spec.Files = append(spec.Files, sandbox.File{Path: HomeDir + "/.rpmmacros", Data: []byte(macros), Perm: 0o644})
+}
+
+// Machine is the architecture of this machine, as rpm and uname -m name it.
+func Machine() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	case "386":
+		return "i686"
+	}
+	return runtime.GOARCH
+}
+
+// Accept lets rpm install packages of another architecture in a sandbox of this machine.
+func Accept(spec *sandbox.Spec, arch string) {
+	data := fmt.Sprintf("arch_compat: %s: %s\n", Machine(), arch)
+	spec.Files = append(spec.Files, sandbox.File{Path: HomeDir + "/.rpmrc", Data: []byte(data), Perm: 0o644})
 }

@@ -28,6 +28,9 @@ func (s *Session) configuration(p place, set description.PackageSet) []byte {
 		{"download.transfer_timeout", "60"},
 		{"repo.refresh.delay", "0"},
 	}
+	if p.arch != "" {
+		settings = append(settings, [2]string{"arch", p.arch})
+	}
 	var text strings.Builder
 	text.WriteString("[main]\n")
 	for line := range strings.Lines(string(p.config)) {

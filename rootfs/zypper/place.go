@@ -43,6 +43,7 @@ type place struct {
 	dbpath string // of rpm's database below it
 	config []byte // the tree's own zypp.conf, where its own zypper runs
 	kind   string // which zypper it is: each has lists in a form of its own
+	arch   string // of the packages, where it is not that of the machine
 }
 
 // place is the root tree itself, if it has zypper, or else outside.
@@ -216,5 +217,8 @@ func (s *Session) base(p place, args ...string) sandbox.Spec {
 		spec.Files = append(spec.Files, s.opts.Repositories.Files...)
 	}
 	rpm.Configure(&spec, rpm.Macros(p.dbpath, s.opts.Image.RPM, s.opts.Image.Locales))
+	if p.arch != "" {
+		rpm.Accept(&spec, p.arch)
+	}
 	return spec
 }

@@ -75,7 +75,11 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 
 // outsideOf is a place outside of a root tree.
 func (s *Session) outsideOf(tree *layers.Tree) place {
-	return place{run: s.opts.Outside, root: packages.TargetDir, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "outside"}
+	p := place{run: s.opts.Outside, root: packages.TargetDir, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "outside"}
+	if s.opts.Arch != "" && s.opts.Arch != rpm.Machine() {
+		p.arch = s.opts.Arch
+	}
+	return p
 }
 
 // present returns the names of those packages of a list that are installed.

@@ -231,3 +231,16 @@ func TestScripts(t *testing.T) {
 		t.Errorf("canceled: %v", err)
 	}
 }
+
+// TestAnotherArchitecture installs packages of another architecture from outside.
+func TestAnotherArchitecture(t *testing.T) {
+	needZypper(t)
+	repo := t.TempDir()
+	file := []testrepos.File{{Path: "/opt/file", Content: "x"}}
+	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "foreign", Arch: "riscv64", Files: file}, {Name: "native", Arch: testrepos.HostArch(), Files: file}, {Name: "any"}}})
+	w := newWorld(t, repo)
+	w.image.Arch = "riscv64"
+	must(t, w.bootstrap(t, set("foreign", "any")))
+	w.wantInstalled(t, "any-1-1", "foreign-1-1")
+	wantError(t, w.bootstrap(t, set("native")), "native")
+}
