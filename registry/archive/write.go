@@ -47,10 +47,16 @@ func Write(ctx context.Context, ref reference.Reference, img v1.Image, opts Writ
 	}
 	p.count = opts.Progress
 	switch ref.Transport {
-	case reference.OCI:
-		err = p.writeLayoutDir(ctx, ref.Path, name)
-	case reference.OCIArchive:
-		err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeLayoutTar(ctx, w, name) })
+	case reference.OCI, reference.OCIArchive:
+		var desc v1.Descriptor
+		if desc, err = p.toOCI(name); err != nil {
+			break
+		}
+		if ref.Transport == reference.OCI {
+			err = p.writeLayoutDir(ctx, ref.Path, desc)
+		} else {
+			err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeLayout(ctx, w, desc) })
+		}
 	case reference.DockerArchive:
 		err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeDockerTar(ctx, w, append([]string{name}, opts.Tags...)) })
 	case reference.Dir:
@@ -137,6 +143,11 @@ func (p *parts) blobs() []blob {
 	return sortBlobs(all)
 }
 
+// layoutBlobs adds the manifest.
+func (p *parts) layoutBlobs(desc v1.Descriptor) []blob {
+	return sortBlobs(append(p.blobs(), bytesBlob(desc, p.raw)))
+}
+
 func sortBlobs(all []blob) []blob {
 	slices.SortStableFunc(all, func(a, b blob) int { return strings.Compare(a.desc.Digest.Hex, b.desc.Digest.Hex) })
 	return slices.CompactFunc(all, func(a, b blob) bool { return a.desc.Digest == b.desc.Digest })
@@ -170,11 +181,6 @@ func (c counter) Write(p []byte) (int, error) {
 		c(int64(len(p)))
 	}
 	return len(p), nil
-}
-
-// layoutText is the content of an oci-layout file.
-func layoutText() ([]byte, error) {
-	return json.Marshal(ispec.ImageLayout{Version: ispec.ImageLayoutVersion})
 }
 
 func indexText(descs []v1.Descriptor) ([]byte, error) {
@@ -249,20 +255,43 @@ func (w *tarWriter) file(name string, fill func(io.Writer) error) error {
 	return err
 }
 
-func (w *tarWriter) bytes(name string, data []byte) error {
-	return w.file(name, func(out io.Writer) error { _, err := out.Write(data); return err })
+// sink takes the files of an archive that is new: a tar or a directory.
+type sink interface {
+	dir(name string) error
+	file(name string, fill func(io.Writer) error) error
 }
 
-func (p *parts) writeLayoutTar(ctx context.Context, w *tarWriter, name string) error {
-	desc, err := p.toOCI(name)
+func putBytes(s sink, name string, data []byte) error {
+	return s.file(name, func(w io.Writer) error { _, err := w.Write(data); return err })
+}
+
+// newDir is a sink into a directory that is being staged. Its files are synced; directories are the caller's to sync.
+type newDir string
+
+func (d newDir) dir(name string) error { return os.Mkdir(filepath.Join(string(d), name), 0o755) }
+
+func (d newDir) file(name string, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(filepath.Join(string(d), name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(w.dir("blobs"), w.dir("blobs/sha256")); err != nil {
+	err = fill(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// writeLayout writes an OCI image layout with one container.
+func (p *parts) writeLayout(ctx context.Context, s sink, desc v1.Descriptor) error {
+	if err := errors.Join(s.dir("blobs"), s.dir("blobs/sha256")); err != nil {
 		return err
 	}
-	for _, b := range sortBlobs(append(p.blobs(), bytesBlob(desc, p.raw))) {
-		if err := w.file("blobs/sha256/"+b.desc.Digest.Hex, func(out io.Writer) error { return p.copy(ctx, out, b) }); err != nil {
+	for _, b := range p.layoutBlobs(desc) {
+		if err := s.file("blobs/sha256/"+b.desc.Digest.Hex, func(w io.Writer) error { return p.copy(ctx, w, b) }); err != nil {
 			return err
 		}
 	}
@@ -270,14 +299,14 @@ func (p *parts) writeLayoutTar(ctx context.Context, w *tarWriter, name string) e
 	if err != nil {
 		return err
 	}
-	layout, err := layoutText()
+	layout, err := json.Marshal(ispec.ImageLayout{Version: ispec.ImageLayoutVersion})
 	if err != nil {
 		return err
 	}
-	if err := w.bytes(ispec.ImageIndexFile, index); err != nil {
+	if err := putBytes(s, ispec.ImageIndexFile, index); err != nil {
 		return err
 	}
-	return w.bytes(ispec.ImageLayoutFile, layout)
+	return putBytes(s, ispec.ImageLayoutFile, layout)
 }
 
 // writeDockerTar writes the form that docker load and podman load have read since Docker 1.10: plain layers named by their diff ids.
@@ -309,14 +338,14 @@ func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, names []string
 			return err
 		}
 	}
-	if err := w.bytes(entry.Config, p.rawConfig); err != nil {
+	if err := putBytes(w, entry.Config, p.rawConfig); err != nil {
 		return err
 	}
 	list, err := json.Marshal([]dockerImage{entry})
 	if err != nil {
 		return err
 	}
-	return w.bytes(dockerFile, list)
+	return putBytes(w, dockerFile, list)
 }
 
 // copyPlain writes a layer's tar and checks its diff id.
@@ -337,7 +366,7 @@ func (p *parts) copyPlain(ctx context.Context, w io.Writer, layer v1.Layer, diff
 }
 
 // stage fills a new directory beside dir and gives it the name dir when it is complete. What was there, which the caller has looked at, goes.
-func stage(dir string, fill func(tmp string) error) error {
+func stage(dir string, fill func(tmp newDir) error) error {
 	parent := filepath.Dir(dir)
 	tmp, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".imgbuild-")
 	if err != nil {
@@ -347,7 +376,7 @@ func stage(dir string, fill func(tmp string) error) error {
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return err
 	}
-	if err := fill(tmp); err != nil {
+	if err := fill(newDir(tmp)); err != nil {
 		return err
 	}
 	if err := atomicfile.SyncDir(tmp); err != nil {
@@ -367,26 +396,6 @@ func stage(dir string, fill func(tmp string) error) error {
 	return atomicfile.SyncDir(parent)
 }
 
-// writeSynced makes a new file in a directory that is being staged.
-func writeSynced(name string, fill func(io.Writer) error) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	err = fill(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}
-
-func putBytes(name string, data []byte) error {
-	return writeSynced(name, func(w io.Writer) error { _, err := w.Write(data); return err })
-}
-
 func (p *parts) writeSkopeoDir(ctx context.Context, dir string) error {
 	dir = filepath.Clean(dir)
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
@@ -397,15 +406,15 @@ func (p *parts) writeSkopeoDir(ctx context.Context, dir string) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return stage(dir, func(tmp string) error {
+	return stage(dir, func(tmp newDir) error {
 		for _, b := range p.blobs() {
-			if err := writeSynced(filepath.Join(tmp, b.desc.Digest.Hex), func(w io.Writer) error { return p.copy(ctx, w, b) }); err != nil {
+			if err := tmp.file(b.desc.Digest.Hex, func(w io.Writer) error { return p.copy(ctx, w, b) }); err != nil {
 				return err
 			}
 		}
-		if err := putBytes(filepath.Join(tmp, dirManifest), p.raw); err != nil {
+		if err := putBytes(tmp, dirManifest, p.raw); err != nil {
 			return err
 		}
-		return putBytes(filepath.Join(tmp, dirVersion), []byte(dirVersionText))
+		return putBytes(tmp, dirVersion, []byte(dirVersionText))
 	})
 }

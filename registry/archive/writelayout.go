@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,51 +19,28 @@ import (
 )
 
 // writeLayoutDir makes an OCI image layout, or puts a container into one that is there.
-func (p *parts) writeLayoutDir(ctx context.Context, dir, name string) error {
+func (p *parts) writeLayoutDir(ctx context.Context, dir string, desc v1.Descriptor) error {
 	dir = filepath.Clean(dir)
-	desc, err := p.toOCI(name)
-	if err != nil {
-		return err
-	}
-	blobs := sortBlobs(append(p.blobs(), bytesBlob(desc, p.raw)))
 	switch entries, err := os.ReadDir(dir); {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0:
-		return stage(dir, func(tmp string) error { return p.newLayout(ctx, tmp, desc, blobs) })
+		return stage(dir, func(tmp newDir) error {
+			if err := p.writeLayout(ctx, tmp, desc); err != nil {
+				return err
+			}
+			sub := filepath.Join(string(tmp), ispec.ImageBlobsDir)
+			return errors.Join(atomicfile.SyncDir(filepath.Join(sub, "sha256")), atomicfile.SyncDir(sub))
+		})
 	case err != nil:
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(dir, ispec.ImageLayoutFile)); err != nil {
 		return fmt.Errorf("%s holds something else than an OCI image layout; give another directory: %w", dir, fs.ErrExist)
 	}
-	return p.addToLayout(ctx, dir, desc, blobs)
-}
-
-func (p *parts) newLayout(ctx context.Context, dir string, desc v1.Descriptor, blobs []blob) error {
-	sub := filepath.Join(dir, ispec.ImageBlobsDir, "sha256")
-	if err := os.MkdirAll(sub, 0o755); err != nil {
-		return err
-	}
-	for _, b := range blobs {
-		if err := writeSynced(filepath.Join(sub, b.desc.Digest.Hex), func(w io.Writer) error { return p.copy(ctx, w, b) }); err != nil {
-			return err
-		}
-	}
-	index, err := indexText([]v1.Descriptor{desc})
-	if err != nil {
-		return err
-	}
-	layout, err := layoutText()
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		putBytes(filepath.Join(dir, ispec.ImageIndexFile), index),
-		putBytes(filepath.Join(dir, ispec.ImageLayoutFile), layout),
-		atomicfile.SyncDir(sub), atomicfile.SyncDir(filepath.Dir(sub)))
+	return p.addToLayout(ctx, dir, desc)
 }
 
 // addToLayout writes the blobs that are missing and then the index, under a lock of the directory that keeps other imgbuilds away.
-func (p *parts) addToLayout(ctx context.Context, dir string, desc v1.Descriptor, blobs []blob) error {
+func (p *parts) addToLayout(ctx context.Context, dir string, desc v1.Descriptor) error {
 	lock, err := lockDir(ctx, dir)
 	if err != nil {
 		return err
@@ -74,7 +50,7 @@ func (p *parts) addToLayout(ctx context.Context, dir string, desc v1.Descriptor,
 	if err := os.MkdirAll(sub, 0o755); err != nil {
 		return err
 	}
-	for _, b := range blobs {
+	for _, b := range p.layoutBlobs(desc) {
 		if err := p.addBlob(ctx, dir, filepath.Join(sub, b.desc.Digest.Hex), b); err != nil {
 			return err
 		}
