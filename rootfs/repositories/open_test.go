@@ -102,6 +102,11 @@ func TestOpen(t *testing.T) {
 	if got := set.List[2].WithCredentials("https://host.example/other"); got != "https://a:b%20c@host.example/other" {
 		t.Error(got)
 	}
+	for _, other := range []string{"https://other.example/x", "http://host.example/x", "https://host.example:444/x"} {
+		if got := set.List[2].WithCredentials(other); got != other {
+			t.Error(got)
+		}
+	}
 	if got := set.List[3].WithCredentials(set.List[3].URI); got != set.List[3].URI {
 		t.Error(got)
 	}

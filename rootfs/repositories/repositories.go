@@ -276,11 +276,12 @@ func (r Repository) Errorf(hint, format string, args ...any) *description.Error 
 	return e
 }
 
-// WithCredentials is an address of the repository with its user name and password in it, for programs that take them nowhere else.
+// WithCredentials is an address of the repository with its user name and password in it, for programs that take them nowhere else. An address of another server,
+// which is none of the mirrors of a list, stays as it is.
 func (r Repository) WithCredentials(address string) string {
 	scheme, rest, ok := strings.Cut(address, "://")
 	switch {
-	case !ok || r.Local != "" || r.User == "" && r.Password == "":
+	case !ok || r.Local != "" || r.User == "" && r.Password == "" || !r.IsList() && !sameServer(address, r.URI):
 		return address
 	case r.Password == "":
 		return scheme + "://" + escape(r.User) + "@" + rest
