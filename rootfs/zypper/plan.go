@@ -1,7 +1,6 @@
 package zypper
 
 import (
-	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -107,27 +107,52 @@ func (s *Session) priority(alias string) int {
 
 // resolve asks zypper what a job would do.
 func (s *Session) resolve(ctx context.Context, p place, j job, set description.PackageSet) (packages.Transaction, error) {
-	var answer bytes.Buffer
-	out := s.output("zypper", nil)
-	spec, err := s.spec(ctx, p, request{globals: []string{"--xmlout", "--no-refresh"}, command: s.command(j, set, "--dry-run"), set: set, noNetwork: true})
+	plan, out, err := s.ask(ctx, p, request{command: s.command(j, set, "--dry-run"), set: set, noNetwork: true})
+	return plan, s.explain(ctx, err, out, set)
+}
+
+// ask runs zypper and returns the transaction that it tells of, even where it fails. The error is not explained yet.
+func (s *Session) ask(ctx context.Context, p place, r request) (packages.Transaction, *packages.Output, error) {
+	r.globals = append([]string{"--xmlout", "--no-refresh"}, r.globals...)
+	spec, err := s.spec(ctx, p, r)
 	if err != nil {
-		return packages.Transaction{}, err
+		return packages.Transaction{}, nil, err
 	}
-	spec.Stdout, spec.Stderr = &answer, out
-	runErr := success(p.run(ctx, spec))
-	plan, parseErr := parseAnswer(&answer, func(text string) { fmt.Fprintln(out, text) })
+	out := s.output("zypper", r.line)
+	both := &lockedWriter{to: out}
+	answer, writer := io.Pipe()
+	spec.Stdout, spec.Stderr = writer, both
+	var plan packages.Transaction
+	parsed := make(chan error, 1)
+	go func() {
+		var err error
+		plan, err = parseAnswer(answer, func(text string) { fmt.Fprintln(both, text) })
+		_, _ = io.Copy(io.Discard, answer) // so that zypper can go on after what could not be read; the pipe has no other error
+		parsed <- err
+	}()
+	err = success(p.run(ctx, spec))
+	writer.Close()
+	if parseErr := <-parsed; err == nil && parseErr != nil {
+		err = fmt.Errorf("reading zypper's answer: %w", parseErr)
+	}
 	out.Flush()
-	if runErr != nil {
-		return packages.Transaction{}, s.explain(ctx, runErr, out, set)
-	}
-	if parseErr != nil {
-		return packages.Transaction{}, fmt.Errorf("reading zypper's answer: %w", parseErr)
-	}
 	for i, one := range plan.Packages {
-		plan.Packages[i].Listed = slices.ContainsFunc(set.Packages, func(d description.Package) bool { return d.Name == one.Name })
+		plan.Packages[i].Listed = slices.ContainsFunc(r.set.Packages, func(d description.Package) bool { return d.Name == one.Name })
 	}
 	slices.SortFunc(plan.Packages, func(a, b packages.Package) int { return strings.Compare(a.String(), b.String()) })
-	return plan, nil
+	return plan, out, err
+}
+
+// lockedWriter lets two streams write to one.
+type lockedWriter struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.to.Write(p)
 }
 
 // parseAnswer reads what "zypper --xmlout install --dry-run" says. Messages, and the problems that it asks about, go to the function.
@@ -189,34 +214,31 @@ func number(text string) int64 {
 	return n
 }
 
-// download fetches the packages of a transaction, and compares them with what was asked for and with the lock.
-func (s *Session) download(ctx context.Context, p place, j job, set description.PackageSet, plan *packages.Transaction) error {
-	if err := packages.CheckLocked(s.opts.Locked, plan.Packages); err != nil { // before anything is fetched
-		return err
-	}
+// download fetches the packages that a job needs, and compares them with the lock.
+func (s *Session) download(ctx context.Context, p place, j job, set description.PackageSet) (packages.Transaction, error) {
 	if err := s.fromCache(packagesDir); err != nil {
-		return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+		return packages.Transaction{}, fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
 	}
-	task := s.opts.Progress.Start("fetching packages", int64(len(plan.Packages)), progress.Items)
-	err := s.fetch(ctx, p, request{globals: []string{"--no-refresh"}, command: s.command(j, set, "--download-only"), set: set, line: func(line string) {
+	task := s.opts.Progress.Start("fetching packages", 0, progress.Items)
+	plan, err := s.fetch(ctx, p, request{command: s.command(j, set, "--download-only"), set: set, line: func(line string) {
 		if strings.HasPrefix(line, "Retrieving package ") || strings.HasPrefix(line, "In cache ") {
 			task.Add(1)
 		}
 	}})
 	// Without a network, what is not there says more than how zypper failed.
 	if err == nil || s.opts.Offline {
-		if checkErr := s.check(plan); checkErr != nil {
+		if checkErr := s.check(&plan); checkErr != nil {
 			err = checkErr
 		}
 	}
 	task.Done(err)
 	if err != nil {
-		return err
+		return packages.Transaction{}, err
 	}
 	if err := s.toCache(packagesDir); err != nil {
-		return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+		return packages.Transaction{}, fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
 	}
-	return nil
+	return plan, nil
 }
 
 // fetchAttempts is how often a download is tried, with a pause that begins with firstPause and doubles.
@@ -227,7 +249,7 @@ const (
 
 // fetch runs zypper to download packages. Where it would wait for half a minute after an interruption, it is started again instead: what it has
 // fetched stays.
-func (s *Session) fetch(ctx context.Context, p place, r request) error {
+func (s *Session) fetch(ctx context.Context, p place, r request) (packages.Transaction, error) {
 	line := r.line
 	for attempt, pause := 1, firstPause; ; attempt, pause = attempt+1, 2*pause {
 		runCtx, cancel := context.WithCancel(ctx)
@@ -239,18 +261,18 @@ func (s *Session) fetch(ctx context.Context, p place, r request) error {
 				cancel()
 			}
 		}
-		out, err := s.run(runCtx, p, r)
+		plan, out, err := s.ask(runCtx, p, r)
 		cancel()
 		if ctx.Err() != nil || !interrupted {
-			return err
+			return plan, s.explain(ctx, err, out, r.set)
 		}
 		if attempt == fetchAttempts {
-			return s.explain(ctx, &command.ExitError{Line: "zypper " + r.command[0], Code: -1}, out, r.set)
+			return plan, s.explain(ctx, &command.ExitError{Line: "zypper " + r.command[0], Code: -1}, out, r.set)
 		}
 		s.opts.Log.Info("a download was interrupted and is tried again", "attempt", attempt+1, "of", fetchAttempts)
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return plan, context.Cause(ctx)
 		case <-time.After(pause):
 		}
 	}

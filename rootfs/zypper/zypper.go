@@ -160,11 +160,8 @@ func (s *Session) transact(ctx context.Context, p place, j job, set description.
 	if err := s.refresh(ctx, p); err != nil {
 		return err
 	}
-	plan, err := s.resolve(ctx, p, j, set)
+	plan, err := s.download(ctx, p, j, set)
 	if err != nil || len(plan.Packages) == 0 {
-		return err
-	}
-	if err := s.download(ctx, p, j, set, &plan); err != nil {
 		return err
 	}
 	task := s.opts.Progress.Start(fmt.Sprintf("%s: %d packages", j.doing, len(plan.Packages)), int64(len(plan.Packages)), progress.Items)
