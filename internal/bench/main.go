@@ -74,6 +74,11 @@ func (b *bench) main(ctx context.Context, only string) error {
 		return err
 	}
 	defer b.tearDown()
+	stop, err := b.serveMirror()
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for _, j := range jobs() {
 		if !strings.Contains(j.name, only) {
 			continue
