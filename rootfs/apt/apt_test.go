@@ -113,19 +113,25 @@ func (w *world) makePackages(t *testing.T) {
 		{"broken", "1", "", "echo this can not work; exit 3"},
 		{"needy", "1", "Depends: nowhere\n", ""},
 	} {
-		dir := t.TempDir()
-		must(t, os.MkdirAll(filepath.Join(dir, "DEBIAN"), 0o755))
-		must(t, os.MkdirAll(filepath.Join(dir, "opt", p.name), 0o755))
-		must(t, os.WriteFile(filepath.Join(dir, "opt", p.name, "file"), []byte(p.name), 0o644))
-		control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: Test <test@example.org>\nDescription: test\n%s", p.name, p.version, p.fields)
-		must(t, os.WriteFile(filepath.Join(dir, "DEBIAN/control"), []byte(control), 0o644))
-		if p.postinst != "" {
-			must(t, os.WriteFile(filepath.Join(dir, "DEBIAN/postinst"), []byte("#!/bin/sh\n"+p.postinst+"\n"), 0o755))
-		}
-		must(t, os.Chmod(dir, 0o755))
-		must(t, os.MkdirAll(filepath.Join(w.repo, "pool"), 0o755))
-		testenv.Run(t, "dpkg-deb", "--root-owner-group", "-b", dir, filepath.Join(w.repo, "pool"))
+		w.makePackage(t, p.name, p.version, p.fields, p.postinst, []byte(p.name))
 	}
+}
+
+// makePackage makes a package with the file /opt/NAME/file.
+func (w *world) makePackage(t *testing.T, name, version, fields, postinst string, content []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(dir, "DEBIAN"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "opt", name), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "opt", name, "file"), content, 0o644))
+	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: Test <test@example.org>\nDescription: test\n%s", name, version, fields)
+	must(t, os.WriteFile(filepath.Join(dir, "DEBIAN/control"), []byte(control), 0o644))
+	if postinst != "" {
+		must(t, os.WriteFile(filepath.Join(dir, "DEBIAN/postinst"), []byte("#!/bin/sh\n"+postinst+"\n"), 0o755))
+	}
+	must(t, os.Chmod(dir, 0o755))
+	must(t, os.MkdirAll(filepath.Join(w.repo, "pool"), 0o755))
+	testenv.Run(t, "dpkg-deb", "--root-owner-group", "-b", dir, filepath.Join(w.repo, "pool"))
 }
 
 // keys are the signing keys of all tests: making one takes a moment.

@@ -291,3 +291,31 @@ func testBootstrapPackage(t *testing.T) {
 	defer func() { must(t, other.Close()) }()
 	wrong(t, other.Bootstrap(t.Context(), description.PackageSet{}), "extra", "/var/lib/bootstrap/extra.x86_64.tar.xz")
 }
+
+// TestNoSpaceLeft unpacks a package into a file system that is too small for it: in a mount namespace of a second run of the test, which has one.
+func TestNoSpaceLeft(t *testing.T) {
+	testenv.NeedRoot(t)
+	const variable = "APT_TEST_SMALL"
+	small := os.Getenv(variable)
+	if small == "" {
+		testenv.NeedPrograms(t, "unshare", "mount")
+		self, err := os.Executable()
+		must(t, err)
+		dir := t.TempDir()
+		script := `mount -t tmpfs -o size=100k none "$1" && exec env ` + variable + `="$1" "$2" -test.v -test.run '^TestNoSpaceLeft$'`
+		t.Log(testenv.Run(t, "unshare", "--mount", "sh", "-ec", script, "sh", dir, self))
+		return
+	}
+	w := newWorld(t)
+	w.makePackage(t, "fat", "1", "", "", make([]byte, 1<<20))
+	w.index(t, "one")
+	must(t, os.Mkdir(filepath.Join(w.root, "opt"), 0o755))
+	opts, err := w.options(t, "", w.flat())
+	must(t, err)
+	opts.Inside = func(ctx context.Context, spec sandbox.Spec) error {
+		spec.Binds = append(spec.Binds, sandbox.Bind{Source: small, Target: "/opt"})
+		return w.run(ctx, spec)
+	}
+	_, err = w.installSet(t, opts, description.PackageSet{Packages: pkg(1, "fat")})
+	wrong(t, err, "no space left", "/opt/fat/file")
+}
