@@ -2,7 +2,6 @@ package registry
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +19,11 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/testimage"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/registry/podman"
 	"github.com/imgbuild/imgbuild/registry/reference"
@@ -88,41 +87,12 @@ func newClient(t *testing.T, where string) *Client {
 // testImage returns an image in the OCI's form or Docker's with one gzip layer that holds the file etc/NAME.
 func testImage(t testing.TB, name string, docker bool) v1.Image {
 	t.Helper()
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	for _, h := range []*tar.Header{{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755}, {Typeflag: tar.TypeReg, Name: "etc/" + name, Mode: 0o644, Size: int64(len(name))}} {
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := io.WriteString(w, name); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	img, layerType := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), types.OCILayer
+	img, layerType := testimage.Empty(t, nil), types.OCILayer
 	if docker {
-		img, layerType = empty.Image, types.DockerLayer
+		img, layerType = testimage.WithConfig(t, empty.Image, nil), types.DockerLayer
 	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }, tarball.WithMediaType(layerType))
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err = mutate.Append(img, mutate.Addendum{Layer: layer, MediaType: layerType, History: v1.History{Comment: "layer of " + name, CreatedBy: "a test"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
+	layer := testimage.Layer(t, layerType, name, tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755}, tar.Header{Typeflag: tar.TypeReg, Name: "etc/" + name, Mode: 0o644})
+	return testimage.Append(t, img, layer, v1.History{Comment: "layer of " + name, CreatedBy: "a test"})
 }
 
 func putImage(t *testing.T, s Store, name string, img v1.Image) {

@@ -21,7 +21,7 @@ type Early struct {
 	slot chan struct{} // one for each layer that is read at a time
 
 	mu   sync.Mutex
-	byID map[digest.Digest]*earlyLayer
+	reading map[digest.Digest]*earlyLayer
 }
 
 // earlyLayer is one layer that is being read.
@@ -35,7 +35,7 @@ type earlyLayer struct {
 // NewEarly begins with nothing. The caller closes it.
 func NewEarly(ctx context.Context, read layers.ReadOptions) *Early {
 	ctx, stop := context.WithCancel(ctx)
-	return &Early{ctx: ctx, stop: stop, read: read, slot: make(chan struct{}, runtime.GOMAXPROCS(0)), byID: map[digest.Digest]*earlyLayer{}}
+	return &Early{ctx: ctx, stop: stop, read: read, slot: make(chan struct{}, runtime.GOMAXPROCS(0)), reading: map[digest.Digest]*earlyLayer{}}
 }
 
 // Read begins to read a layer whose bytes are still to come, as a registry's client hands it over. A second transfer of the same layer counts
@@ -43,8 +43,8 @@ func NewEarly(ctx context.Context, read layers.ReadOptions) *Early {
 func (e *Early) Read(sum digest.Digest, blob manifest.Blob) {
 	l := &earlyLayer{blob: blob, done: make(chan struct{})}
 	e.mu.Lock()
-	before := e.byID[sum]
-	e.byID[sum] = l
+	before := e.reading[sum]
+	e.reading[sum] = l
 	e.mu.Unlock()
 	if before != nil {
 		before.drop()
@@ -76,8 +76,8 @@ func (e *Early) take(sum, diffID digest.Digest) (*layers.Layer, io.Closer) {
 		return nil, nil
 	}
 	e.mu.Lock()
-	l := e.byID[sum]
-	delete(e.byID, sum)
+	l := e.reading[sum]
+	delete(e.reading, sum)
 	e.mu.Unlock()
 	if l == nil {
 		return nil, nil
@@ -96,9 +96,9 @@ func (e *Early) Close() {
 	e.stop()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for sum, l := range e.byID {
+	for sum, l := range e.reading {
 		<-l.done
 		_ = l.blob.Close() // it was only read
-		delete(e.byID, sum)
+		delete(e.reading, sum)
 	}
 }

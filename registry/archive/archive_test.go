@@ -17,12 +17,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/testimage"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 	"github.com/imgbuild/imgbuild/registry/reference"
 )
@@ -30,26 +28,10 @@ import (
 // testImage returns an image of two gzip layers, the first with a file named after label.
 func testImage(t testing.TB, label string) v1.Image {
 	t.Helper()
-	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	config.Config.Labels = map[string]string{"label": label}
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
+	img := testimage.Empty(t, func(c *v1.ConfigFile) { c.Config.Labels = map[string]string{"label": label} })
 	for _, content := range []string{label, strings.Repeat("x", 3000)} {
-		data := tarOf(t, map[string]string{"etc/" + content[:1]: content})
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, tarball.WithMediaType(types.OCILayer))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if img, err = mutate.Append(img, mutate.Addendum{Layer: layer, MediaType: types.OCILayer}); err != nil {
-			t.Fatal(err)
-		}
+		layer := testimage.Layer(t, types.OCILayer, content, tar.Header{Typeflag: tar.TypeReg, Name: "etc/" + content[:1], Mode: 0o644})
+		img = testimage.Append(t, img, layer, v1.History{})
 	}
 	return img
 }

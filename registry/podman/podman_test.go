@@ -2,7 +2,6 @@ package podman
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,13 +16,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/testimage"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/registry/store"
 )
@@ -119,64 +118,23 @@ func openTest(t *testing.T, p place) *Store {
 	return s
 }
 
-// layerOf returns a gzip layer with the given files.
-func layerOf(t testing.TB, headers []tar.Header, content string) v1.Layer {
-	t.Helper()
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
-	for _, h := range headers {
-		h.ModTime = time.Unix(1_700_000_000, 0)
-		if h.Typeflag == tar.TypeReg {
-			h.Size = int64(len(content))
-		}
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Typeflag == tar.TypeReg {
-			if _, err := io.WriteString(w, content); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	data := buf.Bytes()
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }, tarball.WithMediaType(types.OCILayer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
 // testImage returns base (nil: none) with one more layer.
 func testImage(t testing.TB, base v1.Image, name, content string) v1.Image {
 	t.Helper()
+	then := time.Unix(1_700_000_000, 0)
 	if base == nil {
-		base = mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-		config, err := base.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		config = config.DeepCopy()
-		config.OS, config.Architecture = "linux", "amd64"
-		config.Created = v1.Time{Time: time.Unix(1_700_000_000, 0).UTC()}
-		config.Config.Entrypoint = []string{"/bin/sh"}
-		if base, err = mutate.ConfigFile(base, config); err != nil {
-			t.Fatal(err)
-		}
+		base = testimage.Empty(t, func(c *v1.ConfigFile) {
+			c.Created = v1.Time{Time: then.UTC()}
+			c.Config.Entrypoint = []string{"/bin/sh"}
+		})
 	}
-	img, err := mutate.Append(base, mutate.Addendum{MediaType: types.OCILayer, Layer: layerOf(t, []tar.Header{
-		{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755},
-		{Typeflag: tar.TypeReg, Name: "etc/" + name, Mode: 0o4750, Uid: 12, Gid: 34,
+	return testimage.Append(t, base, testimage.Layer(t, types.OCILayer, content,
+		tar.Header{Typeflag: tar.TypeDir, Name: "etc/", Mode: 0o755, ModTime: then},
+		tar.Header{Typeflag: tar.TypeReg, Name: "etc/" + name, Mode: 0o4750, Uid: 12, Gid: 34, ModTime: then,
 			PAXRecords: map[string]string{"SCHILY.xattr.user.note": "kept"}},
-		{Typeflag: tar.TypeLink, Name: "etc/" + name + ".link", Linkname: "etc/" + name, Mode: 0o4750, Uid: 12, Gid: 34},
-		{Typeflag: tar.TypeSymlink, Name: "etc/" + name + ".symlink", Linkname: name, Mode: 0o777},
-	}, content)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
+		tar.Header{Typeflag: tar.TypeLink, Name: "etc/" + name + ".link", Linkname: "etc/" + name, Mode: 0o4750, Uid: 12, Gid: 34, ModTime: then},
+		tar.Header{Typeflag: tar.TypeSymlink, Name: "etc/" + name + ".symlink", Linkname: name, Mode: 0o777, ModTime: then},
+	), v1.History{})
 }
 
 func tars(t testing.TB, img v1.Image) []string {

@@ -17,12 +17,11 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/imgbuild/imgbuild/internal/testimage"
 	"github.com/imgbuild/imgbuild/registry/reference"
 )
 
@@ -204,24 +203,9 @@ func randomBytes(t *testing.T, size int) []byte {
 // testImage makes an image whose layers have these bytes.
 func testImage(t *testing.T, layers ...[]byte) v1.Image {
 	t.Helper()
-	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
+	img := testimage.Empty(t, nil)
 	for _, data := range layers {
-		var err error
-		img, err = mutate.AppendLayers(img, static.NewLayer(data, types.OCIUncompressedLayer))
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	img, err = mutate.ConfigFile(img, config)
-	if err != nil {
-		t.Fatal(err)
+		img = testimage.Append(t, img, static.NewLayer(data, types.OCIUncompressedLayer), v1.History{})
 	}
 	return img
 }
