@@ -20,7 +20,7 @@ type Early struct {
 	read layers.ReadOptions
 	slot chan struct{} // one for each layer that is read at a time
 
-	mu   sync.Mutex
+	mu      sync.Mutex
 	reading map[digest.Digest]*earlyLayer
 }
 
