@@ -31,6 +31,10 @@ func (r *resolver) warnIdle(img *Image) {
 			img.Warnings.add(e.pos, hint, "<%s> has no effect: %s", e.name, reason)
 			return false
 		}
+		if kind, _ := e.attr("type"); rule == packagesRule && collapse(kind) == "systemfiles" {
+			img.Warnings.add(e.attrPos("type"), "remove it", "<packages> of type systemfiles has no effect: %s", notYet)
+			return false
+		}
 		for i := range e.attrs {
 			a := &e.attrs[i]
 			ar := rule.attr(a.name)
@@ -93,46 +97,58 @@ func (r *resolver) packagesCount(section *element) bool {
 
 // Settings that others need.
 var (
-	needsSquashfs = &need{`a squashfs: filesystem="squashfs", overlayroot="true", or the image types squashfs and iso`, func(img *Image) bool {
+	needsSquashfs = &need{Text: `a squashfs: filesystem="squashfs", overlayroot="true", or the image types squashfs and iso`, met: func(img *Image) bool {
 		t := &img.Type
 		return t.Filesystem == "squashfs" || t.OverlayRoot || t.Image == "squashfs" || t.Image == "iso"
 	}}
-	needsErofs = &need{`filesystem="erofs"`, func(img *Image) bool { return img.Type.Filesystem == "erofs" }}
-	needsBtrfs = &need{`filesystem="btrfs"`, func(img *Image) bool { return img.Type.VolumeManagement == "btrfs" }}
-	needsLVM   = &need{`LVM, which a <systemdisk> brings`, func(img *Image) bool { return img.Type.VolumeManagement == "lvm" }}
-	needsLUKS  = &need{"luks", func(img *Image) bool { return img.Type.LUKS != nil }}
-	needsSpare = &need{"spare_part", func(img *Image) bool { return img.Type.SparePart > 0 }}
+	needsErofs = &need{Text: `filesystem="erofs"`, met: func(img *Image) bool { return img.Type.Filesystem == "erofs" }}
+	needsBtrfs = &need{Text: `filesystem="btrfs"`, met: func(img *Image) bool { return img.Type.VolumeManagement == "btrfs" }}
+	needsLVM   = &need{Text: `LVM, which a <systemdisk> brings`, Refused: true, met: func(img *Image) bool { return img.Type.VolumeManagement == "lvm" }}
+	needsLUKS  = &need{Text: "luks", Refused: true, met: func(img *Image) bool { return img.Type.LUKS != nil }}
+	needsSpare = &need{Text: "spare_part", met: func(img *Image) bool { return img.Type.SparePart > 0 }}
 
-	needsOverlay   = &need{`overlayroot="true"`, func(img *Image) bool { return img.Type.OverlayRoot }}
-	needsSnapshot  = &need{"a btrfs root in a snapshot", func(img *Image) bool { return img.Type.BtrfsRootIsSnapshot && img.Type.VolumeManagement == "btrfs" }}
-	needsVerity    = &need{"verity_blocks", func(img *Image) bool { return img.Type.VerityBlocks != "" }}
-	needsIntegrity = &need{`standalone_integrity="true"`, func(img *Image) bool { return img.Type.StandaloneIntegrity }}
-	needsEFI       = &need{`firmware="efi" or "uefi"`, func(img *Image) bool { return img.Type.Firmware == "efi" || img.Type.Firmware == "uefi" }}
-	needsInstall   = &need{`installiso="true" or installstick="true"`, func(img *Image) bool { return img.Type.InstallISO || img.Type.InstallStick }}
-	needsMedium    = &need{"an installation medium, or the image type iso", func(img *Image) bool {
+	needsOverlay   = &need{Text: `overlayroot="true"`, Refused: true, met: func(img *Image) bool { return img.Type.OverlayRoot }}
+	needsSnapshot  = &need{Text: "a btrfs root in a snapshot", Refused: true, met: func(img *Image) bool { return img.Type.BtrfsRootIsSnapshot && img.Type.VolumeManagement == "btrfs" }}
+	needsVerity    = &need{Text: "verity_blocks", Refused: true, met: func(img *Image) bool { return img.Type.VerityBlocks != "" }}
+	needsIntegrity = &need{Text: `standalone_integrity="true"`, Refused: true, met: func(img *Image) bool { return img.Type.StandaloneIntegrity }}
+	needsEFI       = &need{Text: `firmware="efi" or "uefi"`, met: func(img *Image) bool { return img.Type.Firmware == "efi" || img.Type.Firmware == "uefi" }}
+	needsInstall   = &need{Text: `installiso="true" or installstick="true"`, Refused: true, met: func(img *Image) bool { return img.Type.InstallISO || img.Type.InstallStick }}
+	needsMedium    = &need{Text: "an installation medium, or the image type iso", Refused: true, met: func(img *Image) bool {
 		t := &img.Type
 		return t.Image == "iso" || t.InstallISO || t.InstallStick || t.InstallPXE
 	}}
-	needsISO = &need{`the image type iso, or installiso="true"`, func(img *Image) bool {
+	needsISO = &need{Text: `the image type iso, or installiso="true"`, Refused: true, met: func(img *Image) bool {
 		return img.Type.Image == "iso" || img.Type.InstallISO || img.Type.InstallStick
 	}}
-	needsMSDOS      = &need{"an msdos partition table", func(img *Image) bool { return img.Type.MSDOSTable() }}
-	needsGPT        = &need{"a GPT", func(img *Image) bool { return img.Type.Image == "iso" || !img.Type.MSDOSTable() }}
-	needsSwap       = &need{"<oem-swap>true</oem-swap>", func(img *Image) bool { return img.Type.OEM.Swap }}
-	needsFixed      = &need{"<oem-resize>false</oem-resize>", func(img *Image) bool { return !img.Type.OEM.Resize.Or(true) }}
-	needsPersistent = &need{`hybridpersistent="true"`, func(img *Image) bool { return img.Type.HybridPersistent }}
-	needsDerived    = &need{"derived_from", func(img *Image) bool { return len(img.Type.DerivedFrom) > 0 }}
-	needsSerial     = &need{"serial among the terminals of the boot loader", func(img *Image) bool {
+	needsMSDOS      = &need{Text: "an msdos partition table", met: func(img *Image) bool { return img.Type.MSDOSTable() }}
+	needsGPT        = &need{Text: "a GPT", met: func(img *Image) bool { return img.Type.Image == "iso" || !img.Type.MSDOSTable() }}
+	needsSwap       = &need{Text: "<oem-swap>true</oem-swap>", met: func(img *Image) bool { return img.Type.OEM.Swap }}
+	needsFixed      = &need{Text: "<oem-resize>false</oem-resize>", met: func(img *Image) bool { return !img.Type.OEM.Resize.Or(true) }}
+	needsPersistent = &need{Text: `hybridpersistent="true"`, met: func(img *Image) bool { return img.Type.HybridPersistent }}
+	needsDerived    = &need{Text: "derived_from", met: func(img *Image) bool { return len(img.Type.DerivedFrom) > 0 }}
+	needsSerial     = &need{Text: "serial among the terminals of the boot loader", met: func(img *Image) bool {
 		return contains(strings.Fields(img.Type.Bootloader.Console), "serial")
 	}}
-	needsZipl = &need{`name="zipl" or "grub2_s390x_emu"`, func(img *Image) bool {
+	needsZipl = &need{Text: `name="zipl" or "grub2_s390x_emu"`, Refused: true, met: func(img *Image) bool {
 		return img.Type.Bootloader.Name == "zipl" || img.Type.Bootloader.Name == "grub2_s390x_emu"
 	}}
-	needsMachine = &need{`format="vmdk", "ova" or "vagrant", or a Xen guest`, func(img *Image) bool {
+	needsMachine = &need{Text: `format="vmdk", "ova" or "vagrant", or a Xen guest`, met: func(img *Image) bool {
 		t := &img.Type
 		return t.Format == "vmdk" || t.Format == "ova" || t.Format == "vagrant" || t.XenGuest()
 	}}
-	needsXen = &need{"a Xen guest (xen_loader)", func(img *Image) bool { return img.Type.XenGuest() }}
+	needsXen = &need{Text: "a Xen guest (xen_loader)", Refused: true, met: func(img *Image) bool { return img.Type.XenGuest() }}
+)
+
+// needsVolumes is for settings of volumes beside the root.
+var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", Refused: true, met: func(img *Image) bool { return img.Type.VolumeManagement != "" }}
+
+// Why some settings do nothing.
+const (
+	noKiwiInitrd   = "initrds of kiwi's own kind are not made; dracut or initramfs-tools of the root tree makes the initrd"
+	notYet         = "imgbuild does not do that yet"
+	noVMLimits     = "no format of a virtual machine says so"
+	noBootPrograms = "imgbuild installs boot loaders itself and runs none of their programs"
+	noBootEntries  = "no image makes an entry in the firmware's boot list"
 )
 
 // needsFormat is met by disks of these formats.
@@ -144,7 +160,7 @@ func needsFormat(formats ...string) *need {
 		}
 		text += fmt.Sprintf("format=%q", f)
 	}
-	return &need{text, func(img *Image) bool { return contains(formats, img.Type.Format) }}
+	return &need{Text: text, Refused: !contains(formats, "vmdk") && !contains(formats, "vhd-fixed"), met: func(img *Image) bool { return contains(formats, img.Type.Format) }}
 }
 
 // needsManager is met by these package managers.
@@ -160,5 +176,5 @@ func needsManager(names ...string) *need {
 			text += ", " + n
 		}
 	}
-	return &need{text, func(img *Image) bool { return contains(names, img.PackageManager) }}
+	return &need{Text: text, met: func(img *Image) bool { return contains(names, img.PackageManager) }}
 }

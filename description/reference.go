@@ -3,6 +3,7 @@ package description
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 )
 
@@ -15,12 +16,18 @@ func WriteReference(w io.Writer) error {
 	p.printf("validates descriptions. [The description](description.md) explains the language.\n\n")
 	p.printf("A *?* behind an element's name means that it may be there once, *!* exactly once, `*` any number of times and *+* at\n")
 	p.printf("least once. Attributes in **bold** must be there. *Types* are the image types that an attribute has a meaning for; it is an\n")
-	p.printf("error for others. *Since* and *until* are schema versions.\n")
+	p.printf("error for others. *Since* and *until* are schema versions. What is allowed and does nothing, always or because something is\n")
+	p.printf("missing that it works with, gets a warning.\n")
 	p.element(imageRule, "", nil)
 	p.printf("\n## Checks\n\nWhat the language allows and can't work is found before anything is built. Each check can be switched off by its name.\n\n")
+	p.printf("A check that only KIWI makes is here so that it can be named.\n\n")
 	p.printf("| check | why |\n| --- | --- |\n")
 	for _, c := range Checks() {
-		p.printf("| `%s` | %s |\n", c.ID, c.Reason)
+		reason := c.Reason
+		if c.Unneeded != "" {
+			reason += " *Not made here: " + c.Unneeded + ".*"
+		}
+		p.printf("| `%s` | %s |\n", c.ID, reason)
 	}
 	_, err := io.WriteString(w, p.b.String())
 	return err
@@ -40,7 +47,7 @@ func (p *referencePrinter) element(r *elementRule, card string, path []string) {
 		level = "###"
 	}
 	p.printf("\n%s %s\n\n", level, strings.Join(append(append([]string(nil), path...), "`<"+r.Name+">`"), " "))
-	p.printf("%s%s\n", r.Doc, p.limits(r.Types, r.Since, r.Until))
+	p.printf("%s%s%s\n", r.Doc, p.limits(r.Types, r.Since, r.Until), r.effect.describe(""))
 	if r.Text != nil {
 		p.printf("\nText: %s.\n", r.Text.describe())
 	}
@@ -75,8 +82,38 @@ func (p *referencePrinter) attrs(r *elementRule) {
 		if types {
 			p.printf("%s | ", listTypes(a.Types))
 		}
-		p.printf("%s%s |\n", cell(a.Doc), p.limits("", a.Since, a.Until))
+		p.printf("%s%s%s |\n", cell(a.Doc), p.limits("", a.Since, a.Until), cell(a.effect.describe(a.KIWI)))
 	}
+}
+
+// describe says when a setting does something, and what KIWI does otherwise.
+func (f *effect) describe(kiwi string) string {
+	text := ""
+	switch {
+	case f.Idle != "":
+		text += " No effect: " + f.Idle + "."
+	case f.AtBoot:
+		text += " Programs of the image obey it, which find it in `/.profile`."
+	}
+	if f.For != "" {
+		text += " Only for " + listTypes(f.For) + "."
+	}
+	if f.Needs != nil && f.Idle == "" {
+		text += " Works only with " + code(f.Needs.Text) + "."
+	}
+	if kiwi != "" {
+		text += " KIWI " + kiwi + "."
+	}
+	return text
+}
+
+// code marks a text that holds elements or attributes, which Markdown would
+// take for its own.
+func code(s string) string {
+	if strings.ContainsAny(s, "<=") {
+		return regexp.MustCompile(`<[^>]*>(?:[a-z]+</[^>]*>)?|[a-z_]+="[^"]*"`).ReplaceAllStringFunc(s, func(m string) string { return "`" + m + "`" })
+	}
+	return s
 }
 
 // cell makes a text fit into a table.
@@ -132,7 +169,8 @@ func (p *referencePrinter) children(r *elementRule, path []string) {
 	if len(texts) > 0 {
 		p.printf("\n| element | text | what it does |\n| --- | --- | --- |\n")
 		for _, c := range texts {
-			p.printf("| `<%s>` %s | %s | %s%s |\n", c.Rule.Name, cardinality(c.Card), c.Rule.Text.describe(), cell(c.Rule.Doc), p.limits(c.Rule.Types, c.Rule.Since, c.Rule.Until))
+			p.printf("| `<%s>` %s | %s | %s%s%s |\n", c.Rule.Name, cardinality(c.Card), c.Rule.Text.describe(), cell(c.Rule.Doc),
+				p.limits(c.Rule.Types, c.Rule.Since, c.Rule.Until), cell(c.Rule.effect.describe("")))
 		}
 	}
 	if len(others) > 0 {

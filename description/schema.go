@@ -53,12 +53,17 @@ type effect struct {
 	For   string // the image types that obey it; empty: all that it is allowed for
 	Needs *need  // what else must be there
 	Idle  string // why nothing obeys it, one clause; empty where something does
+	// AtBoot says that programs of the image obey it when it boots or installs
+	// itself: KIWI's modules for dracut, which read it in /.profile.
+	AtBoot bool
 }
 
 // need is what a setting works together with.
 type need struct {
 	Text string // such as "a squashfs"
-	met  func(*Image) bool
+	// Refused says that the builders refuse what is needed, so far.
+	Refused bool
+	met     func(*Image) bool
 }
 
 // childRule is a child element and how often it may be there.
@@ -83,6 +88,7 @@ type attrRule struct {
 	Since    version
 	Until    version
 	effect
+	KIWI string // what KIWI does otherwise, as the end of a sentence
 	// Excludes names an attribute that must not stand beside this one.
 	Excludes string
 }

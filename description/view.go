@@ -119,7 +119,7 @@ var elementNames = map[string]string{
 	"OEM": "oemconfig", "SystemDisk": "systemdisk", "Vagrant": "vagrantconfig", "Container": "containerconfig", "InnerContainers": "containers",
 	"SchemaVersion": "schemaversion", "DisplayName": "displayname", "PackageManager": "packagemanager", "ReleaseVersion": "release-version",
 	"BootsplashTheme": "bootsplash-theme", "BootloaderTheme": "bootloader-theme", "ShowLicense": "showlicense", "Locales": "locale",
-	"InstallMedia": "installmedia", "LUKSFormatOptions": "luksformat", "FormatOptions": "formatoptions",
+	"InstallMedia": "installmedia", "SecureLinux": "securelinux", "LUKSFormatOptions": "luksformat", "FormatOptions": "formatoptions",
 }
 
 // viewName returns the name of a field: that of the attribute or element it is
