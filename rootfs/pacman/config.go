@@ -158,7 +158,7 @@ func (s *Session) configuration(p place, only func(section) bool) string {
 		{"HookDir", p.root + "/etc/pacman.d/hooks/"}, {"Architecture", s.opts.Arch},
 	}
 	if s.own == "" {
-		settings = append(settings, [2]string{"GPGDir", insideDir + "/gnupg/"}, [2]string{"SigLevel", "Required DatabaseOptional TrustedOnly"})
+		settings = append(settings, [2]string{"GPGDir", insideDir + "/gnupg/"}, [2]string{"SigLevel", "Required DatabaseOptional TrustAll"})
 	}
 	for _, setting := range settings {
 		fmt.Fprintf(&text, "%s = %s\n", setting[0], setting[1])
@@ -191,29 +191,20 @@ func (s *Session) ignored() []string {
 	return names
 }
 
-// writeKeyring makes gpg's directory with the keys of the description, which pacman then trusts, and no others: the lines trusted-key do what a signature by
-// pacman-key's own master key does elsewhere. gpg starts no agent and asks no server for keys.
+// writeKeyring makes gpg's directory with the keys of the description and no others. All of them are trusted, and none can be added: pacman asks a key server for
+// a key that it doesn't know, but gpg may not start the program that would fetch it, and can't write to the keyring.
 func (s *Session) writeKeyring() error {
+	const conf = "no-greeting\nno-permission-warning\nlock-never\nno-autostart\nno-auto-key-locate\nno-auto-key-import\ntrust-model always\n"
 	var ring []byte
 	var seen []string
-	conf := "no-greeting\nno-permission-warning\nlock-never\nno-autostart\nno-auto-key-locate\nno-auto-key-import\n"
 	for _, sec := range s.sections {
-		if sec.repo.Keys == nil || slices.Contains(seen, sec.repo.Alias) {
-			continue
-		}
-		seen = append(seen, sec.repo.Alias)
-		ring = append(ring, sec.repo.Keys...)
-		fingerprints, err := repositories.Fingerprints(sec.repo.Keys)
-		if err != nil {
-			return sec.repo.Errorf("", "the keys can't be read: %v", err)
-		}
-		for _, f := range fingerprints {
-			if line := "trusted-key " + f + "\n"; !strings.Contains(conf, line) {
-				conf += line
-			}
+		if !slices.Contains(seen, sec.repo.Alias) {
+			seen = append(seen, sec.repo.Alias)
+			ring = append(ring, sec.repo.Keys...)
 		}
 	}
-	for name, data := range map[string][]byte{"pubring.gpg": ring, "gpg.conf": []byte(conf)} {
+	// The empty database of trust is never read; pacman wants to see one.
+	for name, data := range map[string][]byte{"pubring.gpg": ring, "trustdb.gpg": nil, "gpg.conf": []byte(conf)} {
 		if err := os.WriteFile(filepath.Join(s.dir, "gnupg", name), data, 0o600); err != nil {
 			return fmt.Errorf("writing the keyring of pacman: %w", err)
 		}

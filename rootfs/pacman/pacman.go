@@ -156,6 +156,7 @@ func (s *Session) run(ctx context.Context, p place, j job) (string, error) {
 		Args: append(args, j.args...), Title: j.title, NoNetwork: !j.network, HostNames: j.network, Redact: secrets, Log: s.opts.Log, Stdout: both, Stderr: complaints,
 		Binds: append([]sandbox.Bind{
 			{Source: s.dir, Target: insideDir},
+			{Source: filepath.Join(s.dir, "gnupg"), Target: insideDir + "/gnupg", ReadOnly: true},
 			{Source: filepath.Join(s.dir, "sync"), Target: p.root + databaseDir + "/sync"},
 		}, s.opts.Repositories.Binds...),
 		Files: append([]sandbox.File{

@@ -267,6 +267,9 @@ func TestSignatures(t *testing.T) {
 			continue
 		}
 		test.world.wantInstalled(t, "greeting-1:2.0-3 (needed)", "hello-1.0-1")
+		if strings.Contains(test.world.log.String(), "keyring not found") {
+			t.Errorf("%s: %s", test.name, test.world.log)
+		}
 	}
 	// A package that was changed after it was signed.
 	must(t, os.WriteFile(filepath.Join(signed.repo, "greeting-1:2.0-3-any.pkg.tar.zst"), []byte("changed"), 0o644))
