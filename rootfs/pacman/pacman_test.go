@@ -330,10 +330,15 @@ func TestMirrors(t *testing.T) {
 	server.Answer("/list", "## mirrors\nServer = http://127.0.0.1:9/$repo/os/$arch\nServer = "+server.URL+"/x/$repo/os/$arch\n")
 	r := w.network(server.URL + "/list")
 	r.SourceType, r.Components = "mirrorlist", []string{"core", "extra"}
-	if err := w.bootstrap(t, set("hello", "extra"), r); err != nil {
-		t.Fatalf("%v\n%s", err, w.log)
+	w.cache = t.TempDir()
+	for range 2 {
+		if err := w.bootstrap(t, set("hello", "extra"), r); err != nil {
+			t.Fatalf("%v\n%s", err, w.log)
+		}
+		w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-3 (needed)", "hello-1.0-1")
+		server.Close()
+		w.root, w.offline = t.TempDir(), true
 	}
-	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-3 (needed)", "hello-1.0-1")
 }
 
 // TestCache builds again without the network, from what an earlier build has fetched.

@@ -2,6 +2,8 @@ package repositories
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +11,54 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/imgbuild/imgbuild/internal/atomicfile"
 )
 
 // fetchTimeout is how long fetching a key or a list of mirrors may take.
 const fetchTimeout = time.Minute
+
+// source is how small files of the network are got.
+type source struct {
+	cache   string // a directory in which they are kept for builds without the network; "" is none
+	offline bool
+}
+
+// get returns what lies at an address, which has at most limit bytes. Without the network it is what an earlier build has got. The cache keeps it in the directory
+// kind.
+func (s source) get(ctx context.Context, a address, kind string, limit int64) ([]byte, error) {
+	sum := sha256.Sum256([]byte(a.uri))
+	cached := filepath.Join(s.cache, kind, hex.EncodeToString(sum[:]))
+	switch {
+	case s.offline && s.cache == "":
+		return nil, errors.New("the network is not to be used (--offline), and there is no package cache")
+	case s.offline:
+		data, err := os.ReadFile(cached)
+		if errors.Is(err, os.ErrNotExist) {
+			err = errors.New("the network is not to be used (--offline), and the package cache doesn't have it")
+		}
+		return data, err
+	}
+	data, err := fetch(ctx, a, limit)
+	if err != nil || s.cache == "" {
+		return data, err
+	}
+	if err := os.MkdirAll(filepath.Dir(cached), 0o755); err != nil {
+		return nil, fmt.Errorf("filling the package cache: %w", err)
+	}
+	err = atomicfile.Write(cached, 0o644, func(f *os.File) error {
+		_, err := f.Write(data)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("filling the package cache: %w", err)
+	}
+	return data, nil
+}
 
 // fetch returns what lies at an address in the network, which has at most limit bytes.
 func fetch(ctx context.Context, a address, limit int64) ([]byte, error) {

@@ -2,18 +2,13 @@ package repositories
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
-	"github.com/imgbuild/imgbuild/internal/atomicfile"
 )
 
 // maxKey bounds a file of keys, in bytes.
@@ -87,23 +82,8 @@ func (o *opener) readKey(ctx context.Context, r Repository, uri string) ([]byte,
 	return nil, fmt.Errorf("keys can't be fetched by %s", scheme)
 }
 
-// fetchKey fetches a key, or takes it from the cache where the network is forbidden.
+// fetchKey fetches a key. It gets the credentials of a repository that is on the same server.
 func (o *opener) fetchKey(ctx context.Context, r Repository, uri string) ([]byte, error) {
-	cached := ""
-	if o.Cache != "" {
-		sum := sha256.Sum256([]byte(withoutSecrets(uri)))
-		cached = filepath.Join(o.Cache, "keys", hex.EncodeToString(sum[:])+".asc")
-	}
-	if o.Offline {
-		if cached == "" {
-			return nil, errors.New("the network is not to be used (--offline), and there is no package cache")
-		}
-		data, err := os.ReadFile(cached)
-		if errors.Is(err, os.ErrNotExist) {
-			err = errors.New("the network is not to be used (--offline), and the package cache doesn't have it")
-		}
-		return data, err
-	}
 	a, fail := parseAddress(uri, PublicOpenBuildService)
 	if fail != nil {
 		return nil, errors.New(fail.text + "; " + fail.hint)
@@ -111,17 +91,7 @@ func (o *opener) fetchKey(ctx context.Context, r Repository, uri string) ([]byte
 	if a.user == "" && sameServer(a.uri, r.URI) {
 		a.user, a.password = r.User, r.Password
 	}
-	data, err := fetch(ctx, a, maxKey)
-	if err != nil || cached == "" {
-		return data, err
-	}
-	if err := os.MkdirAll(filepath.Dir(cached), 0o755); err != nil {
-		return nil, err
-	}
-	return data, atomicfile.Write(cached, 0o644, func(f *os.File) error {
-		_, err := f.Write(data)
-		return err
-	})
+	return r.source.get(ctx, a, "keys", maxKey)
 }
 
 // sameServer reports whether two addresses have the same scheme, host and port, so that they may have the same credentials.

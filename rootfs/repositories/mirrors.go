@@ -28,10 +28,7 @@ func (r Repository) Mirrors(ctx context.Context, variables map[string]string) ([
 	if !r.IsList() {
 		return []string{expand(r.URI, variables)}, nil
 	}
-	if r.offline {
-		return nil, r.Errorf("give the address of a mirror, or build with the network", "the list of mirrors %s is in the network, which is not to be used (--offline)", r.shown())
-	}
-	data, err := fetch(ctx, address{uri: expand(r.URI, variables), user: r.User, password: r.Password}, maxMirrorList)
+	data, err := r.source.get(ctx, address{uri: expand(r.URI, variables), user: r.User, password: r.Password}, "mirrors", maxMirrorList)
 	if err != nil {
 		return nil, r.Errorf("check its address, or give that of a mirror", "the list of mirrors %s can't be fetched: %v", r.shown(), err)
 	}

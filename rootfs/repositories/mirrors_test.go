@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,7 +89,8 @@ func TestMirrors(t *testing.T) {
 	defer server.Close()
 	variables := map[string]string{"basearch": "x86_64", "releasever": "15", "base": "wrong"}
 	repo := description.Repository{Source: server.URL + "/$basearch/${releasever}", SourceType: "mirrorlist", Username: "u", Password: "p"}
-	set, err := open(t, "", nil, repo)
+	cache := t.TempDir()
+	set, err := open(t, "", func(o *Options) { o.Cache = cache }, repo)
 	must(t, err)
 	got, err := set.List[0].Mirrors(t.Context(), variables)
 	if diff := cmp.Diff([]string{"https://mirror.example/15/x86_64/"}, got); diff != "" || err != nil {
@@ -101,6 +103,11 @@ func TestMirrors(t *testing.T) {
 	must(t, err)
 	if _, err := set.List[0].Mirrors(t.Context(), variables); err == nil || !strings.Contains(err.Error(), "--offline") {
 		t.Errorf("error %v", err)
+	}
+	kept, err := open(t, "", func(o *Options) { o.Offline, o.Cache = true, cache }, repo)
+	must(t, err)
+	if again, err := kept.List[0].Mirrors(t.Context(), variables); err != nil || !slices.Equal(again, got) {
+		t.Errorf("from the cache: %q, %v", again, err)
 	}
 	if got, err := set.List[1].Mirrors(t.Context(), variables); err != nil || strings.Join(got, " ") != "https://host/x86_64" {
 		t.Errorf("%q, %v", got, err)

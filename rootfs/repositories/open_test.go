@@ -78,7 +78,7 @@ func TestOpen(t *testing.T) {
 		{Alias: "repository-ff4f3d4bc8d2", URI: "https://host.example/other", User: "a", Password: "b c"},
 		{Alias: "repository-c1d8a5d7f5c8", URI: PublicOpenBuildService + "/Virtualization:/Appliances/standard"},
 	}
-	ignore := cmpopts.IgnoreFields(Repository{}, "Description", "offline")
+	ignore := cmpopts.IgnoreFields(Repository{}, "Description", "source")
 	names := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Alias" }, cmp.Comparer(func(a, b string) bool {
 		return a == b || strings.HasPrefix(a, "repository-") && strings.HasPrefix(b, "repository-")
 	}))

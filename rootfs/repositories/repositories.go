@@ -45,7 +45,7 @@ type Repository struct {
 	// User and Password are for the server, "" if it asks for none.
 	User, Password string
 
-	offline bool
+	source source
 }
 
 // NamedKey is a file with a public key in the form of X.509 (PEM), such as alpine-devel@lists.alpinelinux.org-6165ee59.rsa.pub.
@@ -74,7 +74,7 @@ type Options struct {
 	Files files.Source
 	// Workdir is an existing directory for what must be unpacked, such as the content of an ISO image.
 	Workdir string
-	// Cache is a directory in which keys of the network are kept for builds without it; "" is none.
+	// Cache is a directory in which keys and lists of mirrors are kept for builds without the network; "" is none.
 	Cache string
 	// OpenBuildService is the address that obs://PROJECT/REPOSITORY is below; "" is the public one.
 	OpenBuildService string
@@ -116,7 +116,7 @@ type opener struct {
 
 // add puts one repository into the set.
 func (o *opener) add(ctx context.Context, d description.Repository) description.Errors {
-	r := Repository{Description: d, offline: o.Offline}
+	r := Repository{Description: d, source: source{o.Cache, o.Offline}}
 	a, err := parseAddress(d.Source, o.OpenBuildService)
 	if err != nil {
 		return description.Errors{r.Errorf(err.hint, "%s", err.text)}
