@@ -235,3 +235,79 @@ func TestExamplesResolve(t *testing.T) {
 		}
 	}
 }
+
+// TestIncludeTricks tries to get something else than parts of the description.
+func TestIncludeTricks(t *testing.T) {
+	outside := writeFiles(t, map[string]string{"secret.xml": `<image><packages type="image"><package name="secret"/></packages></image>`})
+	const doctype = `<!DOCTYPE image [<!ENTITY a "lol"><!ENTITY b "&a;&a;"><!ENTITY x SYSTEM "file:///etc/passwd">]>`
+	files := map[string]string{
+		"in/config.xml": "", "secret.xml": `<image><packages type="image"><package name="secret"/></packages></image>`,
+		"in/self.xml":   small("x"),
+		"in/xxe.xml":    doctype + `<image><packages type="image"><package name="&x;"/></packages></image>`,
+		"in/laughs.xml": doctype + `<image><packages type="image"><package name="&b;"/></packages></image>`,
+		"in/entity.xml": `<image><packages type="image"><package name="&b;"/></packages></image>`,
+		"in/pi.xml":     `<?xml-stylesheet href="http://example.org/x.xsl"?><image xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="/etc/passwd"/></image>`,
+		"in/parts/a":    "",
+	}
+	base := writeFiles(t, files)
+	dir := filepath.Join(base, "in")
+	for name, target := range map[string]string{"out.xml": filepath.Join(outside, "secret.xml"), "up.xml": "../secret.xml", "away": outside, "loop.xml": "loop.xml"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := map[string]string{
+		"this://../secret.xml":           "not inside the description's directory",
+		"../secret.xml":                  "not inside the description's directory",
+		"file://../secret.xml":           "not inside the description's directory",
+		"this://parts/../../secret.xml":  "not inside the description's directory",
+		"this://":                        "regular file",
+		"":                               "regular file",
+		"http://example.org/a.xml":       "only this:// and file:// are known",
+		"obs://a/b":                      "only this:// and file:// are known",
+		"this://out.xml":                 "",
+		"this://up.xml":                  "",
+		"this://away/secret.xml":         "",
+		"this://away":                    "",
+		"this://loop.xml":                "",
+		"this://missing.xml":             "no such file",
+		"this://xxe.xml":                 "document type declaration is not allowed",
+		"this://laughs.xml":              "document type declaration is not allowed",
+		"this://entity.xml":              "entity",
+		"this://pi.xml":                  "can't hold <xi:include>",
+		"this://self.xml":                "can hold only one <description>",
+		"file:///dev/zero":               "not a regular file",
+		"file://localhost/etc/passwd":    "no such file",
+		"this://secret.xml\x00../../etc": "",
+	}
+	for from, want := range tests {
+		text := small("x", `<include from="`+strings.ReplaceAll(from, "\x00", "&#x1;")+`"/>`)
+		if err := os.WriteFile(filepath.Join(dir, "config.xml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		doc, err := Load(dir, LoadOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %q", from, err, want)
+		}
+		if doc != nil && strings.Contains(string(doc.XML()), "secret") {
+			t.Errorf("%q brings the secret in", from)
+		}
+		var errs Errors
+		if err != nil && !errors.As(err, &errs) {
+			t.Errorf("%q: an error without a position: %v", from, err)
+		}
+	}
+}
+
+// TestIncludeInOtherFormats includes a part from YAML, and a part in TOML.
+func TestIncludeInOtherFormats(t *testing.T) {
+	dir := writeFiles(t, map[string]string{
+		"config.xml": "image:\n  schemaversion: '7.6'\n  name: x\n  description: {type: system, author: a, contact: c, specification: s}\n" +
+			"  preferences: {version: 1.0.0, type: {image: tbz}}\n  include: [{from: this://a.xml}, {from: this://b.toml}]\n",
+		"a.xml":  `<image><packages type="image"><package name="a"/></packages></image>`,
+		"b.toml": "[image.packages]\ntype = \"image\"\npackage = [{name = \"b\"}]\n",
+	})
+	if names := Names(resolveDir(t, dir, Selection{}).Packages.System.Packages); strings.Join(names, " ") != "a b" {
+		t.Errorf("packages %v", names)
+	}
+}
