@@ -344,6 +344,9 @@ func (l *loader) includeFiles(from string) ([]string, func(string) ([]byte, erro
 	if !fs.ValidPath(clean) {
 		return nil, nil, fmt.Errorf("including %q: it is not inside the description's directory", from)
 	}
+	if clean == "." {
+		return nil, nil, fmt.Errorf("including %q: it names no file", from)
+	}
 	files, err := expandInclude(l.fsys, clean)
 	return files, l.read, err
 }
