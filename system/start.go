@@ -39,7 +39,7 @@ func (j *job) start(ctx context.Context, existing string) error {
 
 // scan starts from an existing root tree.
 func (j *job) scan(ctx context.Context, root string) error {
-	tree, notes, err := layers.ScanDir(ctx, root, layers.ScanOptions{OneFileSystem: true})
+	tree, notes, err := layers.ScanDir(ctx, root, layers.ScanOptions{OneFileSystem: true, KeepVolatile: true})
 	if err != nil {
 		return err
 	}
