@@ -81,7 +81,7 @@ dpkg-query --admindir="$B/out/var/lib/dpkg" -W | sort > "$B/packages.new"; [ ! -
 			{name: "imgbuild prepare", run: `"$IMGBUILD" prepare --description "$B/description" --root "$B/out" --package-cache ""`, clean: same},
 			{name: "mmdebstrap", run: `mmdebstrap --quiet --variant=minbase --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --include="` + include + `" bookworm "$B/out" "deb [trusted=yes] $MIRROR bookworm main"`, clean: same},
 			{name: "debootstrap", run: `debootstrap --variant=minbase --no-check-gpg --include="` + include + `" bookworm "$B/out" "$MIRROR" > /dev/null`, clean: same},
-			{name: "kiwi-ng system prepare", run: `kiwi-ng system prepare --description "$B/description" --root "$B/out" > "$B/kiwi.log"`, clean: same},
+			{name: "kiwi-ng system prepare", run: `unset TMPDIR; kiwi-ng --temp-dir "$B" system prepare --description "$B/description" --root "$B/out" > "$B/kiwi.log"`, clean: same},
 		},
 		clean: `rm -rf "$B/packages" "$B/description"`}
 }
