@@ -91,12 +91,8 @@ func Installed(tree *layers.Tree) ([]Package, error) {
 		return nil, nil
 	}
 	name := dir + "/" + file
-	data, err := tree.ReadFile(name, maxDatabase)
+	data, log, err := readDatabase(tree, name)
 	if err != nil {
-		return nil, fmt.Errorf("reading the package database: %w", err)
-	}
-	log, err := tree.ReadFile(name+"-wal", maxDatabase)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the package database: %w", err)
 	}
 	packages, err := read(file, data, log)
@@ -106,31 +102,50 @@ func Installed(tree *layers.Tree) ([]Package, error) {
 	return packages, nil
 }
 
+// readDatabase reads the file of a database and the write-ahead log beside it, which only SQLite has.
+func readDatabase(tree *layers.Tree, name string) (data, log []byte, err error) {
+	if data, err = tree.ReadFile(name, maxDatabase); err != nil {
+		return nil, nil, err
+	}
+	if log, err = tree.ReadFile(name+"-wal", maxDatabase); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	return data, log, nil
+}
+
 // read reads the database that has this file name.
 func read(file string, data, log []byte) ([]Package, error) {
 	var packages []Package
-	left := 2*int64(len(data)+len(log)) + 1<<20 // hostile databases have the same bytes in package after package
-	each := func(blob []byte) error {
-		if left -= int64(len(blob)); left < 0 {
-			return errors.New("its packages are larger than itself")
-		}
+	err := eachHeader(file, data, log, func(blob []byte) error {
 		h, err := parseHeader(blob)
 		if err != nil {
 			return err
 		}
 		packages = append(packages, newPackage(h))
 		return nil
-	}
-	for _, f := range forms() {
-		if f.file != file {
-			continue
-		}
-		if err := f.read(data, log, each); err != nil {
-			return nil, err
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(packages, func(a, b Package) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Arch, b.Arch)) })
 	return packages, nil
+}
+
+// eachHeader calls fn with the header of every package of the database that has this file name.
+func eachHeader(file string, data, log []byte, fn func(blob []byte) error) error {
+	left := 2*int64(len(data)+len(log)) + 1<<20 // hostile databases have the same bytes in package after package
+	each := func(blob []byte) error {
+		if left -= int64(len(blob)); left < 0 {
+			return errors.New("its packages are larger than itself")
+		}
+		return fn(blob)
+	}
+	for _, f := range forms() {
+		if f.file == file {
+			return f.read(data, log, each)
+		}
+	}
+	return nil
 }
 
 func newPackage(h header) Package {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -56,12 +57,24 @@ func newRoot(t *testing.T, dbpath string) string {
 	t.Helper()
 	testenv.NeedRoot(t)
 	testenv.NeedPrograms(t, "rpm", "rpmbuild")
-	root, repo := t.TempDir(), t.TempDir()
-	args := []string{"--root", root, "--dbpath", dbpath, "--nosignature", "-i"}
+	return install(t, buildSamples(t), dbpath)
+}
+
+// buildSamples returns the files of the samples' packages.
+func buildSamples(t *testing.T) (files []string) {
+	t.Helper()
+	repo := t.TempDir()
 	for _, p := range samples() {
-		args = append(args, testrepos.BuildRPM(t, repo, p))
+		files = append(files, testrepos.BuildRPM(t, repo, p))
 	}
-	testenv.Run(t, "rpm", args...)
+	return files
+}
+
+// install installs packages into a new directory with the real rpm.
+func install(t *testing.T, files []string, dbpath string) string {
+	t.Helper()
+	root := t.TempDir()
+	testenv.Run(t, "rpm", append([]string{"--root", root, "--dbpath", dbpath, "--nosignature", "-i"}, files...)...)
 	return root
 }
 
@@ -372,5 +385,59 @@ func TestDamagedAnywhere(t *testing.T) {
 			}
 			_, _ = read(c.name, data[:len(data)-random.IntN(2)*random.IntN(len(data))], log)
 		}
+	}
+}
+
+// TestRewrite makes two databases of the same packages, installed at different times, equal.
+func TestRewrite(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedPrograms(t, "rpm", "rpmdb", "rpmbuild")
+	var first []byte
+	packages := buildSamples(t)
+	for i := range 2 {
+		root := install(t, packages, VarPath)
+		tree := scan(t, root)
+		before, err := Installed(tree)
+		must(t, err)
+		change, err := Rewrite(t.Context(), RewriteOptions{
+			Tree: tree, Workdir: t.TempDir(), Time: time.Unix(1700000000, 0), Log: slog.New(slog.DiscardHandler),
+			Outside: func(ctx context.Context, spec sandbox.Spec) error {
+				spec.Root, spec.ReadOnlyRoot = "/", true
+				return sandbox.Run(ctx, spec)
+			},
+		})
+		must(t, err)
+		edit := tree.Edit(layers.Timespec{})
+		must(t, change(edit))
+		tree = edit.Tree()
+		_, dir, err := tree.Resolve("var/lib/rpm")
+		must(t, err)
+		if names := dir.Names(); len(names) != 1 {
+			t.Errorf("the database is %q", names)
+		}
+		after, err := Installed(tree)
+		must(t, err)
+		if diff := cmp.Diff(text(before), text(after)); diff != "" {
+			t.Error(diff)
+		}
+		data, err := tree.ReadFile("var/lib/rpm/rpmdb.sqlite", 1<<30)
+		must(t, err)
+		if i == 0 {
+			first = data
+			time.Sleep(1100 * time.Millisecond) // rpm counts in seconds
+			continue
+		}
+		if !bytes.Equal(first, data) {
+			t.Error("the databases differ")
+		}
+		written := filepath.Join(t.TempDir(), "db")
+		must(t, os.Mkdir(written, 0o755))
+		must(t, os.WriteFile(filepath.Join(written, "rpmdb.sqlite"), data, 0o644))
+		if got := testenv.Run(t, "rpm", "--dbpath", written, "-qa", "--qf", "%{NAME} %{INSTALLTIME} %{INSTALLTID}\n"); got != "plain 1700000000 1700000000\nfull 1700000000 1700000000\n" {
+			t.Errorf("rpm finds %q", got)
+		}
+	}
+	if change, err := Rewrite(t.Context(), RewriteOptions{Tree: layers.NewTree()}); change != nil || err != nil {
+		t.Errorf("%v", err)
 	}
 }
