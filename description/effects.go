@@ -176,5 +176,8 @@ func needsManager(names ...string) *need {
 			text += ", " + n
 		}
 	}
-	return &need{Text: text, met: func(img *Image) bool { return contains(names, img.PackageManager) }}
+	return &need{Text: text, met: func(img *Image) bool {
+		// Without <packagemanager> the root tree decides, which nobody knows here.
+		return !img.Has("packagemanager") || contains(names, img.PackageManager)
+	}}
 }

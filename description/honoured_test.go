@@ -173,18 +173,18 @@ var ambiguous = []string{"Boot", "Name", "Type", "Path", "Mode", "ID", "Device",
 // TestWarnings resolves a description whose settings do nothing.
 func TestWarnings(t *testing.T) {
 	doc := loadString(t, small("x", `<drivers><file name="a"/></drivers><strip type="libs"><file name="b"/></strip>
-<preferences><packagemanager>apt</packagemanager><rpm-excludedocs>true</rpm-excludedocs><rpm-locale-filtering>false</rpm-locale-filtering>
+<preferences><packagemanager>apt</packagemanager><rpm-excludedocs>false</rpm-excludedocs><rpm-locale-filtering>true</rpm-locale-filtering>
 <type image="oem" filesystem="ext4" squashfscompression="xz" target_removable="true" luks_version="luks2" ramonly="false" installprovidefailsafe="false">
 <oemconfig><oem-recovery>true</oem-recovery><oem-reboot>true</oem-reboot><oem-resize-once>true</oem-resize-once></oemconfig></type>
 <type image="oci" fsmountoptions="x"/></preferences>
 <packages type="image"><product name="p"/><package name="q" bootinclude="true" arch="s390x"/></packages><packages type="oci"><product name="q"/></packages>`))
 	for image, want := range map[string][]string{
 		"oem": {
-			"<strip> has no effect", "<rpm-excludedocs> has no effect: it works only with the package manager zypper, dnf4, dnf5 or microdnf",
+			"<strip> has no effect", "<rpm-locale-filtering> has no effect: it works only with the package manager zypper, dnf4, dnf5 or microdnf",
 			"attribute squashfscompression", "attribute target_removable", "attribute luks_version", "attribute installprovidefailsafe",
 			"<oem-recovery>", "<oem-reboot>", "<product>",
 		},
-		"oci": {"<strip>", "<rpm-excludedocs>", "attribute fsmountoptions of <type> has no effect: the image type oci has no use for it", "<product>", "<product>"},
+		"oci": {"<strip>", "<rpm-locale-filtering>", "attribute fsmountoptions of <type> has no effect: the image type oci has no use for it", "<product>", "<product>"},
 	} {
 		img, err := doc.Resolve(Selection{Type: image, Arch: "x86_64"})
 		if err != nil {

@@ -149,6 +149,8 @@ func (img *Image) volumeVariables(vars map[string]string) {
 // line, sorted, quoted for a shell.
 func (img *Image) ProfileFile() []byte {
 	vars := img.ProfileVariables()
+	// What KIWI writes besides, for its own programs; it has one value for each.
+	vars["kiwi_align"], vars["kiwi_sectorsize"], vars["kiwi_revision"] = "1048576", "512", ""
 	names := make([]string, 0, len(vars))
 	for name := range vars {
 		names = append(names, name)
