@@ -160,7 +160,7 @@ func (o *overlay) steps() []func(context.Context) error {
 		o.bootstrapPackages, o.bootstrapFiles, o.step(o.script, scripts.PostBootstrap),
 		o.systemPackages, o.systemFiles, o.overlayFiles,
 		o.accounts, o.settings, o.imageRepositories, o.drivers, o.splash, o.permissions,
-		o.step(o.script, scripts.Config), o.removePackages,
+		o.step(o.script, scripts.Config), o.removePackages, o.rpmDatabase,
 	}
 	create := []func(context.Context) error{o.step(o.script, scripts.Images)}
 	if o.Description.Type.DeltaRoot {

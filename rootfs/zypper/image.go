@@ -1,8 +1,12 @@
 package zypper
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
@@ -41,4 +45,29 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 		}
 	}
 	return notes, nil
+}
+
+// autoInstalled is where libzypp notes which packages came for others, below a comment with the time.
+const autoInstalled = "var/lib/zypp/AutoInstalled"
+
+// FixTime makes libzypp's note of the packages that came for others say that it was written at a time.
+func FixTime(edit *layers.Editor, t time.Time) error {
+	const limit = 16 << 20
+	data, err := edit.ReadFile(autoInstalled, limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading what zypper has noted: %w", err)
+	}
+	const before = "# AutoInstalled generated "
+	_, rest, found := bytes.Cut(data, []byte("\n"))
+	if !found || !bytes.HasPrefix(data, []byte(before)) {
+		return nil
+	}
+	text := before + t.UTC().Format("Mon Jan _2 15:04:05 2006") + "\n" + string(rest)
+	if err := edit.WriteFile(autoInstalled, []byte(text), 0o644); err != nil {
+		return fmt.Errorf("writing what zypper has noted: %w", err)
+	}
+	return nil
 }
