@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 )
 
@@ -117,7 +115,9 @@ func TestContainersBecomeADisk(t *testing.T) {
 	}
 	disk := filepath.Join(k.dir, "one/machine.x86_64-1.0.0.qcow2")
 	k.checkRoot(disk)
-	bootMachine(t, disk)
+	boots(t, disk, "machine", map[string]string{
+		"findmnt -n -o FSTYPE /": "ext4", "ls -d /lib/modules/$(uname -r)/kernel": "modules", "test -L /lib && echo merged": "merged",
+	})
 }
 
 // results are the checksums of a build, after they have been checked.
@@ -154,30 +154,4 @@ func (k *killed) checkRoot(disk string) {
 	}
 	root := table.Table.Partitions[len(table.Table.Partitions)-1]
 	testenv.Run(k.t, "e2fsck", "-fn", fmt.Sprintf("%s?offset=%d", raw, root.Start*table.Table.Sectorsize))
-}
-
-// bootMachine boots the disk under UEFI, logs in with the description's password and looks around.
-func bootMachine(t *testing.T, disk string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	start := time.Now()
-	m, err := qemu.Start(ctx, qemu.Spec{Firmware: qemu.UEFI, Disks: []qemu.Disk{{File: disk, Format: "qcow2"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	if err := m.Login(ctx, "root", "machine", 5*time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("logged in after %v", time.Since(start).Round(100*time.Millisecond))
-	for command, want := range map[string]string{"findmnt -n -o FSTYPE /": "ext4", "ls -d /lib/modules/$(uname -r)/kernel": "modules", "test -L /lib && echo merged": "merged"} {
-		output, code, err := m.Run(ctx, command, 2*time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if code != 0 || !strings.Contains(output, want) {
-			t.Errorf("%s: exit code %d, output %q lacks %q", command, code, output, want)
-		}
-	}
 }
