@@ -109,6 +109,10 @@ func (o *overlay) runScript(ctx context.Context, name string, outside bool) erro
 	o.ran = append(o.ran, name)
 	return scripts.Run(ctx, name, scripts.Options{
 		Tree: tree, Outside: outside, Variables: o.Description.ProfileVariables(), Env: o.epoch(), Workdir: scratch, Progress: o.Progress, Log: o.Log,
-		Run: run, Failed: o.shell,
+		Run: func(ctx context.Context, spec sandbox.Spec) error {
+			spec.NoNetwork = o.Offline
+			return run(ctx, spec)
+		},
+		Failed: o.shell,
 	})
 }

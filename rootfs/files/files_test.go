@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
@@ -259,5 +262,69 @@ func TestClashes(t *testing.T) {
 	err = Graft(edit, other.Tree(), "/", GraftOptions{})
 	if err == nil || !strings.Contains(err.Error(), "/etc/motd") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "description")
+	for name, text := range map[string]string{"inside": "in", "sub/x": "sub", "../beside": "out"} {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onDisk := Source{Dir: dir, FS: root.FS()}
+	made := Source{Dir: dir, FS: fstest.MapFS{"inside": {Data: []byte("made")}}}
+	inContainer := Source{FS: fstest.MapFS{"inside": {Data: []byte("contained")}}}
+	for _, test := range []struct {
+		name   string
+		source Source
+		file   string
+		want   string // "" for an error
+		host   bool
+	}{
+		{"a file", onDisk, "inside", "in", true},
+		{"in a folder", onDisk, "./sub/x", "sub", true},
+		{"beside the description", onDisk, "../beside", "out", true},
+		{"absolute", onDisk, filepath.Join(dir, "inside"), "in", true},
+		{"a pipe", onDisk, "pipe", "", false},
+		{"an absolute pipe", onDisk, filepath.Join(dir, "pipe"), "", false},
+		{"a folder", onDisk, "sub", "", false},
+		{"nothing", onDisk, "nothing", "", false},
+		{"one that was made", made, "inside", "made", false},
+		{"one that was not", made, "sub/x", "sub", true},
+		{"in a container", inContainer, "inside", "contained", false},
+		{"outside of a container", inContainer, "../inside", "", false},
+	} {
+		file, err := test.source.Open(test.file)
+		if (err == nil) != (test.want != "") {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if err != nil {
+			continue
+		}
+		data, err := io.ReadAll(file)
+		info, statErr := file.Stat()
+		if string(data) != test.want || err != nil || statErr != nil {
+			t.Errorf("%s: %q, %v, %v", test.name, data, err, statErr)
+		}
+		host, ok := test.source.HostPath(test.file, info)
+		if ok != test.host || ok && !filepath.IsAbs(host) {
+			t.Errorf("%s: on this machine %q, %v", test.name, host, ok)
+		}
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
