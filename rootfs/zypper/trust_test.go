@@ -9,6 +9,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 )
 
 // TestSignatures installs from repositories with different signatures.
@@ -127,4 +128,28 @@ func TestPlainDirectoryMirrorsAndScript(t *testing.T) {
 	w.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1", "plain-7-1")
 	scripted := description.Repository{Origin: origin(9), Source: "dir://" + w.repo, Customize: "edit.sh"} // switches it off
 	wantError(t, newWorld(t, w.repo).bootstrap(t, set("hello"), scripted), "no enabled repositories defined")
+}
+
+// TestSeveralRepositories has one of two that can't be read, and two with the same package.
+func TestSeveralRepositories(t *testing.T) {
+	needZypper(t)
+	top := t.TempDir()
+	testrepos.MakeRPMRepo(t, filepath.Join(top, "15.6"), testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "1"}}})
+	testrepos.MakeRPMRepo(t, filepath.Join(top, "newer"), testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "2"}}})
+	server := testrepos.Serve(t, top, "", "")
+	first := description.Repository{Origin: origin(7), Source: server.URL + "/$releasever", Alias: "first", Priority: 1}
+	newer := description.Repository{Origin: origin(8), Source: server.URL + "/newer", Alias: "newer"}
+	w := newWorld(t, top)
+	w.image.ReleaseVersion = "15.6"
+	var got []packages.Package
+	must(t, w.session(t, func(s packages.Session) error {
+		defer func() { got = s.Installed() }()
+		return s.Bootstrap(t.Context(), set("thing"))
+	}, newer, first))
+	w.wantInstalled(t, "thing-1-1") // the repository's priority counts more than the version
+	if len(got) != 1 || got[0].Repository != "first" {
+		t.Errorf("%+v", got)
+	}
+	dead := description.Repository{Origin: origin(9), Source: server.URL + "/dead"}
+	wantError(t, newWorld(t, top).bootstrap(t, set("thing"), newer, dead), "config.xml:9:5: repository "+server.URL+"/dead: it can't be read")
 }
