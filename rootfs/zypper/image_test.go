@@ -12,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 )
 
@@ -26,10 +27,10 @@ func TestWriteRepositories(t *testing.T) {
 		{Source: "https://example.org/five", Alias: "five"},
 	}}
 	repos, err := repositories.Open(t.Context(), repositories.Options{Image: image, Files: files.Source{}, Workdir: t.TempDir()})
-	must(t, err)
+	managertest.Must(t, err)
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	notes, err := WriteRepositories(edit, repos)
-	must(t, err)
+	managertest.Must(t, err)
 	if len(notes) != 2 || !strings.Contains(notes[0], "user name and password") || !strings.Contains(notes[1], "directory of this machine") {
 		t.Errorf("%q", notes)
 	}
@@ -38,7 +39,7 @@ func TestWriteRepositories(t *testing.T) {
 	var all strings.Builder
 	for _, name := range []string{"one", "two", "three"} {
 		data, err := tree.ReadFile("etc/zypp/repos.d/"+name+".repo", 1<<16)
-		must(t, err)
+		managertest.Must(t, err)
 		all.Write(data)
 	}
 	const want = "[one]\nname=one\nenabled=1\nautorefresh=1\nbaseurl=https://example.org/one\ntype=rpm-md\npriority=7\nkeeppackages=0\ngpgcheck=1\nrepo_gpgcheck=1\npkg_gpgcheck=1\ngpgkey=file:///usr/lib/rpm/gnupg/keys/one.asc\n" +
@@ -79,7 +80,7 @@ func TestParseAnswer(t *testing.T) {
 </stream>`
 	var messages []string
 	plan, err := parseAnswer(strings.NewReader(answer), func(text string) { messages = append(messages, text) })
-	must(t, err)
+	managertest.Must(t, err)
 	want := packages.Transaction{Growth: -27, Packages: []packages.Package{
 		{Name: "a", Version: "1-1", Arch: "noarch", Download: -1, Installed: -1}, {Name: "b", Version: "2:2-1", Arch: "x86_64", Download: -1, Installed: -1},
 	}}

@@ -12,36 +12,38 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 )
 
-func TestBootstrap(t *testing.T) { asBoth(t, testBootstrap) }
+func TestBootstrap(t *testing.T) { managertest.AsBoth(t, testBootstrap) }
 
 func testBootstrap(t *testing.T) {
+	needZypper(t)
 	repo := t.TempDir()
 	key := testrepos.NewKey(t, "one")
 	distribution := append(testrepos.Distribution(t, "opensuse-leap"),
 		testrepos.RPM{Name: "script", Requires: []string{"base"}, Post: "id > /etc/ran; grep ^ID= /etc/os-release >> /etc/ran"})
 	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: distribution, Key: &key, IndexKey: &key})
 	w := newWorld(t, repo)
-	w.image.RPM.CheckSignatures = true
-	s, err := w.open(t, description.Repository{Origin: origin(7), Source: "dir://" + repo, SigningKeys: []description.SigningKey{{URI: "file://" + key.Public}}})
-	must(t, err)
-	plan, err := s.Simulate(t.Context(), set("script"))
-	must(t, err)
-	if entries, err := os.ReadDir(w.root); err != nil || len(entries) > 5 {
+	w.Image.RPM.CheckSignatures = true
+	s, err := w.Open(t, description.Repository{Origin: managertest.Origin(7), Source: "dir://" + repo, SigningKeys: []description.SigningKey{{URI: "file://" + key.Public}}})
+	managertest.Must(t, err)
+	plan, err := s.Simulate(t.Context(), managertest.Set("script"))
+	managertest.Must(t, err)
+	if entries, err := os.ReadDir(w.Root); err != nil || len(entries) > 5 {
 		t.Errorf("simulating has written %v, %v", entries, err)
 	}
-	if err := s.Bootstrap(t.Context(), set("script")); err != nil {
-		t.Fatalf("%v\n%s", err, w.log)
+	if err := s.Bootstrap(t.Context(), managertest.Set("script")); err != nil {
+		t.Fatalf("%v\n%s", err, w.Log.String())
 	}
 	got := s.Installed()
-	must(t, s.Close())
+	managertest.Must(t, s.Close())
 	w.wantInstalled(t, "base-1-1", "busybox-1.35-1", "filesystem-1-1", "release-15.6-1", "script-1-1")
-	if ran := w.read(t, "etc/ran"); !strings.HasPrefix(ran, "uid=0") || !strings.HasSuffix(ran, "ID=opensuse-leap\n") {
+	if ran := w.Read(t, "etc/ran"); !strings.HasPrefix(ran, "uid=0") || !strings.HasSuffix(ran, "ID=opensuse-leap\n") {
 		t.Errorf("the script says %q", ran)
 	}
 	w.nothingLeft(t)
-	if info, err := os.Stat(filepath.Join(w.root, "usr/lib/sysimage/rpm")); err != nil || !info.IsDir() {
+	if info, err := os.Stat(filepath.Join(w.Root, "usr/lib/sysimage/rpm")); err != nil || !info.IsDir() {
 		t.Errorf("the database is not where SUSE has it: %v", err)
 	}
 	if len(plan.Packages) != 5 || plan.Growth < 500e3 || plan.Download() < 300e3 {
@@ -49,7 +51,7 @@ func testBootstrap(t *testing.T) {
 	}
 	for i, p := range got {
 		sum, err := packages.Sum(filepath.Join(repo, p.File))
-		must(t, err)
+		managertest.Must(t, err)
 		if p.Checksum != sum || p.Name != plan.Packages[i].Name || p.Listed != (p.Name == "script") || p.Installed != plan.Packages[i].Installed || p.Download != plan.Packages[i].Download {
 			t.Errorf("installed %+v, planned %+v, %s", p, plan.Packages[i], sum)
 		}
@@ -59,14 +61,14 @@ func testBootstrap(t *testing.T) {
 func TestInstall(t *testing.T) {
 	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
-	w.image.RPM = description.RPMSettings{LocaleFiltering: true, ExcludeDocs: true}
-	w.image.Locales = []string{"en_US"}
-	must(t, w.bootstrap(t, set("hello")))
+	w.Image.RPM = description.RPMSettings{LocaleFiltering: true, ExcludeDocs: true}
+	w.Image.Locales = []string{"en_US"}
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("hello")))
 	w.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1")
-	if _, err := os.Stat(filepath.Join(w.root, "usr/share/doc/greeting")); err == nil {
+	if _, err := os.Stat(filepath.Join(w.Root, "usr/share/doc/greeting")); err == nil {
 		t.Error("documentation was installed")
 	}
-	if _, err := os.Stat(filepath.Join(w.root, "opt/de")); err == nil {
+	if _, err := os.Stat(filepath.Join(w.Root, "opt/de")); err == nil {
 		t.Error("a file of another language was installed")
 	}
 	w.nothingLeft(t)
@@ -75,11 +77,11 @@ func TestInstall(t *testing.T) {
 func TestRecommended(t *testing.T) {
 	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
-	what := set("hello")
+	what := managertest.Set("hello")
 	what.PlusRecommended = true
-	must(t, w.session(t, func(s packages.Session) error { return s.Install(t.Context(), what) }))
+	managertest.Must(t, w.With(t, func(s packages.Session) error { return s.Install(t.Context(), what) }))
 	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-1", "hello-1.0-1")
-	if w.read(t, "opt/de") != "de" || w.read(t, "usr/share/doc/greeting") != "doc" {
+	if w.Read(t, "opt/de") != "de" || w.Read(t, "usr/share/doc/greeting") != "doc" {
 		t.Error("files are missing")
 	}
 }
@@ -87,37 +89,41 @@ func TestRecommended(t *testing.T) {
 func TestPatternProductAndIgnored(t *testing.T) {
 	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
-	what := description.PackageSet{Collections: pkg(20, "basis"), Products: pkg(21, "Thing")}
-	must(t, w.bootstrap(t, what))
+	what := description.PackageSet{Collections: managertest.Packages(20, "basis"), Products: managertest.Packages(21, "Thing")}
+	managertest.Must(t, w.Bootstrap(t, what))
 	w.wantInstalled(t, "Thing-release-15-1", "extra-3-1", "greeting-1:2.0-1", "patterns-test-basis-15-1", "user-1-1")
-	if !strings.Contains(w.read(t, "etc/products.d/Thing.prod"), "<name>Thing</name>") {
+	if !strings.Contains(w.Read(t, "etc/products.d/Thing.prod"), "<name>Thing</name>") {
 		t.Error("the product has no file")
 	}
-	other := newWorld(t, w.repo)
-	what = set("hello")
+	other := newWorld(t, w.Repo)
+	what = managertest.Set("hello")
 	what.PlusRecommended = true
-	what.Ignore = pkg(13, "extra")
-	must(t, other.bootstrap(t, what))
+	what.Ignore = managertest.Packages(13, "extra")
+	managertest.Must(t, other.Bootstrap(t, what))
 	other.wantInstalled(t, "greeting-1:2.0-1", "hello-1.0-1")
-	what = set("user")
-	what.Ignore = pkg(13, "extra")
-	wantError(t, other.bootstrap(t, what), "don't fit together", "extra")
+	what = managertest.Set("user")
+	what.Ignore = managertest.Packages(13, "extra")
+	managertest.WantError(t, other.Bootstrap(t, what), "don't fit together", "extra")
 }
 
 func TestRemoval(t *testing.T) {
 	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
-	must(t, w.bootstrap(t, set("hello", "user", "guard")))
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("hello", "user", "guard")))
 	w.wantInstalled(t, "extra-3-1", "greeting-1:2.0-1", "guard-1-1", "hello-1.0-1", "user-1-1")
-	must(t, w.session(t, func(s packages.Session) error { return s.Uninstall(t.Context(), pkg(30, "greeting", "never-there")) }))
+	managertest.Must(t, w.With(t, func(s packages.Session) error {
+		return s.Uninstall(t.Context(), managertest.Packages(30, "greeting", "never-there"))
+	}))
 	w.wantInstalled(t, "extra-3-1", "guard-1-1", "user-1-1") // with what depends on it
-	if !strings.Contains(w.log.String(), "never-there") {
+	if !strings.Contains(w.Log.String(), "never-there") {
 		t.Error("nothing was said of a package that is not there")
 	}
-	must(t, w.session(t, func(s packages.Session) error { return s.Uninstall(t.Context(), pkg(30, "user")) }))
+	managertest.Must(t, w.With(t, func(s packages.Session) error { return s.Uninstall(t.Context(), managertest.Packages(30, "user")) }))
 	w.wantInstalled(t, "guard-1-1") // and what was only there for it
-	must(t, w.bootstrap(t, set("user")))
-	must(t, w.session(t, func(s packages.Session) error { return s.Delete(t.Context(), pkg(31, "extra", "guard", "never-there")) }))
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("user")))
+	managertest.Must(t, w.With(t, func(s packages.Session) error {
+		return s.Delete(t.Context(), managertest.Packages(31, "extra", "guard", "never-there"))
+	}))
 	w.wantInstalled(t, "user-1-1")
 	w.nothingLeft(t)
 }
@@ -127,11 +133,11 @@ func TestUpdate(t *testing.T) {
 	repo := t.TempDir()
 	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "1"}, {Name: "still", Version: "1"}}})
 	w := newWorld(t, repo)
-	w.cache = t.TempDir()
-	must(t, w.bootstrap(t, set("thing", "still")))
+	w.Cache = t.TempDir()
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("thing", "still")))
 	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "thing", Version: "2", Requires: []string{"more"}}, {Name: "more"}}})
 	var got []packages.Package
-	must(t, w.session(t, func(s packages.Session) error {
+	managertest.Must(t, w.With(t, func(s packages.Session) error {
 		defer func() { got = s.Installed() }()
 		return s.Update(t.Context())
 	}))
@@ -144,43 +150,39 @@ func TestUpdate(t *testing.T) {
 func TestMissingPackages(t *testing.T) {
 	needZypper(t)
 	w := newWorld(t, sharedRepo(t))
-	what := set("helo", "greeting", "unheard-of")
-	what.Collections, what.Products = pkg(20, "nopattern"), pkg(21, "noproduct")
-	err := w.bootstrap(t, what)
-	wantError(t, err, "config.xml:12:5: no repository has the package helo", `did you mean "hello"`, "no repository has the package unheard-of", "the repositories are: dir://"+w.repo,
+	what := managertest.Set("helo", "greeting", "unheard-of")
+	what.Collections, what.Products = managertest.Packages(20, "nopattern"), managertest.Packages(21, "noproduct")
+	err := w.Bootstrap(t, what)
+	managertest.WantError(t, err, "config.xml:12:5: no repository has the package helo", `did you mean "hello"`, "no repository has the package unheard-of", "the repositories are: dir://"+w.Repo,
 		"config.xml:20:5: no repository has the pattern nopattern", "config.xml:21:5: no repository has the product noproduct")
-	wantError(t, w.bootstrap(t, set("needy")), "don't fit together", "nothing provides nowhere needed by needy")
-	if len(w.installed(t)) != 0 {
-		t.Error("something was installed")
-	}
+	managertest.WantError(t, w.Bootstrap(t, managertest.Set("needy")), "don't fit together", "nothing provides nowhere needed by needy")
+	w.wantInstalled(t)
 }
 
 // TestInside works with the zypper of the root tree, which borrows this machine's.
 func TestInside(t *testing.T) {
 	needZypper(t)
 	w := borrowing(t)
-	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/zypp.conf"), []byte("[main]\n## a comment = x\nmultiversion = provides:multiversion(kernel)\nrpm.install.excludedocs = no\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nbaseurl=http://image.invalid/\nenabled=1\n"), 0o644))
-	what := set("extra", "guard")
-	what.Collections = pkg(20, "basis")
+	managertest.Must(t, os.WriteFile(filepath.Join(w.Root, "etc/zypp/zypp.conf"), []byte("[main]\n## a comment = x\nmultiversion = provides:multiversion(kernel)\nrpm.install.excludedocs = no\n"), 0o644))
+	managertest.Must(t, os.WriteFile(filepath.Join(w.Root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nbaseurl=http://image.invalid/\nenabled=1\n"), 0o644))
+	what := managertest.Set("extra", "guard")
+	what.Collections = managertest.Packages(20, "basis")
 	var plan packages.Transaction
-	must(t, w.session(t, func(s packages.Session) (err error) {
+	managertest.Must(t, w.With(t, func(s packages.Session) (err error) {
 		if plan, err = s.Simulate(t.Context(), what); err != nil {
 			return err
 		}
-		if len(w.installed(t)) != 0 {
-			t.Error("simulating has installed something")
-		}
+		w.wantInstalled(t)
 		return s.Install(t.Context(), what)
 	}))
 	w.wantInstalled(t, "extra-3-1", "guard-1-1", "patterns-test-basis-15-1", "user-1-1")
 	if len(plan.Packages) != 4 || plan.Packages[0].Download <= 0 || !plan.Packages[0].Listed {
 		t.Errorf("%+v", plan)
 	}
-	must(t, w.session(t, func(s packages.Session) error { return s.Delete(t.Context(), pkg(20, "extra")) }))
-	must(t, w.session(t, func(s packages.Session) error { return s.Uninstall(t.Context(), pkg(20, "user")) }))
+	managertest.Must(t, w.With(t, func(s packages.Session) error { return s.Delete(t.Context(), managertest.Packages(20, "extra")) }))
+	managertest.Must(t, w.With(t, func(s packages.Session) error { return s.Uninstall(t.Context(), managertest.Packages(20, "user")) }))
 	w.wantInstalled(t, "guard-1-1")
-	for _, command := range w.commands {
+	for _, command := range w.Commands {
 		if !strings.HasPrefix(command, "inside: ") {
 			t.Errorf("it ran outside: %s", command)
 		}
@@ -191,13 +193,13 @@ func TestInside(t *testing.T) {
 func TestOwnRepositories(t *testing.T) {
 	needZypper(t)
 	w := borrowing(t)
-	w.own = true
-	wantError(t, w.bootstrap(t, set("extra")), "the description has no repository")
-	testenv.Run(t, "cp", "-r", w.repo, filepath.Join(w.root, "repo"))
-	must(t, os.WriteFile(filepath.Join(w.root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nname=own\nbaseurl=file:///repo\nenabled=1\ngpgcheck=0\n"), 0o644))
+	w.Own = true
+	managertest.WantError(t, w.Bootstrap(t, managertest.Set("extra")), "the description has no repository")
+	testenv.Run(t, "cp", "-r", w.Repo, filepath.Join(w.Root, "repo"))
+	managertest.Must(t, os.WriteFile(filepath.Join(w.Root, "etc/zypp/repos.d/own.repo"), []byte("[own]\nname=own\nbaseurl=file:///repo\nenabled=1\ngpgcheck=0\n"), 0o644))
 	var got []packages.Package
-	must(t, w.session(t, func(s packages.Session) error {
-		err := s.Install(t.Context(), set("extra"))
+	managertest.Must(t, w.With(t, func(s packages.Session) error {
+		err := s.Install(t.Context(), managertest.Set("extra"))
 		got = s.Installed()
 		return err
 	}))
@@ -205,7 +207,7 @@ func TestOwnRepositories(t *testing.T) {
 	if len(got) != 1 || got[0].Repository != "own" || !strings.HasPrefix(got[0].Checksum, "sha256:") {
 		t.Errorf("%+v", got)
 	}
-	wantError(t, w.session(t, func(s packages.Session) error { return s.Install(t.Context(), set("extar")) }), "no repository has the package extar", `did you mean "extra"`)
+	managertest.WantError(t, w.With(t, func(s packages.Session) error { return s.Install(t.Context(), managertest.Set("extar")) }), "no repository has the package extar", `did you mean "extra"`)
 }
 
 // TestScripts installs packages whose scripts fail.
@@ -216,17 +218,17 @@ func TestScripts(t *testing.T) {
 		testrepos.RPM{Name: "after", Requires: []string{"base"}, Post: "echo it went wrong >&2; exit 3"}, testrepos.RPM{Name: "before", Requires: []string{"base"}, Pre: "exit 4"},
 		testrepos.RPM{Name: "network", Requires: []string{"base"}, Post: "cat /proc/net/dev > /etc/ran; sleep 0"})})
 	w := newWorld(t, repo)
-	must(t, w.bootstrap(t, set("after", "network")))
-	if !strings.Contains(w.log.String(), "level=WARN") || !strings.Contains(w.log.String(), "it went wrong") {
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("after", "network")))
+	if !strings.Contains(w.Log.String(), "level=WARN") || !strings.Contains(w.Log.String(), "it went wrong") {
 		t.Errorf("nothing was said of the script that failed")
 	}
-	if devices := w.read(t, "etc/ran"); strings.Contains(devices, "eth") || !strings.Contains(devices, "lo:") {
+	if devices := w.Read(t, "etc/ran"); strings.Contains(devices, "eth") || !strings.Contains(devices, "lo:") {
 		t.Errorf("scripts have a network: %s", devices)
 	}
-	wantError(t, w.bootstrap(t, set("before")), "a package does not install", "before")
+	managertest.WantError(t, w.Bootstrap(t, managertest.Set("before")), "a package does not install", "before")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := w.session(t, func(s packages.Session) error { return s.Install(ctx, set("base")) })
+	err := w.With(t, func(s packages.Session) error { return s.Install(ctx, managertest.Set("base")) })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
@@ -239,8 +241,8 @@ func TestAnotherArchitecture(t *testing.T) {
 	file := []testrepos.File{{Path: "/opt/file", Content: "x"}}
 	testrepos.MakeRPMRepo(t, repo, testrepos.RPMRepo{Packages: []testrepos.RPM{{Name: "foreign", Arch: "riscv64", Files: file}, {Name: "native", Arch: testrepos.HostArch(), Files: file}, {Name: "any"}}})
 	w := newWorld(t, repo)
-	w.image.Arch = "riscv64"
-	must(t, w.bootstrap(t, set("foreign", "any")))
+	w.Image.Arch = "riscv64"
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("foreign", "any")))
 	w.wantInstalled(t, "any-1-1", "foreign-1-1")
-	wantError(t, w.bootstrap(t, set("native")), "native")
+	managertest.WantError(t, w.Bootstrap(t, managertest.Set("native")), "native")
 }
