@@ -124,7 +124,7 @@ func (j *job) buildIn(ctx context.Context, work *workplace, target string, leave
 	return built, j.leaveTree(ctx, result, work)
 }
 
-// leaveTree puts the root tree, with its lock, in its place.
+// leaveTree puts the root tree in its place, with its lock and, where it has become another, its description.
 func (j *job) leaveTree(ctx context.Context, result *rootfs.Result, work *workplace) error {
 	if err := result.Sync(ctx); err != nil {
 		return err
@@ -134,19 +134,33 @@ func (j *job) leaveTree(ctx context.Context, result *rootfs.Result, work *workpl
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(work.unpackTo()) // what ran in the tree can't lead out of it
-	if err != nil {
-		return fmt.Errorf("writing the lock into the root tree: %w", err)
+	files := map[string][]byte{LockFile: data}
+	if j.redescribe {
+		files["config.xml"] = j.image.XML()
 	}
-	defer root.Close()
-	if err := root.MkdirAll("image", 0o755); err != nil {
-		return fmt.Errorf("writing the lock into the root tree: %w", err)
-	}
-	if err := root.WriteFile("image/"+LockFile, data, 0o644); err != nil {
-		return fmt.Errorf("writing the lock into the root tree: %w", err)
+	if err := writeImageDir(work.unpackTo(), files); err != nil {
+		return fmt.Errorf("writing into the root tree: %w", err)
 	}
 	if err := work.finish(); err != nil {
 		return err
 	}
 	return j.writeLock(data)
+}
+
+// writeImageDir writes files into /image of a root tree. What has run in the tree can't lead out of it.
+func writeImageDir(dir string, files map[string][]byte) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.MkdirAll("image", 0o755); err != nil {
+		return err
+	}
+	for name, data := range files {
+		if err := root.WriteFile("image/"+name, data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -76,6 +76,8 @@ type job struct {
 	// image is the description; inTree says that it was found in the tree, which has obeyed it already.
 	image  *description.Image
 	inTree bool
+	// redescribe says that the root tree's description is to be replaced by image.
+	redescribe bool
 	// known is what the tree is made of, used what this run has used besides.
 	known, used Lock
 	closers     []func() error

@@ -14,7 +14,7 @@ type UpdateOptions struct {
 	Root string
 }
 
-// Update brings the packages of a root tree up to what the repositories of its description have.
+// Update adds and deletes packages of a root tree, or, if there are none to add or delete, brings all up to what the repositories of its description have.
 func Update(ctx context.Context, opts UpdateOptions) (*Prepared, error) {
 	opts.Description = "" // it is the root tree's own
 	j, err := newJob(opts.Options, true)
@@ -36,6 +36,7 @@ func (j *job) update(ctx context.Context, opts UpdateOptions) (*Prepared, error)
 			return nil, err
 		}
 		j.used.add(result.Installed)
+		j.redescribe = true // what was added and deleted belongs to the description from now on: the next update leaves it so
 		return result, nil
 	})
 }

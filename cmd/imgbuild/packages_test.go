@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,7 +58,7 @@ func newDebs(t *testing.T) *debs {
 func (d *debs) add(name, version, depends string) {
 	d.t.Helper()
 	dir := filepath.Join(d.t.TempDir(), name)
-	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: M <m@example.org>\nDescription: a test\n", name, version)
+	control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nInstalled-Size: 5\nMaintainer: M <m@example.org>\nDescription: a test\n", name, version)
 	if depends != "" {
 		control += "Depends: " + depends + "\n"
 	}
@@ -232,6 +233,75 @@ func TestOfflineAndLocked(t *testing.T) {
 		t.Errorf("offline the results are others:\n%s\n%s", online, offline)
 	}
 	d.noTree(filepath.Join(d.dir, "never", system.RootDir))
+}
+
+func TestResolvedPackages(t *testing.T) {
+	d := newDebs(t)
+	server := testrepos.Serve(t, d.repo, "", "")
+	var info system.Information
+	text := d.must("image", "info", "--description", d.describe(server.URL, "needy"), "--resolve-package-list")
+	if err := json.Unmarshal([]byte(text), &info); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]system.ResolvedPackage{
+		"needy": {Source: "tests", Arch: "all", Version: "1.0", Status: system.StatusListed},
+		"hello": {Source: "tests", Arch: "all", Version: "1.0", Status: system.StatusAdded},
+	}
+	for name, p := range info.ResolvedPackages {
+		if p.InstallSize < 0 {
+			t.Errorf("%s has the size %d", name, p.InstallSize)
+		}
+		p.InstallSize = 0
+		info.ResolvedPackages[name] = p
+	}
+	if diff := cmp.Diff(want, info.ResolvedPackages); diff != "" {
+		t.Error(diff)
+	}
+	if server.Fetched(".deb") {
+		t.Error("packages were downloaded")
+	}
+	plan := d.must("build", "--description", filepath.Join(d.dir, "description"), "--target-dir", filepath.Join(d.dir, "out"), "--plan")
+	if !strings.Contains(plan, "install 2 packages") || !strings.Contains(plan, "needy") {
+		t.Errorf("the plan is %s", plan)
+	}
+}
+
+func TestUpdatedRootTree(t *testing.T) {
+	d := newDebs(t)
+	server := testrepos.Serve(t, d.repo, "", "")
+	root := filepath.Join(d.dir, "root")
+	d.must("prepare", "--description", d.describe(server.URL, "needy"), "--root", root)
+	version := func(name string) string {
+		data, _ := os.ReadFile(filepath.Join(root, "usr/share", name)) // "" if it is not there
+		return strings.TrimSpace(string(data))
+	}
+	d.add("hello", "2.0", "")
+	d.index(d.key)
+	d.must("system", "update", "--root", root, "--add-package", "other", "--delete-package", "needy")
+	if version("other") != "1.0" || version("needy") != "" || version("hello") != "1.0" {
+		t.Errorf("after adding and deleting: other %s, needy %s, hello %s", version("other"), version("needy"), version("hello"))
+	}
+	d.must("update", "--root", root)
+	if version("hello") != "2.0" {
+		t.Errorf("after the update hello is %s", version("hello"))
+	}
+	lock, err := system.ReadLock(filepath.Join(root, "image", system.LockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, p := range lock.Packages {
+		list = append(list, p.Name+" "+p.Version)
+	}
+	if !slices.Contains(list, "hello 2.0") || !slices.Contains(list, "other 1.0") || slices.Contains(list, "hello 1.0") {
+		t.Errorf("the lock has %v", list)
+	}
+	before := d.state(root)
+	server.Close()
+	d.fails(exitInvalid, []string{server.URL}, "update", "--root", root)
+	if diff := cmp.Diff(before, d.state(root)); diff != "" {
+		t.Errorf("the root tree is another after a failure: %s", diff)
+	}
 }
 
 // TestInterruptedInstallation ends a run while a package is on its way.

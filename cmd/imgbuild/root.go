@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/registry"
@@ -129,6 +131,9 @@ func checkArguments(cmd *cobra.Command) {
 	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
+		if err != nil && slices.Equal(args, []string{"help"}) { // kiwi-ng's way to ask for it
+			return pflag.ErrHelp
+		}
 		if err == nil || is[*usageError](err) {
 			return err
 		}

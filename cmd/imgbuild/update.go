@@ -12,7 +12,8 @@ func newUpdate(s *session) *cobra.Command {
 		Use:   "update --root DIR",
 		Short: "Bring a prepared root tree up to date",
 		Long: `Bring all packages of a root tree that 'imgbuild prepare' made up to what the repositories of its description
-have, and add or delete packages. An error leaves the root tree as it was.`,
+have, or, with --add-package and --delete-package, add and delete just those. An error leaves the root tree as
+it was.`,
 		Example: "  imgbuild update --root /var/tmp/debian\n  imgbuild update --root /var/tmp/debian --add-package vim --delete-package nano",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return flags.run(s, cmd, func(opts system.Options) error {
