@@ -3,6 +3,7 @@ package zypper
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -97,4 +98,19 @@ func FuzzParseAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
 		_, _ = parseAnswer(strings.NewReader(answer), func(string) {})
 	})
+}
+
+func TestFixTime(t *testing.T) {
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	managertest.Must(t, FixTime(edit, time.Unix(0, 0)))
+	for text, want := range map[string]string{
+		"# AutoInstalled generated Fri Nov 20 12:37:22 2026\n#\nbusybox\n": "# AutoInstalled generated Thu Jan  1 00:00:00 1970\n#\nbusybox\n",
+		"busybox\n": "busybox\n", "": "",
+	} {
+		managertest.Must(t, edit.WriteFile(autoInstalled, []byte(text), 0o644))
+		managertest.Must(t, FixTime(edit, time.Unix(0, 0)))
+		if got, err := edit.ReadFile(autoInstalled, 1<<16); err != nil || string(got) != want {
+			t.Errorf("%q became %q, %v", text, got, err)
+		}
+	}
 }

@@ -72,6 +72,13 @@ func TestInstall(t *testing.T) {
 		t.Error("a file of another language was installed")
 	}
 	w.nothingLeft(t)
+	managertest.Must(t, w.With(t, func(s packages.Session) error {
+		plan, err := s.Simulate(t.Context(), managertest.Set("hello", "extra"))
+		if len(plan.Packages) != 1 || plan.Packages[0].Name != "extra" {
+			t.Errorf("simulated on what is there: %+v", plan)
+		}
+		return err
+	}))
 }
 
 func TestRecommended(t *testing.T) {
