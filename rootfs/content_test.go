@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 )
@@ -82,5 +84,40 @@ func TestMissingFiles(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "config.xml")+":") || !strings.Contains(err.Error(), "gone.") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestDescriptionInTree reads the description that lies in a prepared tree: with all files that it names.
+func TestDescriptionInTree(t *testing.T) {
+	text := strings.Replace(describe("oem", `<archive name="sub/a.tar"/>`), `<type image="oem"`, `<type editbootinstall="my/install.sh" image="oem"`, 1)
+	r := request(t, hostTree(t, nil), load(t, map[string]string{"config.xml": text, "sub/a.tar": tarball(t), "my/install.sh": "true\n", "disk.sh": "true\n", "images.sh": "true\n"}))
+	plan, err := PlanOverlay(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts := []string{"images.sh", "disk.sh", "edit_boot_install.sh"}
+	if diff := cmp.Diff(scripts, plan.Scripts); diff != "" {
+		t.Error(diff)
+	}
+	r.Phase = Prepare
+	result, err := Overlay(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := description.LoadFS(result.Tree.FS("image"), "tree:/image", description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := doc.Resolve(description.Selection{Arch: "x86_64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = request(t, result.Tree, image)
+	r.Phase = Create
+	if plan, err = PlanOverlay(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(scripts, plan.Scripts); diff != "" {
+		t.Error(diff)
 	}
 }

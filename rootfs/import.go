@@ -117,10 +117,20 @@ func (o *overlay) importFile(edit *layers.Editor, file imported) error {
 		return fmt.Errorf("copying %s of the description: %w", file.from, err)
 	}
 	o.imported[file.to] = true
-	if err := edit.MkdirAll(path.Dir(scripts.ImageDir+"/"+file.to), 0o755); err != nil {
-		return err
+	// KIWI keeps all of them under one name, in one folder; the description there still has the name that its author gave.
+	names := []string{file.to}
+	if from := path.Clean(file.from); from != file.to && fs.ValidPath(from) {
+		names = append(names, from)
 	}
-	return edit.Put(scripts.ImageDir+"/"+file.to, node)
+	for _, name := range names {
+		if err := edit.MkdirAll(path.Dir(scripts.ImageDir+"/"+name), 0o755); err != nil {
+			return err
+		}
+		if err := edit.Put(scripts.ImageDir+"/"+name, node); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fileNode returns a file of the description as an entry of a tree, which belongs to root.

@@ -53,7 +53,7 @@ func PlanOverlay(ctx context.Context, request Request) (*Plan, error) {
 		for _, u := range o.Description.Users {
 			p.Users = append(p.Users, u.Name)
 		}
-		for _, name := range append([]string{"root", "root.tar.gz"}, o.Description.Profiles...) {
+		for _, name := range slices.Concat([]string{"root"}, overlayArchives(), o.Description.Profiles) {
 			if _, err := fs.Stat(o.source.FS, name); err == nil && fs.ValidPath(name) {
 				p.Files = true
 			}
@@ -77,23 +77,28 @@ func PlanOverlay(ctx context.Context, request Request) (*Plan, error) {
 	return p, nil
 }
 
-// scriptPlan lists the scripts that would run, and reports whether there are any.
+// scriptPlan lists the scripts that would run, those for the image's disk too, and reports whether there are any.
 func (o *overlay) scriptPlan(p *Plan) bool {
-	names := []string{scripts.PostBootstrap, scripts.Config, scripts.Images}
-	if o.Description.Type.Image == "oem" {
-		names = append(names, scripts.PreDiskSync)
+	t := &o.Description.Type
+	var names []string
+	if o.Phase != Create {
+		names = append(names, scripts.PostBootstrap, scripts.Config)
 	}
-	for _, name := range names {
-		if o.Phase == Create {
-			if name == scripts.Images && scripts.Has(o.Tree, name) {
-				p.Scripts = append(p.Scripts, name)
-			}
-			continue
+	if o.Phase != Prepare {
+		names = append(names, scripts.Images)
+		if t.DeltaRoot {
+			names = append(names, scripts.ConfigOverlay, scripts.ConfigHostOverlay)
 		}
-		if _, err := fs.Stat(o.source.FS, name); err == nil {
-			p.Scripts = append(p.Scripts, name)
+		if t.Image == "oem" {
+			names = append(names, scripts.EditBootConfig, scripts.PreDiskSync, scripts.Disk, scripts.EditBootInstall)
 		}
 	}
+	there := map[string]bool{}
+	for _, file := range imports(o.Description) {
+		_, err := fs.Stat(o.source.FS, file.from)
+		there[file.to] = o.Phase != Create && err == nil || o.Phase == Create && scripts.Has(o.Tree, file.to)
+	}
+	p.Scripts = slices.DeleteFunc(names, func(name string) bool { return !there[name] })
 	return len(p.Scripts) > 0
 }
 
