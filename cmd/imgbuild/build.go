@@ -19,7 +19,7 @@ func newPrepare(s *session) *cobra.Command {
 run its scripts up to config.sh. 'imgbuild create' makes images of it.
 
 The root tree appears under its name when it is complete. After an error nothing is there, or with
---allow-existing-root what was there before.`,
+--allow-existing-root what was there before.` + repositoryForm,
 		Example: `  imgbuild prepare --description debian --root /var/tmp/debian
   imgbuild prepare --description debian --root /var/tmp/debian --add-package vim --profile Server
   imgbuild prepare --description leap --root /var/tmp/leap --builder registry.opensuse.org/opensuse/leap:15.6`,
@@ -74,7 +74,7 @@ func newBuild(s *session) *cobra.Command {
 		Use:   "build --description DIR --target-dir DIR",
 		Short: "Build a machine image from a description",
 		Long: `Make a root tree and an image of it: 'imgbuild prepare' and 'imgbuild create' in one. The root tree stays in
-the directory build/image-root below the target directory, with the log of the build beside it.`,
+the directory build/image-root below the target directory, with the log of the build beside it.` + repositoryForm,
 		Example: `  imgbuild build --description debian --target-dir out
   imgbuild build --description debian --target-dir out --type oem --profile Server --add-package vim
   imgbuild build --description debian --target-dir out --ignore-repos \
@@ -109,6 +109,7 @@ func building(cmd *cobra.Command) *cobra.Command {
 	cmd.GroupID = groupMachines
 	cmd.DisableFlagsInUseLine = true
 	cmd.Annotations = map[string]string{needsOwners: "yes"}
+	cmd.SetUsageFunc(sectionedUsage)
 	return cmd
 }
 

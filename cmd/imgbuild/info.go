@@ -31,7 +31,7 @@ func newInfo(s *session) *cobra.Command {
 		Short: "Tell about a description, and which packages a build would install",
 		Long: `Print JSON about a description as kiwi-ng image info does. With --resolve-package-list it has every package that a
 build would install, with version, architecture, repository and size in bytes: nothing is downloaded but the
-lists of the repositories.`,
+lists of the repositories.` + repositoryForm,
 		Example: `  imgbuild image info --description debian --resolve-package-list
   imgbuild image info --description debian --profile Server --print-yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

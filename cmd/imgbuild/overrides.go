@@ -25,13 +25,17 @@ type overrideFlags struct {
 	labels                                         []string
 }
 
-// repoSpec is what --set-repo and --add-repo take.
-const repoSpec = "SOURCE[,TYPE[,ALIAS[,PRIORITY[,IMAGEINCLUDE[,PACKAGE_GPGCHECK[,{KEY;KEY}[,COMPONENTS[,DISTRIBUTION[,REPO_GPGCHECK]]]]]]]]]"
+// repositoryForm tells in a command's help how --add-repo and --set-repo name a repository.
+const repositoryForm = `
+
+A repository of --add-repo and --set-repo is a list of values: source, type, alias, priority, imageinclude,
+package_gpgcheck, {key;key}, components, distribution, repo_gpgcheck. Values may be empty, and missing at
+the end: http://deb.debian.org/debian,apt-deb,bookworm,,true,,,main contrib,bookworm`
 
 func (f *overrideFlags) registerRepos(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.ignoreRepos, "ignore-repos", false, "leave out all repositories of the description")
-	flags.StringArrayVar(&f.addRepos, "add-repo", nil, "add a `repository`, "+repoSpec+"; empty values may be left out; repeatable")
-	flags.StringArrayVar(&f.addCredentials, "add-repo-credentials", nil, "`user:password` for the --add-repo of the same rank, or better a file whose first line it is; repeatable")
+	flags.StringArrayVar(&f.addRepos, "add-repo", nil, "add a `repository`; repeatable")
+	flags.StringArrayVar(&f.addCredentials, "add-repo-credentials", nil, "`user:password` for the --add-repo of the same rank, or better a file whose first line that is; repeatable")
 }
 
 func (f *overrideFlags) registerPackages(flags *pflag.FlagSet) {
@@ -49,8 +53,8 @@ func (f *overrideFlags) register(flags *pflag.FlagSet) {
 	f.registerPackages(flags)
 	f.registerKeys(flags)
 	flags.BoolVar(&f.ignoreBuildRepos, "ignore-repos-used-for-build", false, "leave out the repositories that packages are installed from; those for the image alone stay")
-	flags.StringVar(&f.setRepo, "set-repo", "", "replace the first `repository`, in the form of --add-repo")
-	flags.StringVar(&f.setCredentials, "set-repo-credentials", "", "`user:password` for --set-repo, or better a file whose first line it is")
+	flags.StringVar(&f.setRepo, "set-repo", "", "replace the first `repository`")
+	flags.StringVar(&f.setCredentials, "set-repo-credentials", "", "`user:password` for --set-repo, or better a file whose first line that is")
 	flags.StringArrayVar(&f.bootstrapPackages, "add-bootstrap-package", nil, "add a `package` to those that are installed first; repeatable")
 	flags.StringVar(&f.derivedFrom, "set-container-derived-from", "", "the `container` to start from, as the attribute derived_from gives it")
 	flags.StringVar(&f.tag, "set-container-tag", "", "the `tag` of the container that is built")

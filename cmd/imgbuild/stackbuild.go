@@ -20,7 +20,7 @@ earlier one.
 Without --description, the description in the last container's /image is built again, and no repository is
 touched.
 
-Flags may also stand after --, as the build arguments of kiwi-ng system stackbuild do.`,
+Flags may also stand after --, as the build arguments of kiwi-ng system stackbuild do.` + repositoryForm,
 		Example: `  imgbuild stackbuild --stash leap:15.3 --from-registry registry.opensuse.org/opensuse \
       --description container-to-vm --target-dir out
   imgbuild stackbuild --stash debian:12 --stash debian-kernel:6.1 --description vm --target-dir out --plan

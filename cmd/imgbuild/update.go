@@ -13,7 +13,7 @@ func newUpdate(s *session) *cobra.Command {
 		Short: "Bring a prepared root tree up to date",
 		Long: `Bring all packages of a root tree that 'imgbuild prepare' made up to what the repositories of its description
 have, or, with --add-package and --delete-package, add and delete just those. An error leaves the root tree as
-it was.`,
+it was.` + repositoryForm,
 		Example: "  imgbuild update --root /var/tmp/debian\n  imgbuild update --root /var/tmp/debian --add-package vim --delete-package nano",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return flags.run(s, cmd, func(opts system.Options) error {
