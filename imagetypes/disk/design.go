@@ -27,7 +27,7 @@ type design struct {
 	grubDir   string          // GRUB's directory in the tree
 	biosGrub  *grub.Modules   // nil: no BIOS boots this disk
 	efiGrub   *grub.Modules   // nil: no core image of our own for UEFI
-	signed    *signedBoot     // nil: no Secure Boot
+	signed    *grub.Signed    // nil: no Secure Boot
 	table     *partition.Plan // once sizes are known
 }
 
@@ -125,7 +125,7 @@ func (d *design) findEFI(tree *layers.Tree, log *slog.Logger) error {
 		return err
 	}
 	if d.secure {
-		if d.signed = findSigned(tree, d.arch); d.signed == nil {
+		if d.signed = grub.FindSigned(tree, d.arch); d.signed == nil {
 			log.Warn("the disk will not boot with Secure Boot switched on: the root tree has no signed shim and GRUB; " +
 				"add shim-signed and grub-efi-amd64-signed (Debian), shim-x64 and grub2-efi-x64 (Fedora) or shim (openSUSE) to the description")
 		}
@@ -276,7 +276,7 @@ func (d *design) String() string {
 	}
 	switch {
 	case d.signed != nil:
-		ways = append(ways, "UEFI with Secure Boot ("+d.signed.shim+")")
+		ways = append(ways, "UEFI with Secure Boot ("+d.signed.Shim+")")
 	case d.efiGrub != nil:
 		ways = append(ways, "UEFI (GRUB from "+d.efiGrub.String()+")")
 	}

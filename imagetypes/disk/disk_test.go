@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
+	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -300,7 +301,7 @@ func TestSignedBootLoaders(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"EFI/BOOT/grub.cfg", "EFI/" + c.name + "/grub.cfg"} {
-			got, err := esp.ReadFile(onFAT(esp.Edit(layers.Timespec{}), name), 1<<20)
+			got, err := esp.ReadFile(grub.OnFAT(esp.Edit(layers.Timespec{}), name), 1<<20)
 			if err != nil || !strings.Contains(string(got), "configfile $prefix/grub.cfg") || !strings.Contains(string(got), root(d.volumes).UUID) {
 				t.Errorf("%s: %s is %q, %v", c.name, name, got, err)
 			}

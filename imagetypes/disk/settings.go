@@ -219,62 +219,7 @@ func (s *settings) cmdline(root string, readOnly bool) string {
 }
 
 // grubConfig returns the settings of grub.cfg that come from the description.
-func (s *settings) grubConfig() grub.Config {
-	b := &s.typ.Bootloader
-	c := grub.Config{Title: s.title, Timeout: 10, Style: b.TimeoutStyle, Serial: b.SerialLine, GfxMode: gfxMode(s.typ.VGA)}
-	if b.HasTimeout {
-		c.Timeout = b.Timeout
-	}
-	if c.Serial == "" {
-		c.Serial = defaultSerial
-	}
-	// KIWI takes the first word for output and the others for input; all for both shows the menu wherever somebody may look for it.
-	c.Output = terminals(b.Console)
-	if len(c.Output) == 0 {
-		c.Output = []string{"gfxterm"}
-	}
-	for _, word := range c.Output {
-		if word == "gfxterm" {
-			word = "console"
-		}
-		if !slices.Contains(c.Input, word) {
-			c.Input = append(c.Input, word)
-		}
-	}
-	return c
-}
-
-// gfxMode turns a VESA mode number of the attribute vga into GRUB's words; "" is for GRUB to choose.
-func gfxMode(vga string) string {
-	switch strings.ToLower(vga) {
-	case "0x301", "0x310", "0x311", "0x312":
-		return "640x480"
-	case "0x303", "0x313", "0x314", "0x315":
-		return "800x600"
-	case "0x305", "0x316", "0x317", "0x318":
-		return "1024x768"
-	case "0x307", "0x319", "0x31a", "0x31b":
-		return "1280x1024"
-	}
-	return ""
-}
-
-// defaultSerial is GRUB's command for the first serial port.
-const defaultSerial = "serial --unit=0 --speed=115200 --word=8 --parity=no --stop=1"
-
-// terminals returns GRUB's output terminals for a description's console attribute.
-func terminals(console string) []string {
-	var list []string
-	for _, word := range strings.Fields(console) {
-		if word == "none" {
-			word = "console"
-		}
-		if !slices.Contains(list, word) {
-			list = append(list, word)
-		}
-	}
-	return list
-}
+func (s *settings) grubConfig() grub.Config { return grub.Settings(s.title, s.typ) }
 
 // persistent names a file system as fstab and the kernel's root= do.
 func (s *settings) persistent(v *volume) string {
