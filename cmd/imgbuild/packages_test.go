@@ -412,3 +412,48 @@ echo "left: $(ls -A "$(dirname "$0")/full")."
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// TestBuilderContainer asks for packages on a machine whose apt is hidden: a container lends its own.
+func TestBuilderContainer(t *testing.T) {
+	d := newDebs(t)
+	testenv.NeedProgram(t, "unshare")
+	d.add("apt", "1.0", "") // which every root tree gets
+	d.index(d.key)
+	server := testrepos.Serve(t, d.repo, "", "")
+	description := d.describe(server.URL, "needy")
+	config := filepath.Join(description, "config.xml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.write(config, strings.Replace(strings.Replace(string(text), ` derived_from="debian"`, "", 1), `type="image"><p`, `type="bootstrap"><p`, 1), 0o644)
+	d.write(filepath.Join(d.dir, "nothing"), "not executable\n", 0o644)
+	d.write(filepath.Join(d.dir, "without.sh"), `for file in /usr/bin/apt-get /usr/bin/apt /usr/bin/apt-cache /usr/lib/apt/apt-helper; do
+	[ ! -e "$file" ] || mount --bind "$1" "$file" || exit 99
+done
+shift
+exec "$@"
+`, 0o755)
+	without := func(more ...string) (string, int) {
+		args := []string{"--mount"}
+		if os.Getuid() != 0 {
+			args = []string{"-Urm"}
+		}
+		args = append(args, "sh", filepath.Join(d.dir, "without.sh"), filepath.Join(d.dir, "nothing"), d.program,
+			"image", "info", "--description", description, "--resolve-package-list")
+		cmd := exec.Command("unshare", append(args, more...)...)
+		cmd.Env = d.command().Env
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			return string(out), exit.ExitCode()
+		}
+		return string(out), 0
+	}
+	if out, code := without(); code != exitMissing || !strings.Contains(out, "--builder") {
+		t.Errorf("without a builder: exit code %d: %s", code, out)
+	}
+	if out, code := without("--builder", "debian"); code != exitDone || !strings.Contains(out, `"hello": {`) {
+		t.Errorf("with a builder: exit code %d: %s", code, out)
+	}
+}

@@ -99,7 +99,7 @@ func TestDebianFromPackages(t *testing.T) {
 	}
 	boots(t, disk, "linux", map[string]string{
 		"findmnt -n -o FSTYPE /":                                  "ext4",
-		"systemctl is-active ssh":                                 "active",
+		"systemctl start ssh && systemctl is-active ssh":          "active",
 		"systemctl is-enabled systemd-networkd":                   "enabled",
 		"dpkg --verify; dpkg -s openssh-server | grep ^Status":    "install ok installed",
 		"apt-get -s install hello; cat /etc/apt/sources.list.d/*": "deb.debian.org",
