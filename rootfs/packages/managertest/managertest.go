@@ -98,9 +98,13 @@ type World struct {
 	Own bool
 	// Borrow names programs of /usr/bin that the tree borrows of this machine, with all that they need.
 	Borrow []string
-	// Log is what was logged, Commands the environments and command lines of all that ran, those in the tree with "inside: " before them.
+	// Show are further directories of this machine that a tree that borrows sees.
+	Show []string
+	// Log is what was logged, Commands the command lines of all that ran, those in the tree with "inside: " before them.
 	Log      bytes.Buffer
 	Commands []string
+	// Environments are the environments that these programs got besides the sandbox's own.
+	Environments []string
 
 	mu sync.Mutex
 }
@@ -132,9 +136,17 @@ func (w *World) Furnish(t *testing.T, programs ...string) {
 	}
 }
 
+// Like is an empty tree in the place of w's, all else being the same.
+func (w *World) Like(t *testing.T) *World {
+	t.Helper()
+	other := New(t, w.Image.PackageManager, w.Repo, w.Manager)
+	other.Image, other.Files, other.Cache, other.Offline, other.Locked, other.Env = w.Image, w.Files, w.Cache, w.Offline, w.Locked, w.Env
+	return other
+}
+
 // Plain is the repository as a directory, at line 7 of the description.
 func (w *World) Plain() description.Repository {
-	return description.Repository{Origin: Origin(7), Source: "dir://" + w.Repo, Alias: "test"}
+	return description.Repository{Origin: Origin(7), Source: "dir://" + w.Repo}
 }
 
 // Open starts a session with these repositories, or with the plain one.
@@ -168,7 +180,8 @@ func (w *World) note(where string, spec sandbox.Spec) sandbox.Spec {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	spec.Env = append(slices.Clone(spec.Env), w.Env...)
-	w.Commands = append(w.Commands, where+strings.Join(slices.Concat(spec.Env, spec.Args), " "))
+	w.Commands = append(w.Commands, where+strings.Join(spec.Args, " "))
+	w.Environments = append(w.Environments, spec.Env...)
 	return spec
 }
 
@@ -176,7 +189,7 @@ func (w *World) note(where string, spec sandbox.Spec) sandbox.Spec {
 func (w *World) inside(ctx context.Context, spec sandbox.Spec) error {
 	spec = w.note("inside: ", spec)
 	spec.Root = w.Root
-	for _, dir := range []string{"/usr/bin", "/usr/lib", "/usr/lib64", "/usr/share"} {
+	for _, dir := range append([]string{"/usr/bin", "/usr/lib", "/usr/lib64", "/usr/share"}, w.Show...) {
 		if info, err := os.Stat(dir); w.Borrow != nil && err == nil && info.IsDir() {
 			spec.Binds = append(spec.Binds, sandbox.Bind{Source: dir, Target: dir, ReadOnly: true})
 		}
@@ -254,7 +267,7 @@ func (w *World) Read(t *testing.T, name string) string {
 // NoSecret fails if a secret is in the log, in a command line, in a file of the tree, the cache or the working directory, or in one of the texts.
 func (w *World) NoSecret(t *testing.T, secret string, texts ...string) {
 	t.Helper()
-	for _, text := range append(texts, w.Log.String(), strings.Join(w.Commands, "\n")) {
+	for _, text := range append(texts, w.Log.String(), strings.Join(slices.Concat(w.Commands, w.Environments), "\n")) {
 		if strings.Contains(text, secret) {
 			t.Errorf("the secret is in %q", text)
 		}
