@@ -118,7 +118,8 @@ func (d *debs) fails(code int, want []string, args ...string) string {
 // state describes every entry of a root tree.
 func (d *debs) state(root string) string {
 	d.t.Helper()
-	return testenv.Run(d.t, "find", root, "-printf", "%p %i %T@ %s %m\n")
+	// An ordinary user can't look into directories of other users in the tree.
+	return testenv.Run(d.t, "sh", "-c", `find "$1" -printf '%p %i %T@ %s %m\n' 2> /dev/null || true`, "sh", root)
 }
 
 func (d *debs) noTree(root string) {
@@ -146,8 +147,6 @@ func TestRepositoriesThatFail(t *testing.T) {
 	d.index(d.key)
 	server.Cut(func(path string) bool { return strings.HasSuffix(path, ".deb") })
 	d.fails(exitInvalid, []string{"config.xml:6:", "needy"}, existing...)
-	server.Cut(func(path string) bool { return strings.Contains(path, "Packages") })
-	d.fails(exitInvalid, []string{"config.xml:6:", server.URL}, existing...)
 	server.Cut(nil)
 	server.Close()
 	d.fails(exitInvalid, []string{"config.xml:6:", server.URL}, existing...)
@@ -388,6 +387,14 @@ func TestKilledPrepareLeavesNothing(t *testing.T) {
 	}
 }
 
+// ownMounts makes unshare give a program mounts of its own, and all ids that the user has.
+func ownMounts() []string {
+	if os.Getuid() == 0 {
+		return []string{"--mount"}
+	}
+	return []string{"-Urm", "--map-auto"}
+}
+
 func TestNoSpaceForARootTree(t *testing.T) {
 	d := newDebs(t)
 	testenv.NeedProgram(t, "unshare")
@@ -400,11 +407,7 @@ shift
 if "$@"; then echo "it had room"; exit 1; fi
 echo "left: $(ls -A "$(dirname "$0")/full")."
 `, 0o755)
-	args := []string{"--mount"}
-	if os.Getuid() != 0 {
-		args = []string{"-Urm"}
-	}
-	args = append(args, "sh", script, d.dir, d.program, "prepare", "--description", d.describe(server.URL, "hello"), "--root", filepath.Join(d.dir, "full/root"))
+	args := append(ownMounts(), "sh", script, d.dir, d.program, "prepare", "--description", d.describe(server.URL, "hello"), "--root", filepath.Join(d.dir, "full/root"))
 	cmd := exec.Command("unshare", args...)
 	cmd.Env = d.command().Env
 	out, err := cmd.CombinedOutput()
@@ -435,11 +438,7 @@ shift
 exec "$@"
 `, 0o755)
 	without := func(more ...string) (string, int) {
-		args := []string{"--mount"}
-		if os.Getuid() != 0 {
-			args = []string{"-Urm"}
-		}
-		args = append(args, "sh", filepath.Join(d.dir, "without.sh"), filepath.Join(d.dir, "nothing"), d.program,
+		args := append(ownMounts(), "sh", filepath.Join(d.dir, "without.sh"), filepath.Join(d.dir, "nothing"), d.program,
 			"image", "info", "--description", description, "--resolve-package-list")
 		cmd := exec.Command("unshare", append(args, more...)...)
 		cmd.Env = d.command().Env
