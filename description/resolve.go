@@ -139,8 +139,9 @@ func (r *resolver) sections(name string) []*element {
 	return found
 }
 
-// selectProfiles finds the active profiles: those that were chosen, or else
-// those that are imported by default, each with what it requires.
+// selectProfiles finds the active profiles: those that were chosen, each with
+// what it requires, or else those that are imported by default, as in KIWI
+// without what they require.
 func (r *resolver) selectProfiles(chosen []string) {
 	known := map[string]*element{}
 	for _, p := range r.doc.profileElements() {
@@ -150,8 +151,10 @@ func (r *resolver) selectProfiles(chosen []string) {
 	if len(chosen) == 0 {
 		for _, p := range r.doc.profileElements() {
 			name, _ := p.attr("name")
-			if imported, _ := p.attr("import"); collapse(imported) == "true" && r.archMatches(p) {
-				chosen = append(chosen, name)
+			imported, _ := p.attr("import")
+			if isTrue(imported) && r.archMatches(p) && !r.active[name] {
+				r.active[name] = true
+				r.profiles = append(r.profiles, name)
 			}
 		}
 	}
@@ -199,7 +202,7 @@ func (r *resolver) selectType(image string) {
 		name, _ := t.attr("image")
 		primary, _ := t.attr("primary")
 		switch {
-		case image != "" && collapse(name) == image, image == "" && collapse(primary) == "true":
+		case image != "" && collapse(name) == image, image == "" && isTrue(primary):
 			r.typ = t
 			return
 		case image == "" && r.typ == nil:

@@ -11,7 +11,7 @@ import (
 const profiled = `
 <profiles>
 	<profile name="a" description="d"><requires profile="c"/></profile>
-	<profile name="b" description="d" import="true" arch="x86_64"/>
+	<profile name="b" description="d" import=" 1 " arch="x86_64"><requires profile="c"/></profile>
 	<profile name="c" description="d" arch="x86_64,aarch64"><requires profile="a"/></profile>
 	<profile name="broken" description="d"><requires profile="missing"/></profile>
 </profiles>
@@ -19,7 +19,7 @@ const profiled = `
 <packages type="image" profiles="b,c"><package name="of-b-or-c"/></packages>
 <packages type="image"><package name="always"/><package name="old" arch="ix86"/><package name="deb" arch="amd64"/></packages>
 <preferences profiles="a"><type image="docker"/></preferences>
-<preferences arch="aarch64"><type image="oci" primary="true"/></preferences>`
+<preferences arch="aarch64"><type image="oci" primary="1"/></preferences>`
 
 func TestProfilesAndArchitectures(t *testing.T) {
 	doc := loadString(t, small("x", profiled))

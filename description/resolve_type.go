@@ -352,12 +352,20 @@ func command(e *element) []string {
 	args := []string{}
 	if execute, ok := e.attr("execute"); ok {
 		args = append(args, execute)
+	} else if clear, _ := e.attr("clear"); !isTrue(clear) {
+		return nil
 	}
 	for _, a := range e.elements("argument") {
 		name, _ := a.attr("name")
 		args = append(args, name)
 	}
 	return args
+}
+
+// isTrue reports whether a boolean is written and true.
+func isTrue(s string) bool {
+	b, _ := parseBool(collapse(s))
+	return b
 }
 
 // XenGuest reports whether the image is made to run as a guest of Xen.

@@ -118,8 +118,7 @@ func (c *validator) packagesRules(e *element) {
 			c.errors.add(m.pos, `move it to <packages type="bootstrap">`, "<collectionModule> has no meaning in packages of type %q", kind)
 		}
 		enable, _ := m.attr("enable")
-		on, _ := parseBool(collapse(enable))
-		if _, ok := m.attr("stream"); ok && !on {
+		if _, ok := m.attr("stream"); ok && !isTrue(enable) {
 			c.errors.add(m.attrPos("stream"), "a module is switched off as a whole", "attribute stream has no meaning when a module is switched off")
 		}
 	}
@@ -194,7 +193,8 @@ func (c *validator) containerRules(e *element) {
 func (c *validator) imageRules(e *element) {
 	bootstraps := 0
 	for _, r := range e.elements("repository") {
-		if v, _ := r.attr("use_for_bootstrap"); v == "true" {
+		v, _ := r.attr("use_for_bootstrap")
+		if isTrue(v) {
 			if bootstraps++; bootstraps == 2 {
 				c.errors.add(r.attrPos("use_for_bootstrap"), "", "only one repository can be used for the bootstrap")
 			}
