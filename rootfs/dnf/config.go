@@ -28,8 +28,10 @@ const (
 
 func cacheDir(flavor string) string { return sessionDir + "/cache/" + flavor }
 
-// plugin is a plugin of dnf4 (dnf's API reference, Plugin Interface). It writes what a resolved transaction brings, which is printed for people only.
-const plugin = `import json
+// plugin is a plugin of dnf4 (dnf's API reference, Plugin Interface). It writes what a resolved transaction brings, which is printed for people only. At the end
+// it takes out of dnf's history, a SQLite database, what is different in each build: the time, and the options of the command line.
+const plugin = `import atexit
+import json
 import os
 
 import dnf
@@ -59,6 +61,23 @@ class Transaction(dnf.Plugin):
             })
         with open("` + reportFile + `", "w") as out:
             json.dump({"packages": packages, "removed": removed}, out)
+
+    def transaction(self):
+        atexit.register(settle, os.path.join(self.base.conf.persistdir, "history.sqlite"))
+
+
+def settle(name):
+    import sqlite3
+    database = sqlite3.connect(name, isolation_level=None)
+    for number, line in database.execute("select id, cmdline from trans").fetchall():
+        words = [word for word in line.split(" ") if not word.startswith("-")]
+        database.execute("update trans set cmdline = ? where id = ?", (" ".join(words), number))
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch:
+        database.execute("update trans set dt_begin = min(dt_begin, ?), dt_end = min(dt_end, ?)", (int(epoch), int(epoch)))
+    database.execute("vacuum")
+    database.execute("pragma wal_checkpoint(truncate)")
+    database.close()
 `
 
 // settings are what the configuration of one run says.
