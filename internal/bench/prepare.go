@@ -78,10 +78,10 @@ func prepare(name, list string) job {
 dpkg-query --admindir="$B/out/var/lib/dpkg" -W | sort > "$B/packages.new"; [ ! -e "$B/packages" ] || diff "$B/packages" "$B/packages.new" 1>&2; mv "$B/packages.new" "$B/packages"; rm -rf "$B/out" "$B/out.log"`
 	return job{name: name, prepare: makeMirror + set + writeDescription + `rm -f "$B/packages"`,
 		contenders: []contender{
-			{name: "imgbuild prepare", run: `"$IMGBUILD" prepare --description "$B/description" --root "$B/out" --package-cache ""`, clean: same},
+			{name: "imgbuild prepare", run: `"$IMGBUILD" prepare --description "$B/description" --root "$B/out" --package-cache "$B/package-cache"`, clean: same},
 			{name: "mmdebstrap", run: `mmdebstrap --quiet --variant=minbase --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --include="` + include + `" bookworm "$B/out" "deb [trusted=yes] $MIRROR bookworm main"`, clean: same},
 			{name: "debootstrap", run: `debootstrap --variant=minbase --no-check-gpg --include="` + include + `" bookworm "$B/out" "$MIRROR" > /dev/null`, clean: same},
 			{name: "kiwi-ng system prepare", run: `unset TMPDIR; kiwi-ng --temp-dir "$B" system prepare --description "$B/description" --root "$B/out" > "$B/kiwi.log"`, clean: same},
 		},
-		clean: `rm -rf "$B/packages" "$B/description"`}
+		clean: `rm -rf "$B/packages" "$B/description" "$B/package-cache"`}
 }
