@@ -35,6 +35,9 @@ type namedFile struct {
 	name   string
 	// script says that it is run, archive that it is unpacked.
 	script, archive bool
+	// kept is its name in the /image of a root tree that KIWI has prepared,
+	// where it is another one.
+	kept string
 }
 
 // namedFiles returns the files of the description that its attributes name.
@@ -42,7 +45,7 @@ func namedFiles(img *Image) []namedFile {
 	var list []namedFile
 	for _, set := range []PackageSet{img.Packages.Bootstrap, img.Packages.System} {
 		for _, a := range set.Archives {
-			list = append(list, namedFile{origin: a.Origin, attr: "name", name: a.Name, archive: true})
+			list = append(list, namedFile{origin: a.Origin, attr: "name", name: a.Name, archive: true, kept: path.Base(a.Name)})
 		}
 		for _, f := range set.Files {
 			list = append(list, namedFile{origin: f.Origin, attr: "name", name: f.Name})
@@ -56,8 +59,8 @@ func namedFiles(img *Image) []namedFile {
 	}
 	t := &img.Type
 	list = append(list,
-		namedFile{origin: t.Origin, attr: "editbootconfig", name: t.EditBootConfig, script: true},
-		namedFile{origin: t.Origin, attr: "editbootinstall", name: t.EditBootInstall, script: true},
+		namedFile{origin: t.Origin, attr: "editbootconfig", name: t.EditBootConfig, script: true, kept: "edit_boot_config.sh"},
+		namedFile{origin: t.Origin, attr: "editbootinstall", name: t.EditBootInstall, script: true, kept: "edit_boot_install.sh"},
 		namedFile{origin: t.Origin, attr: "metadata_path", name: t.MetadataPath},
 		namedFile{origin: t.Bootloader.Origin, attr: "grub_template", name: t.Bootloader.GrubTemplate})
 	for _, s := range t.Bootloader.SecureLinux {
@@ -83,7 +86,11 @@ func findFiles(img *Image) (errs Errors) {
 			errs.add(f.origin.At(f.attr), "put it beside "+img.File, "the file %q is not inside the description's directory", f.name)
 			continue
 		}
-		if _, err := fs.Stat(img.FS, name); err != nil {
+		_, err := fs.Stat(img.FS, name)
+		if err != nil && img.Dir == "" && f.kept != "" {
+			_, err = fs.Stat(img.FS, f.kept)
+		}
+		if err != nil {
 			errs.add(f.origin.At(f.attr), "put it beside "+img.File+", or correct the name", "the file %q is missing: %v", name, rootCause(err))
 		}
 	}

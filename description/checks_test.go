@@ -175,6 +175,19 @@ func TestChecksOfPackagesNeedAnEmptyTree(t *testing.T) {
 	}
 }
 
+func TestFilesOfAPreparedRootTree(t *testing.T) {
+	c := aCheck{parts: oem(`editbootconfig="scripts/edit"`, "") + `<packages type="image"><archive name="tars/a.tar"/></packages>`,
+		files: map[string]string{"edit_boot_config.sh": "#!/bin/sh\n", "a.tar": strings.Repeat("\x00", 1024)}}
+	doc, sel := c.load(t)
+	if _, err := doc.Resolve(sel); err != nil {
+		t.Errorf("under the names that KIWI keeps: %v", err)
+	}
+	doc.Dir = "/description"
+	if _, err := doc.Resolve(sel); err == nil {
+		t.Error("a description finds files by other names than it says")
+	}
+}
+
 func TestCheckNames(t *testing.T) {
 	if err := CheckNames([]string{"all", "check_image_type_unique", "user_password_format"}); err != nil {
 		t.Error(err)

@@ -147,7 +147,7 @@ var typeMediaAttrs = []attrRule{
 	{Name: "installstick", Value: boolean, Types: onDisk, Default: "false", Doc: "The same as installiso.", KIWI: "makes the same ISO"},
 	{Name: "installpxe", Value: boolean, Types: onDisk, Default: "false", Doc: "Also make an archive for installation over the network."},
 	{Name: "installboot", Value: oneOf("failsafe-install", "harddisk", "install"), Types: onDisk, effect: effect{Needs: needsInstall}, Doc: "The default entry of the installation menu."},
-	{Name: "installprovidefailsafe", Value: boolean, Types: onBootloader, Default: "true", effect: effect{Needs: needsMedium}, Doc: "Have a failsafe entry in the menu."},
+	{Name: "installprovidefailsafe", Value: boolean, Types: onBootloader, Default: "true", effect: effect{Needs: needsISO}, Doc: "Have a failsafe entry in the menu."},
 	{Name: "install_continue_on_timeout", Value: boolean, Types: onDisk, Default: "true", effect: effect{Needs: needsInstall}, Doc: "The installation menu goes on by itself."},
 	{Name: "flags", Value: oneOf("overlay", "dmsquash"), Types: "iso", Doc: "The dracut module of a live ISO; overlay by default."},
 	{Name: "hybridpersistent", Value: boolean, Types: "iso pxe", Default: "false", effect: effect{For: "iso"}, Doc: "Keep changes of a live system in a partition of the stick."},
