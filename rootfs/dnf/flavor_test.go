@@ -11,6 +11,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
@@ -66,10 +67,10 @@ func TestToolOf(t *testing.T) {
 	} {
 		edit := layers.NewTree().Edit(layers.Timespec{})
 		for _, name := range test.programs {
-			must(t, edit.WriteFile("usr/bin/"+name, []byte("x"), 0o755))
+			managertest.Must(t, edit.WriteFile("usr/bin/"+name, []byte("x"), 0o755))
 		}
 		for name, target := range test.links {
-			must(t, edit.Symlink(target, "usr/bin/"+name))
+			managertest.Must(t, edit.Symlink(target, "usr/bin/"+name))
 		}
 		tool, ok := toolOf(edit.Tree(), test.wanted)
 		got := tool.name + " " + tool.program
@@ -163,13 +164,13 @@ func TestReadReport(t *testing.T) {
 	if plan, err := readReport(name); err != nil || len(plan.Packages) > 0 {
 		t.Errorf("without a file: %+v, %v", plan, err)
 	}
-	must(t, os.WriteFile(name, []byte(`{"packages": [{"name": "a", "version": "1-1", "arch": "noarch", "repository": "r", "file": "../../a.rpm", "checksum": "sha1:x", "download": 5, "installed": 70, "listed": true}], "removed": 100}`), 0o600))
+	managertest.Must(t, os.WriteFile(name, []byte(`{"packages": [{"name": "a", "version": "1-1", "arch": "noarch", "repository": "r", "file": "../../a.rpm", "checksum": "sha1:x", "download": 5, "installed": 70, "listed": true}], "removed": 100}`), 0o600))
 	plan, err := readReport(name)
 	want := packages.Transaction{Growth: -30, Packages: []packages.Package{{Name: "a", Version: "1-1", Arch: "noarch", Repository: "r", Checksum: "sha1:x", Download: 5, Installed: 70, Listed: true}}}
 	if diff := cmp.Diff(want, plan); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	must(t, os.WriteFile(name, []byte(`{`), 0o600))
+	managertest.Must(t, os.WriteFile(name, []byte(`{`), 0o600))
 	if _, err := readReport(name); err == nil {
 		t.Error("a report that is cut short was read")
 	}
@@ -221,7 +222,7 @@ func TestWriteRepositories(t *testing.T) {
 	}
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	notes, err := WriteRepositories(edit, set)
-	must(t, err)
+	managertest.Must(t, err)
 	if len(notes) != 3 || !strings.Contains(notes[0], "user name and password") || !strings.Contains(notes[1], "customizes") || !strings.Contains(notes[2], "directory of this machine") {
 		t.Errorf("%q", notes)
 	}
