@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // The mark of a directory that may be emptied, by the Cache Directory Tagging Specification (bford.info/cachedir): backups leave such directories out.
@@ -20,7 +22,16 @@ func (j *job) openCache() error {
 	if j.PackageCache == "" {
 		return nil
 	}
-	if err := os.MkdirAll(j.PackageCache, 0o755); err != nil {
+	err := os.MkdirAll(j.PackageCache, 0o755)
+	if err == nil {
+		err = unix.Access(j.PackageCache, unix.W_OK)
+	}
+	if err != nil && j.CacheIfPossible && !j.Offline {
+		j.Log.Warn("downloaded packages are not kept", "cache", j.PackageCache, "error", err)
+		j.PackageCache = ""
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("making the package cache: %w; choose another with --package-cache", err)
 	}
 	entries, err := os.ReadDir(j.PackageCache)

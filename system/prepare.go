@@ -90,5 +90,5 @@ func (j *job) openTree(ctx context.Context, root string) error {
 			j.Selection.Arch = made.Arch
 		}
 	}
-	return j.loadFromTree(j.tree, filepath.Clean(root))
+	return j.loadFromTree(j.tree, filepath.Clean(root), "give a root tree that 'imgbuild prepare' has made")
 }

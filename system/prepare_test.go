@@ -249,6 +249,21 @@ func TestPackageCacheIsEmptiedOnlyIfItIsOne(t *testing.T) {
 	}
 }
 
+func TestPackageCacheThatCannotBe(t *testing.T) {
+	client, top := base(t), t.TempDir()
+	opts := prepareOptions(client, describedBy(t, aDescription("web", derivedType)), filepath.Join(top, "root"))
+	file := filepath.Join(top, "file")
+	writeFile(t, file, "")
+	opts.PackageCache = filepath.Join(file, "cache")
+	if _, err := Prepare(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "--package-cache") {
+		t.Errorf("asked for: %v", err)
+	}
+	opts.CacheIfPossible = true
+	if _, err := Prepare(t.Context(), opts); err != nil {
+		t.Errorf("the default: %v", err)
+	}
+}
+
 func TestDerivedFromNames(t *testing.T) {
 	client, top := base(t), t.TempDir()
 	opts := BuildOptions{Options: prepareOptions(client, describedBy(t, aDescription("web", derivedType)), "").Options, TargetDir: filepath.Join(top, "out")}

@@ -61,7 +61,7 @@ func (j *job) startFromStack(ctx context.Context) error {
 	}
 	if j.image == nil {
 		last := len(j.stack.Trees) - 1
-		return j.loadFromTree(j.stack.Trees[last], "container "+j.stack.Report.Containers[last].Name)
+		return j.loadFromTree(j.stack.Trees[last], "container "+j.stack.Report.Containers[last].Name, "give one with --description")
 	}
 	return nil
 }

@@ -45,6 +45,8 @@ type Options struct {
 	Builder string
 	// PackageCache is a directory for downloaded packages; empty for none.
 	PackageCache string
+	// CacheIfPossible lets a build do without PackageCache, with a warning, where it can't be made: nobody has asked for it by name.
+	CacheIfPossible bool
 	// ClearCache empties PackageCache first.
 	ClearCache bool
 	// Offline forbids the network: what is neither in PackageCache nor in the store is an error that names it.
@@ -144,10 +146,10 @@ func (j *job) resolve(doc *description.Document) error {
 	return nil
 }
 
-// loadFromTree reads the description in the tree's /image. Name says what the tree is.
-func (j *job) loadFromTree(tree *layers.Tree, name string) error {
+// loadFromTree reads the description in the tree's /image. Name says what the tree is, and hint what to do if it has none.
+func (j *job) loadFromTree(tree *layers.Tree, name, hint string) error {
 	if _, node, err := tree.Resolve("image"); err != nil || !node.IsDir() {
-		return fmt.Errorf("reading the description of %s: it has no description in /image; give one with --description", name)
+		return fmt.Errorf("reading the description of %s: it has no description in /image; %s", name, hint)
 	}
 	doc, err := description.LoadFS(tree.FS("image"), name+":/image", description.LoadOptions{File: j.File})
 	if err != nil {

@@ -126,7 +126,8 @@ func (f *packageFlags) lock(places ...string) (*system.Lock, error) {
 func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Options, done func() error, err error) {
 	done = func() error { return nil }
 	opts = system.Options{
-		Description: f.description, File: f.file, Builder: f.packages.builder, PackageCache: f.packages.directory(cmd), ClearCache: f.packages.clearCache,
+		Description: f.description, File: f.file, Builder: f.packages.builder, PackageCache: f.packages.directory(cmd),
+		CacheIfPossible: !cmd.Flags().Changed("package-cache") && f.packages.sharedDir == "", ClearCache: f.packages.clearCache,
 		Offline: f.packages.offline, OpenBuildService: f.packages.service, ShellOnError: f.packages.shell, LockFile: f.packages.lockFile, Progress: s.display, Log: s.log,
 	}
 	opts.Selection = description.Selection{Profiles: f.profiles, Type: f.kind, Arch: f.arch, SkipChecks: f.skip}
