@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // FuzzLoad loads and resolves arbitrary descriptions. Whatever they hold, each
@@ -59,6 +61,58 @@ func FuzzLoad(f *testing.F) {
 				continue
 			}
 			img.ProfileFile()
+		}
+	})
+}
+
+// FuzzUpgrade writes whatever can be loaded in every format, upgraded: what is
+// written can be read and means the same.
+func FuzzUpgrade(f *testing.F) {
+	files, err := filepath.Glob("testdata/*/*.kiwi")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	for _, tt := range upgradeTests {
+		f.Add([]byte(strings.Replace(small("x", tt.parts), `"7.6"`, `"`+tt.from+`"`, 1)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		doc, err := loadText(string(data))
+		if err != nil {
+			return
+		}
+		for _, sel := range doc.Selections(Selection{Arch: "x86_64"})[:1] {
+			want, img := plainModel(t, doc, sel)
+			if img == nil {
+				continue
+			}
+			for _, format := range []Format{FormatXML, FormatYAML, FormatJSON, FormatTOML} {
+				encoded, err := doc.Encode(format)
+				if err != nil {
+					t.Fatal(err)
+				}
+				again, err := loadText(string(encoded))
+				if err != nil {
+					t.Fatalf("%s is refused: %v\n%s", format, err, encoded)
+				}
+				if got, _ := plainModel(t, again, sel); cmp.Diff(want, got) != "" {
+					t.Fatalf("%s means something else (-want +got):\n%s\n%s", format, cmp.Diff(want, got), encoded)
+				}
+			}
+			if _, err := img.View(FormatJSON); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := loadText(string(img.Resolved().XML())); err != nil {
+				t.Fatalf("what is left for a selection is refused: %v\n%s", err, img.Resolved().XML())
+			} else if _, err := left.Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}}); err != nil {
+				t.Fatalf("what is left for a selection: %v", err)
+			}
 		}
 	})
 }
