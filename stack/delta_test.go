@@ -11,6 +11,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
+	"github.com/imgbuild/imgbuild/stash/stashtest"
 )
 
 // delta builds a container that holds only what a change of a stashed container makes different. It returns its name and the whole tree.
@@ -39,7 +40,7 @@ func delta(t *testing.T, client *registry.Client, base string, change func(*laye
 		t.Fatal(err)
 	}
 	results, err := imagetypes.Create(t.Context(), imagetypes.CreateOptions{
-		Tree: edit.Tree(), Base: &image.Base{Name: base, Image: s.Images[0].Image, Tree: s.Tree}, Description: resolved, TargetDir: filepath.Join(t.TempDir(), "out"), Repro: epoch,
+		Tree: edit.Tree(), Base: &image.Base{Name: base, Image: s.Images[0].Image, Tree: s.Tree}, Description: resolved, TargetDir: filepath.Join(t.TempDir(), "out"), Repro: stashtest.Repro(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +49,7 @@ func delta(t *testing.T, client *registry.Client, base string, change func(*laye
 }
 
 func TestDeltaBringsTheWholeTreeBack(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{
+	client := stashtest.Client(t, map[string]map[string]string{
 		"base":  {"etc/issue": "base", "etc/gone": "x", "usr/lib/a/b": "deep", "usr/bin/tool": "1"},
 		"other": {"etc/issue": "other"},
 	})
@@ -86,7 +87,7 @@ func TestDeltaBringsTheWholeTreeBack(t *testing.T) {
 }
 
 func TestDeltaNeedsItsBase(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "other": {"etc/issue": "other"}})
+	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "other": {"etc/issue": "other"}})
 	name, _ := delta(t, client, "base:latest", func(e *layers.Editor) error { return e.WriteFile("new", nil, 0o644) })
 	for _, containers := range [][]string{{name}, {"other", name}} {
 		if s, err := Make(t.Context(), client, Options{Containers: containers}); !errors.Is(err, ErrDelta) {

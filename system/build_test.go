@@ -9,16 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 	"github.com/imgbuild/imgbuild/stack"
-	"github.com/imgbuild/imgbuild/stash"
+	"github.com/imgbuild/imgbuild/stash/stashtest"
 )
 
 func TestMain(m *testing.M) {
@@ -27,46 +25,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// epoch is the time of all builds and stashes here.
-var epoch = repro.New(time.Unix(1700000000, 0))
-
-// stashed opens a store and stashes root trees in it, each given by its files. A name with a trailing slash is a directory, a text that begins with
-// "-> " a symbolic link.
-func stashed(t *testing.T, containers map[string]map[string]string) *registry.Client {
-	t.Helper()
-	client, err := registry.NewClient(registry.Options{Store: filepath.Join(t.TempDir(), "store")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	for name, files := range containers {
-		root := t.TempDir()
-		for file, text := range files {
-			path := filepath.Join(root, file)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if target, ok := strings.CutPrefix(text, "-> "); ok {
-				err = os.Symlink(target, path)
-			} else if strings.HasSuffix(file, "/") {
-				err = os.MkdirAll(path, 0o755)
-			} else {
-				err = os.WriteFile(path, []byte(text), 0o644)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := stash.Make(t.Context(), client.Store(), stash.Options{Root: root, Name: name, Repro: epoch}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return client
-}
-
 // from are the options of a build that starts from containers.
 func from(client *registry.Client, description string, containers ...string) Options {
-	return Options{Client: func() (*registry.Client, error) { return client, nil }, Description: description, Repro: epoch,
+	return Options{Client: func() (*registry.Client, error) { return client, nil }, Description: description, Repro: stashtest.Repro(),
 		Stack: stack.Options{Containers: containers, Fetch: registry.FetchOptions{Pull: registry.PullNever}}}
 }
 
@@ -95,7 +56,7 @@ func describedBy(t *testing.T, text string) string {
 }
 
 func TestBuildFromDescriptionRunsNothing(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{
+	client := stashtest.Client(t, map[string]map[string]string{
 		"base": {"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/shadow": "root:*:1::::::\n",
 			"image/config.xml": aDescription("old", ociType), "image/config.sh": "exit 1", "root/": ""},
 	})
@@ -143,7 +104,7 @@ func TestBuildFromDescriptionRunsNothing(t *testing.T) {
 }
 
 func TestRebuildTouchesNothing(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{
+	client := stashtest.Client(t, map[string]map[string]string{
 		"first": {"etc/hostname": "first", "image/config.xml": aDescription("first", ociType)},
 		"last": {"etc/hostname": "last", "etc/passwd": "root:x:0:0::/root:/bin/sh\n",
 			"image/config.xml": aDescription("last", `<type image="tbz"/>`+ociType)},
@@ -177,7 +138,7 @@ func TestRebuildTouchesNothing(t *testing.T) {
 }
 
 func TestBuildRefuses(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{"plain": {"etc/motd": "x"}, "broken": {"image/config.xml": "<image"}})
+	client := stashtest.Client(t, map[string]map[string]string{"plain": {"etc/motd": "x"}, "broken": {"image/config.xml": "<image"}})
 	used := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(used, RootDir, "etc"), 0o755); err != nil {
 		t.Fatal(err)
@@ -211,7 +172,7 @@ func TestBuildRefuses(t *testing.T) {
 }
 
 func TestForceReplacesAnEarlierRootTree(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
+	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
 	target := t.TempDir()
 	work := workplaceOf(filepath.Join(target, RootDir))
 	for _, dir := range []string{work.root, work.unpackTo()} { // of an earlier build, and of one that was killed
@@ -239,7 +200,7 @@ func TestForceReplacesAnEarlierRootTree(t *testing.T) {
 }
 
 func TestPlanWritesNothing(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "app": {"etc/issue": "app"}})
+	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "app": {"etc/issue": "app"}})
 	target := filepath.Join(t.TempDir(), "out")
 	plan, err := MakePlan(t.Context(), BuildOptions{Options: from(client, describedBy(t, aDescription("web", ociType)), "base", "app"), TargetDir: target})
 	if err != nil {
@@ -260,7 +221,7 @@ func TestPlanWritesNothing(t *testing.T) {
 }
 
 func TestCancelledBuildLeavesNothing(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
+	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
 	target := filepath.Join(t.TempDir(), "out")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

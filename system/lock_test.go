@@ -104,15 +104,18 @@ func TestLockIsObeyed(t *testing.T) {
 		known, used Lock
 		want        []string
 	}{
-		"exactly":           {Lock{}, install(apt, bash), nil},
-		"was there before":  {install(bash), install(apt), nil},
-		"one more":          {Lock{}, install(apt, bash, packages.Package{Name: "vim", Version: "9", Arch: "all"}), []string{"package vim is 9 for all, locked is none"}},
-		"one less":          {Lock{}, install(apt), []string{"package bash is not installed, locked is 5.2 for amd64 (" + sum1 + ")"}},
-		"newer":             {Lock{}, install(packages.Package{Name: "apt", Version: "2.7", Arch: "amd64"}, bash), []string{"package apt is 2.7 for amd64, locked is 2.6 for amd64 (" + sum2 + ")"}},
-		"other file":        {Lock{}, install(apt, packages.Package{Name: "bash", Version: "5.2", Arch: "amd64", Checksum: sum2}), []string{"package bash is 5.2 for amd64 (" + sum2 + "), locked is 5.2 for amd64 (" + sum1 + ")"}},
-		"for another one":   {Lock{}, install(apt, packages.Package{Name: "bash", Version: "5.2", Arch: "i386"}), []string{"package bash is 5.2 for i386, locked is 5.2 for amd64 (" + sum1 + ")"}},
-		"nothing at all":    {install(apt, bash), Lock{}, nil},
-		"nothing, and none": {Lock{}, Lock{}, []string{"package apt is not installed, locked is 2.6 for amd64 (" + sum2 + ")", "package bash is not installed, locked is 5.2 for amd64 (" + sum1 + ")"}},
+		"exactly":          {Lock{}, install(apt, bash), nil},
+		"was there before": {install(bash), install(apt), nil},
+		"one more":         {Lock{}, install(apt, bash, packages.Package{Name: "vim", Version: "9", Arch: "all"}), []string{"package vim is 9 for all, locked is none"}},
+		"one less":         {Lock{}, install(apt), []string{"package bash is not installed, locked is 5.2 for amd64 (" + sum1 + ")"}},
+		"newer": {Lock{}, install(packages.Package{Name: "apt", Version: "2.7", Arch: "amd64"}, bash),
+			[]string{"package apt is 2.7 for amd64, locked is 2.6 for amd64 (" + sum2 + ")"}},
+		"other file": {Lock{}, install(apt, packages.Package{Name: "bash", Version: "5.2", Arch: "amd64", Checksum: sum2}),
+			[]string{"package bash is 5.2 for amd64 (" + sum2 + "), locked is 5.2 for amd64 (" + sum1 + ")"}},
+		"for another one": {Lock{}, install(apt, packages.Package{Name: "bash", Version: "5.2", Arch: "i386"}), []string{"package bash is 5.2 for i386, locked is 5.2 for amd64 (" + sum1 + ")"}},
+		"nothing at all":  {install(apt, bash), Lock{}, nil},
+		"nothing, and none": {Lock{}, Lock{},
+			[]string{"package apt is not installed, locked is 2.6 for amd64 (" + sum2 + ")", "package bash is not installed, locked is 5.2 for amd64 (" + sum1 + ")"}},
 	} {
 		err := l.complete(c.known, c.used)
 		var differs *LockError

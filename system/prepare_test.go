@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/registry"
+	"github.com/imgbuild/imgbuild/stash/stashtest"
 )
 
 // derivedType is an image that starts from the container base.
@@ -21,7 +22,7 @@ const derivedType = `<type image="oci" derived_from="base:latest"><containerconf
 // base is a store with a container of that name, in which no program can run.
 func base(t *testing.T) *registry.Client {
 	t.Helper()
-	return stashed(t, map[string]map[string]string{"base": {
+	return stashtest.Client(t, map[string]map[string]string{"base": {
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/shadow": "root:*:1::::::\n", "root/": "", "etc/issue": "base\n",
 	}})
 }
@@ -185,7 +186,7 @@ func TestLockedBuild(t *testing.T) {
 
 // TestLockInAHostileTree lets the root tree's /image lead out of it.
 func TestLockInAHostileTree(t *testing.T) {
-	client := stashed(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
+	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
 	top := t.TempDir()
 	root, victim := filepath.Join(top, "root"), filepath.Join(top, "victim")
 	writeFile(t, filepath.Join(victim, "kept"), "")
