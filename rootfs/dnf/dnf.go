@@ -12,7 +12,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,26 +169,13 @@ func (s *Session) place(t tool) (place, error) {
 			p.release = "0" // as in KIWI
 		}
 	}
-	if t.outside && s.opts.Arch != "" && s.opts.Arch != machine() {
+	if t.outside && s.opts.Arch != "" && s.opts.Arch != rpm.Machine() {
 		if t.arch == "" {
-			return place{}, fmt.Errorf("installing packages for %s on %s: %s can't do it from outside of the root tree; install dnf on this machine, or give a builder container that has it", s.opts.Arch, machine(), t.program)
+			return place{}, fmt.Errorf("installing packages for %s on %s: %s can't do it from outside of the root tree; install dnf on this machine, or give a builder container that has it", s.opts.Arch, rpm.Machine(), t.program)
 		}
 		p.arch = s.opts.Arch
 	}
 	return p, nil
-}
-
-// machine is the architecture of this machine, as uname -m gives it.
-func machine() string {
-	switch runtime.GOARCH {
-	case "amd64":
-		return "x86_64"
-	case "arm64":
-		return "aarch64"
-	case "386":
-		return "i686"
-	}
-	return runtime.GOARCH
 }
 
 // request is one run of dnf.
@@ -198,6 +184,12 @@ type request struct {
 	settings  settings
 	noNetwork bool
 	line      func(line string) // takes each line of the output, if it is not nil
+}
+
+// verb is the command without its options.
+func (r request) verb() string {
+	i := slices.IndexFunc(r.command, func(word string) bool { return !strings.HasPrefix(word, "-") })
+	return r.command[max(0, i)]
 }
 
 // run runs dnf. Its failure is returned as it is, to be explained.
@@ -213,7 +205,7 @@ func (s *Session) run(ctx context.Context, t tool, r request) (*packages.Output,
 	r.settings.rpm = s.opts.Image.RPM
 	out := s.output(t.program, r.line)
 	spec := sandbox.Spec{
-		Args: t.arguments(p, r.command...), Title: t.program + " " + r.command[0], HostNames: true, NoNetwork: r.noNetwork || s.opts.Offline, Redact: s.secrets(), Log: s.opts.Log,
+		Args: t.arguments(p, r.command...), Title: t.program + " " + r.verb(), HostNames: true, NoNetwork: r.noNetwork || s.opts.Offline, Redact: s.secrets(), Log: s.opts.Log,
 		Binds: s.binds(), Stdout: out, Stderr: out,
 		Files: append([]sandbox.File{{Path: configFile, Data: r.settings.configuration(), Perm: 0o644}, {Path: pluginDir + "/imgbuild.py", Data: []byte(plugin), Perm: 0o644}}, repos...),
 	}
@@ -267,8 +259,11 @@ func (s *Session) Update(ctx context.Context) error {
 }
 
 // specs are what dnf is asked to install.
-func (s *Session) specs(t tool, set description.PackageSet) []string {
-	list := description.Names(set.Packages)
+func (s *Session) specs(t tool, set description.PackageSet) ([]string, error) {
+	list, err := names(set.Packages)
+	if err != nil {
+		return nil, err
+	}
 	for _, group := range set.Collections {
 		if !t.groups {
 			s.opts.Log.Warn("microdnf knows no groups; list the packages, or use dnf4 or dnf5", "at", group.Pos.String(), "group", group.Name)
@@ -279,7 +274,17 @@ func (s *Session) specs(t tool, set description.PackageSet) []string {
 	for _, product := range set.Products {
 		s.opts.Log.Warn("dnf knows no products", "at", product.Pos.String(), "product", product.Name)
 	}
-	return list
+	return list, nil
+}
+
+// names are the names of packages, none of which dnf or rpm takes for an option.
+func names(list []description.Package) ([]string, error) {
+	for _, p := range list {
+		if strings.HasPrefix(p.Name, "-") {
+			return nil, p.Errorf("name", "", "%s can't be the name of a package", p.Name)
+		}
+	}
+	return description.Names(list), nil
 }
 
 // settingsFor is the configuration of an installation.
@@ -297,11 +302,14 @@ func (s *Session) settingsFor(set description.PackageSet) settings {
 // transact downloads what a transaction needs, checks it, and executes it without a network.
 func (s *Session) transact(ctx context.Context, t tool, verb string, set description.PackageSet) error {
 	doing := map[string]string{"install": "installing packages", "upgrade": "updating packages"}[verb]
-	specs := s.specs(t, set)
+	fail := func(err error) error { return fmt.Errorf("%s: %w", doing, err) }
+	specs, err := s.specs(t, set)
+	if err != nil {
+		return fail(err)
+	}
 	if verb == "install" && len(specs) == 0 {
 		return nil
 	}
-	fail := func(err error) error { return fmt.Errorf("%s: %w", doing, err) }
 	if err := s.refresh(ctx, t); err != nil {
 		return fail(err)
 	}

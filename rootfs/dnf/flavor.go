@@ -15,6 +15,7 @@ type flavor struct {
 	options  []string // on each command line
 	// repositories are options for the repositories of a description, in the place of the root tree's own.
 	repositories []string
+	own          []string // and options for the root tree's own, whose lists are refreshed once
 	outside      []string // options for a root tree that is not the root directory
 	arch         string   // option for another architecture than that of the machine, "" if it can't
 	download     []string // options for a transaction that stops after its downloads
@@ -39,6 +40,7 @@ func flavors() []flavor {
 			name: "dnf4", programs: []string{"dnf-3", "dnf4", "dnf"},
 			options:      []string{"--config=CONFIG", "--setopt=cachedir=CACHE", "--setopt=logdir=LOG", "--setopt=pluginpath=PLUGINS", "--setopt=pluginconfpath=NONE"},
 			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
+			own:          []string{"--setopt=*.metadata_expire=-1"},
 			outside:      []string{"--installroot=TARGET"},
 			arch:         "--forcearch=",
 			download:     []string{"--downloadonly"},
@@ -48,6 +50,7 @@ func flavors() []flavor {
 			name: "dnf5", programs: []string{"dnf5"},
 			options:      []string{"--config=CONFIG", "--setopt=cachedir=CACHE", "--setopt=system_cachedir=CACHE", "--setopt=logdir=LOG", "--no-plugins"},
 			repositories: []string{"--setopt=reposdir=REPOS", "--setopt=varsdir=NONE"},
+			own:          []string{"--setopt=*.metadata_expire=-1"},
 			outside:      []string{"--installroot=TARGET"},
 			arch:         "--forcearch=",
 			download:     []string{"--downloadonly"},
@@ -106,7 +109,9 @@ func toolOf(tree *layers.Tree, name string) (t tool, ok bool) {
 // arguments is a command line.
 func (t tool) arguments(p place, command ...string) []string {
 	options := append([]string(nil), t.options...)
-	if !p.own {
+	if p.own {
+		options = append(options, t.flavor.own...)
+	} else {
 		options = append(options, t.flavor.repositories...)
 	}
 	if t.outside {

@@ -28,7 +28,7 @@ func TestCommandLines(t *testing.T) {
 		{"dnf4", true, place{release: "9"}, "dnf-3 --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/dnf4 --setopt=logdir=/run/imgbuild/dnf/log --setopt=pluginpath=" + dirs +
 			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --setopt=reposdir=" + dirs + "repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --releasever=9 --downloadonly install a @b"},
 		{"dnf4", false, place{own: true}, "dnf-3 --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/dnf4 --setopt=logdir=/run/imgbuild/dnf/log --setopt=pluginpath=" + dirs +
-			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --downloadonly install a @b"},
+			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --setopt=*.metadata_expire=-1 --downloadonly install a @b"},
 		{"dnf5", true, place{release: "41", arch: "aarch64"}, "dnf5 --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/dnf5 --setopt=system_cachedir=/run/imgbuild/dnf/cache/dnf5" +
 			" --setopt=logdir=/run/imgbuild/dnf/log --no-plugins --setopt=reposdir=" + dirs + "repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --forcearch=aarch64 --releasever=41 --downloadonly install a @b"},
 		{"microdnf", true, place{release: "9"}, "microdnf --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/microdnf --noplugins --setopt=reposdir=" + dirs +

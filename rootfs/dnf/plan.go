@@ -23,9 +23,9 @@ func (s *Session) Simulate(ctx context.Context, set description.PackageSet) (pac
 	if err != nil {
 		return packages.Transaction{}, fmt.Errorf("resolving packages: %w", err)
 	}
-	specs := s.specs(t, set)
-	if len(specs) == 0 {
-		return packages.Transaction{}, nil
+	specs, err := s.specs(t, set)
+	if err != nil || len(specs) == 0 {
+		return packages.Transaction{}, err
 	}
 	if err := s.refresh(ctx, t); err != nil {
 		return packages.Transaction{}, fmt.Errorf("resolving packages: %w", err)

@@ -23,8 +23,13 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 	if err != nil {
 		return fmt.Errorf("removing packages: %w", err)
 	}
+	gone, err := names(list)
+	if err != nil {
+		return fmt.Errorf("removing packages: %w", err)
+	}
 	task := s.opts.Progress.Start("removing packages", 0, progress.Items)
-	out, err := s.run(ctx, t, request{command: append([]string{"remove"}, description.Names(list)...), noNetwork: true})
+	// What is in the repositories doesn't matter.
+	out, err := s.run(ctx, t, request{command: append([]string{"--disablerepo=*", "remove"}, gone...), noNetwork: true})
 	if err != nil {
 		err = fmt.Errorf("removing packages: %w", s.explain(ctx, t, err, out, description.PackageSet{Packages: list}))
 	} else {
@@ -38,12 +43,12 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 
 // Delete removes packages by force: nothing else, whatever depends on them, and without running their scripts.
 func (s *Session) Delete(ctx context.Context, list []description.Package) error {
-	names, err := s.present(ctx, list)
-	if err != nil || len(names) == 0 {
+	gone, err := s.present(ctx, list)
+	if err != nil || len(gone) == 0 {
 		return err
 	}
-	task := s.opts.Progress.Start("deleting packages", int64(len(names)), progress.Items)
-	err = s.rpm(ctx, nil, append([]string{"-e", "--nodeps", "--allmatches", "--noscripts"}, names...)...)
+	task := s.opts.Progress.Start("deleting packages", int64(len(gone)), progress.Items)
+	err = s.rpm(ctx, nil, append([]string{"-e", "--nodeps", "--allmatches", "--noscripts"}, gone...)...)
 	if err != nil {
 		err = fmt.Errorf("deleting packages: %w", err)
 	}
@@ -56,27 +61,31 @@ func (s *Session) present(ctx context.Context, list []description.Package) ([]st
 	if len(list) == 0 {
 		return nil, nil
 	}
+	wanted, err := names(list)
+	if err != nil {
+		return nil, fmt.Errorf("deleting packages: %w", err)
+	}
 	var absent []string
-	err := s.rpm(ctx, func(line string) {
+	err = s.rpm(ctx, func(line string) {
 		if rest, ok := strings.CutPrefix(line, "package "); ok {
 			if name, ok := strings.CutSuffix(rest, " is not installed"); ok {
 				absent = append(absent, name)
 			}
 		}
-	}, append([]string{"-q", "--queryformat", "%{NAME}\\n"}, description.Names(list)...)...)
+	}, append([]string{"-q", "--queryformat", "%{NAME}\\n"}, wanted...)...)
 	var exit *command.ExitError
 	if err != nil && !(errors.As(err, &exit) && exit.Code == len(absent)) {
 		return nil, fmt.Errorf("looking for packages to delete: %w", err)
 	}
-	var names []string
+	var found []string
 	for _, p := range list {
 		if slices.Contains(absent, p.Name) {
 			s.opts.Log.Warn("a package that is to be deleted is not installed", "at", p.Pos.String(), "package", p.Name)
 			continue
 		}
-		names = append(names, p.Name)
+		found = append(found, p.Name)
 	}
-	return names, nil
+	return found, nil
 }
 
 // rpm runs rpm in the root tree, or from outside if the tree has none.
