@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
 // The tags by which a database differs from one build to the next.
@@ -61,7 +62,7 @@ func Rewrite(ctx context.Context, opts RewriteOptions) (change func(*layers.Edit
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	run := opts.Outside
-	if hasProgram(opts.Tree, "rpmdb") {
+	if scripts.FindProgram(opts.Tree, "rpmdb") != "" {
 		run = opts.Inside
 	}
 	spec := sandbox.Spec{

@@ -441,3 +441,24 @@ func TestRewrite(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestCheckReadable asks this machine's rpm, which may not know the form that SUSE has.
+func TestCheckReadable(t *testing.T) {
+	list := blobs(t)
+	for _, file := range []string{"Packages.db", "rpmdb.sqlite"} {
+		root := t.TempDir()
+		must(t, os.MkdirAll(filepath.Join(root, VarPath), 0o755))
+		must(t, os.WriteFile(filepath.Join(root, VarPath, file), encodeNDB(list), 0o644))
+		err := CheckReadable(t.Context(), ReadableOptions{
+			Tree: scan(t, root), Root: sandbox.TargetDir, Log: slog.New(slog.DiscardHandler),
+			Run: func(ctx context.Context, spec sandbox.Spec) error {
+				spec.Root, spec.ReadOnlyRoot, spec.Target = "/", true, root
+				return sandbox.Run(ctx, spec)
+			},
+		})
+		t.Logf("%s: %v", file, err)
+		if err != nil && (file == "rpmdb.sqlite" || !strings.Contains(err.Error(), "has 2 packages") || !strings.Contains(err.Error(), "--builder")) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}

@@ -8,8 +8,10 @@ import (
 	"path"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
 // SettleOptions are what Settle works with.
@@ -25,8 +27,13 @@ type SettleOptions struct {
 // stays as it is.
 func Settle(ctx context.Context, opts SettleOptions) error {
 	dir, file := Find(opts.Tree)
-	if dir == "" || !hasProgram(opts.Tree, "rpm") || !hasProgram(opts.Tree, "rpmdb") || !hasProgram(opts.Tree, "sh") {
+	if dir == "" {
 		return nil
+	}
+	for _, program := range []string{"rpm", "rpmdb", "sh"} {
+		if scripts.FindProgram(opts.Tree, program) == "" {
+			return nil
+		}
 	}
 	var answer bytes.Buffer
 	spec := sandbox.Spec{Args: []string{"rpm", "--eval", "%{_dbpath}\n%{?_db_backend}"}, Stdout: &answer, NoNetwork: true, Log: opts.Log}
@@ -62,12 +69,35 @@ func Settle(ctx context.Context, opts SettleOptions) error {
 	return nil
 }
 
-// hasProgram reports whether a tree has a program.
-func hasProgram(tree *layers.Tree, name string) bool {
-	for _, dir := range []string{"usr/bin", "bin", "usr/sbin", "sbin"} {
-		if _, node, err := tree.Resolve(dir + "/" + name); err == nil && node.IsRegular() && node.Mode&0o111 != 0 {
-			return true
-		}
+// ReadableOptions are what CheckReadable works with.
+type ReadableOptions struct {
+	Tree *layers.Tree
+	// Run runs a program elsewhere, which finds the root tree in the directory Root.
+	Run  func(ctx context.Context, spec sandbox.Spec) error
+	Root string
+	Log  *slog.Logger
+}
+
+// CheckReadable makes sure that the rpm of another system can read the tree's database: one that can't would take the tree for empty and begin a
+// second database. SQLite's form is known to every rpm since 2020, and not looked at.
+func CheckReadable(ctx context.Context, opts ReadableOptions) error {
+	dir, file := Find(opts.Tree)
+	if dir == "" || file == "rpmdb.sqlite" {
+		return nil
 	}
-	return false
+	packages, err := Installed(opts.Tree)
+	if err != nil {
+		return err
+	}
+	var answer bytes.Buffer
+	spec := sandbox.Spec{Args: []string{"rpm", "--root", opts.Root, "-qa", "--qf", ".\n"}, Stdout: &answer, NoNetwork: true, Log: opts.Log}
+	Configure(&spec, Macros("/"+dir, description.RPMSettings{}, nil))
+	if err := opts.Run(ctx, spec); err != nil {
+		return fmt.Errorf("asking rpm for the packages of the root tree: %w", err)
+	}
+	if found := strings.Count(answer.String(), ".\n"); found != len(packages) {
+		return fmt.Errorf("the root tree's package database /%s/%s has %d packages, and the rpm that works on it from outside finds %d: it does not know this form; give a builder container of the tree's own distribution (--builder NAME)",
+			dir, file, len(packages), found)
+	}
+	return nil
 }

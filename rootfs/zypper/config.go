@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -74,22 +75,13 @@ func (s *Session) locks(set description.PackageSet) []byte {
 		}
 		versions[p.Name] = p.Version
 	}
-	for _, name := range sortedKeys(versions) {
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		if version := versions[name]; version != "" {
 			add(name, "< "+version)
 			add(name, "> "+version)
 		}
 	}
 	return []byte(text.String())
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // sectionOptions say how a repository is written.

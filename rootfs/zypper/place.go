@@ -14,6 +14,7 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/rpm"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
+	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
 // Where a session's files lie in a sandbox. What has secrets, or is made anew for each run, exists in the sandbox's memory only.
@@ -52,7 +53,7 @@ func (s *Session) place(ctx context.Context) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	if !has(tree, "zypper") {
+	if scripts.FindProgram(tree, "zypper") == "" {
 		return s.outside(ctx)
 	}
 	p := place{run: s.opts.Inside, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "inside"}
@@ -66,12 +67,6 @@ func (s *Session) place(ctx context.Context) (place, error) {
 	return p, nil
 }
 
-// has reports whether a tree has a program.
-func has(tree *layers.Tree, name string) bool {
-	_, node, err := tree.Resolve("usr/bin/" + name)
-	return err == nil && node.IsRegular()
-}
-
 // outside is this machine or a builder container, with the root tree in view.
 func (s *Session) outside(ctx context.Context) (place, error) {
 	if s.own() {
@@ -81,7 +76,8 @@ func (s *Session) outside(ctx context.Context) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	return s.outsideOf(tree), nil
+	p := s.outsideOf(tree)
+	return p, rpm.CheckReadable(ctx, rpm.ReadableOptions{Tree: tree, Run: p.run, Root: p.root, Log: s.opts.Log})
 }
 
 // simulated is a place like p whose changes nobody keeps: its root directory has the tree's database of packages and nothing else.
@@ -199,12 +195,10 @@ func (s *Session) spec(ctx context.Context, p place, r request) (sandbox.Spec, e
 	spec.Files = append(append(spec.Files, repos...),
 		sandbox.File{Path: configFile, Data: s.configuration(p, r.set), Perm: 0o644},
 		sandbox.File{Path: toolFile, Data: []byte("[main]\n"), Perm: 0o644},
-		sandbox.File{Path: s.locksPath(p), Data: s.locks(r.set), Perm: 0o644})
+		// zypper puts the root directory before the path of this file.
+		sandbox.File{Path: p.root + locksFile, Data: s.locks(r.set), Perm: 0o644})
 	return spec, nil
 }
-
-// locksPath is where zypper looks for its file of locks: it puts the root directory before the path.
-func (s *Session) locksPath(p place) string { return p.root + locksFile }
 
 // base is a run of zypper or rpm in a place.
 func (s *Session) base(p place, args ...string) sandbox.Spec {

@@ -10,6 +10,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/rpm"
+	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
 
 // Uninstall removes packages with what depends on them and with what was only installed for them.
@@ -40,7 +41,7 @@ func (s *Session) removalPlace(ctx context.Context) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	if has(tree, "zypper") {
+	if scripts.FindProgram(tree, "zypper") != "" {
 		return s.place(ctx)
 	}
 	return s.outsideOf(tree), nil
@@ -57,7 +58,7 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 		return fmt.Errorf("deleting packages: %w", err)
 	}
 	p, args := s.outsideOf(tree), []string{"rpm", "--root", packages.TargetDir}
-	if has(tree, "rpm") {
+	if scripts.FindProgram(tree, "rpm") != "" {
 		p.run, p.root, args = s.opts.Inside, "", []string{"rpm"}
 	}
 	task := s.opts.Progress.Start("deleting packages", 0, progress.Items)
