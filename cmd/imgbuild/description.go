@@ -11,15 +11,8 @@ import (
 	"github.com/imgbuild/imgbuild/internal/progress"
 )
 
-// descriptionFlags say which description is meant, and what of it.
-type descriptionFlags struct {
-	dir, config string
-	opts        description.LoadOptions
-	selection   description.Selection
-}
-
 func newDescription(s *session) *cobra.Command {
-	var flags descriptionFlags
+	var flags selectionFlags
 	cmd := &cobra.Command{
 		Use:   "description COMMAND",
 		Short: "Check, show, upgrade and convert image descriptions",
@@ -29,14 +22,8 @@ argument or with --description; without, it is the current directory.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	f := cmd.PersistentFlags()
-	f.StringVar(&flags.dir, "description", "", "the `directory` of the description, or its file")
-	f.StringVar(&flags.opts.File, "kiwi-file", "", "the `name` of the description's file in its directory")
-	f.StringArrayVar(&flags.selection.Profiles, "profile", nil, "a profile of the description; repeatable")
-	f.StringVar(&flags.selection.Type, "type", "", "an image type of the description")
-	f.StringVar(&flags.selection.Arch, "target-arch", "", "the `architecture` of the image, as uname -m gives it (default: this machine's)")
-	f.StringArrayVar(&flags.selection.SkipChecks, "skip-check", nil, "the `id` of a check that is not made, or all; repeatable")
-	f.StringVar(&flags.config, "config", "", "a `file` of settings (default: ~/.config/kiwi/config.yml, /etc/kiwi.yml)")
+	flags.registerDescription(cmd.PersistentFlags())
+	flags.registerSelection(cmd.PersistentFlags())
 	cmd.AddCommand(newDescriptionValidate(s, &flags), newDescriptionShow(s, &flags), newDescriptionUpgrade(s, &flags),
 		newDescriptionSchema(s), newDescriptionChecks(s), newDescriptionReference(s))
 	for _, sub := range cmd.Commands() {
@@ -46,8 +33,8 @@ argument or with --description; without, it is the current directory.`,
 }
 
 // load reads the description that flags and arguments name.
-func (f *descriptionFlags) load(args []string, command string) (*description.Document, error) {
-	dir := f.dir
+func (f *selectionFlags) load(args []string, command string) (*description.Document, error) {
+	dir := f.description
 	switch {
 	case len(args) > 0 && dir != "":
 		return nil, &usageError{err: fmt.Errorf("%s and --description %s name two descriptions", args[0], dir), command: command}
@@ -56,19 +43,40 @@ func (f *descriptionFlags) load(args []string, command string) (*description.Doc
 	case dir == "":
 		dir = "."
 	}
-	return description.Load(dir, f.opts)
+	return description.Load(dir, description.LoadOptions{File: f.file})
 }
 
-// resolve reads the settings that select and check, and resolves the description.
-func (f *descriptionFlags) resolve(s *session, args []string, command string) (*description.Image, error) {
-	if err := f.addSettings(s, command); err != nil {
+// selection is what the flags and the configuration select and switch off.
+func (f *selectionFlags) selection(s *session, command string) (description.Selection, error) {
+	sel := description.Selection{Profiles: f.profiles, Type: f.kind, Arch: f.arch, SkipChecks: f.skip}
+	if err := description.CheckNames(f.skip); err != nil {
+		return sel, &usageError{err: fmt.Errorf("--skip-check: %w", err), command: command}
+	}
+	config, err := settings.Load(f.config)
+	if err != nil {
+		return sel, err
+	}
+	for _, w := range config.Warnings {
+		s.log.Warn(w)
+	}
+	if err := description.CheckNames(config.DisabledChecks); err != nil {
+		s.log.Warn("a check that is switched off is not known", "file", config.File, "error", err)
+	}
+	sel.SkipChecks = append(sel.SkipChecks, config.DisabledChecks...)
+	return sel, nil
+}
+
+// resolve loads and resolves a description.
+func (f *selectionFlags) resolve(s *session, args []string, command string) (*description.Image, error) {
+	sel, err := f.selection(s, command)
+	if err != nil {
 		return nil, err
 	}
 	doc, err := f.load(args, command)
 	if err != nil {
 		return nil, err
 	}
-	img, err := doc.Resolve(f.selection)
+	img, err := doc.Resolve(sel)
 	if err != nil {
 		return nil, err
 	}
@@ -78,26 +86,7 @@ func (f *descriptionFlags) resolve(s *session, args []string, command string) (*
 	return img, nil
 }
 
-// addSettings adds the checks that the configuration file switches off.
-func (f *descriptionFlags) addSettings(s *session, command string) error {
-	if err := description.CheckNames(f.selection.SkipChecks); err != nil {
-		return &usageError{err: fmt.Errorf("--skip-check: %w", err), command: command}
-	}
-	config, err := settings.Load(f.config)
-	if err != nil {
-		return err
-	}
-	for _, w := range config.Warnings {
-		s.log.Warn(w)
-	}
-	if err := description.CheckNames(config.DisabledChecks); err != nil {
-		s.log.Warn("a check that is switched off is not known", "file", config.File, "error", err)
-	}
-	f.selection.SkipChecks = append(f.selection.SkipChecks, config.DisabledChecks...)
-	return nil
-}
-
-func newDescriptionValidate(s *session, flags *descriptionFlags) *cobra.Command {
+func newDescriptionValidate(s *session, flags *selectionFlags) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "validate [DIR]",
@@ -109,7 +98,8 @@ the default profiles and each profile by itself.`,
   imgbuild description validate --profile live --type iso --json container-to-vm`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flags.addSettings(s, cmd.CommandPath()); err != nil {
+			sel, err := flags.selection(s, cmd.CommandPath())
+			if err != nil {
 				return err
 			}
 			doc, err := flags.load(args, cmd.CommandPath())
@@ -119,8 +109,8 @@ the default profiles and each profile by itself.`,
 			}
 			var warnings description.Errors
 			if err == nil {
-				flags.selection.EmptyTree = true
-				errs, warnings = doc.CheckAll(flags.selection)
+				sel.EmptyTree = true
+				errs, warnings = doc.CheckAll(sel)
 			}
 			return s.showFindings(doc, errs, warnings, asJSON)
 		},

@@ -12,7 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
 )
 
-func newDescriptionShow(s *session, flags *descriptionFlags) *cobra.Command {
+func newDescriptionShow(s *session, flags *selectionFlags) *cobra.Command {
 	var asJSON, asYAML, asXML bool
 	cmd := &cobra.Command{
 		Use:   "show [DIR]",
@@ -56,7 +56,7 @@ is taken away.`,
 	return cmd
 }
 
-func newDescriptionUpgrade(s *session, flags *descriptionFlags) *cobra.Command {
+func newDescriptionUpgrade(s *session, flags *selectionFlags) *cobra.Command {
 	var format, output string
 	var inPlace bool
 	cmd := &cobra.Command{
