@@ -161,7 +161,7 @@ func findPartitions(img *Image) (errs Errors) {
 			errs.add(p.At("name"), "choose another name", "two partitions are named %s", p.Name)
 		}
 		names[p.Name] = true
-		if strings.TrimSpace(p.Name) == "" || strings.ContainsAny(p.Name, " /\t\n") {
+		if strings.TrimSpace(p.Name) == "" || strings.ContainsAny(p.Name, " \t\n") {
 			errs.add(p.At("name"), "use letters, digits, '_', '-' and '.'", "a partition can't be named %q", p.Name)
 		}
 		if p.Size == 0 {

@@ -242,11 +242,8 @@ func findOverlaying(img *Image) Errors {
 
 func findLiving(img *Image) Errors {
 	t := &img.Type
-	switch {
-	case t.Image != "iso":
+	if t.Image != "iso" || t.Flags == "dmsquash" { // whose module is dracut's own
 		return nil
-	case t.Flags == "dmsquash":
-		return moduleCheck(img, t.Origin, "flags", "a live system is to be made", "dracut-live", "dracut-kiwi-live", "kiwi-dracut-live", "dracut")
 	}
 	return moduleCheck(img, t.Origin, "image", "a live system is to be made", "dracut-kiwi-live", "kiwi-dracut-live")
 }

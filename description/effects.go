@@ -72,7 +72,7 @@ func (r *resolver) counting(e *element, rule *elementRule, fn func(*element, *el
 	}
 	for _, c := range e.elements("") {
 		below := rule.child(c.name)
-		if below == nil || below.Rule.Foreign || !r.matches(c) || c.name == "type" && rule == preferencesRule && c != r.typ {
+		if below == nil || below.Rule.Foreign || !r.counts(c, below.Rule) || c.name == "type" && rule == preferencesRule && c != r.typ {
 			continue
 		}
 		if rule == imageRule && c.name == "packages" && !r.packagesCount(c) {
@@ -80,6 +80,13 @@ func (r *resolver) counting(e *element, rule *elementRule, fn func(*element, *el
 		}
 		r.counting(c, below.Rule, fn)
 	}
+}
+
+// counts reports whether an element counts for the profiles and the
+// architecture, where its rule has attributes for that.
+func (r *resolver) counts(e *element, rule *elementRule) bool {
+	arch := rule.attr("arch")
+	return r.matches(e) || arch != nil && arch.Value != archList
 }
 
 // packagesCount reports whether a <packages> section is for the image or for

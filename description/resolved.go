@@ -34,7 +34,7 @@ func (r *resolver) kept(e *element, rule *elementRule) []node {
 		below := rule.child(c.elem.name)
 		switch {
 		case below == nil || below.Rule.Foreign:
-		case !r.matches(c.elem), c.elem.name == "type" && rule == preferencesRule && c.elem != r.typ,
+		case !r.counts(c.elem, below.Rule), c.elem.name == "type" && rule == preferencesRule && c.elem != r.typ,
 			c.elem.name == "packages" && rule == imageRule && !r.packagesCount(c.elem):
 			continue
 		default:

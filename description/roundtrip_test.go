@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -111,6 +112,19 @@ func checkResolved(t *testing.T, file string, img *Image, want any) {
 	}
 	if diff := cmp.Diff(clean(want), clean(got)); diff != "" {
 		t.Fatalf("%s for %v %s, resolved (-want +got):\n%s\n%s", file, img.Profiles, img.Type.Image, diff, img.Resolved().XML())
+	}
+}
+
+// TestResolvedKeepsMachines makes sure that the architecture of a virtual
+// machine is not taken for a condition.
+func TestResolvedKeepsMachines(t *testing.T) {
+	doc := loadString(t, small("x", `<preferences><type image="oem" filesystem="ext4" format="vmdk"><machine arch="ix86" memory="64"/></type></preferences>`))
+	img, err := doc.Resolve(Selection{Arch: "x86_64", Type: "oem"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(img.Resolved().XML()); !strings.Contains(text, `<machine arch="ix86" memory="64"/>`) {
+		t.Errorf("the machine is gone:\n%s", text)
 	}
 }
 
