@@ -51,7 +51,10 @@ func (j *job) build(ctx context.Context, opts BuildOptions) (*Built, error) {
 	if j.image == nil && len(j.Stack.Containers) == 0 {
 		return nil, errors.New("building an image: there is neither a description nor a container that brings one")
 	}
-	work := workplaceOf(filepath.Join(opts.TargetDir, RootDir))
+	work, err := workplaceOf(filepath.Join(opts.TargetDir, RootDir))
+	if err != nil {
+		return nil, err
+	}
 	existing, err := work.occupied()
 	goOn := opts.AllowExistingRoot && len(j.Stack.Containers) == 0 // a stack is the root tree to start from
 	switch {
@@ -59,7 +62,7 @@ func (j *job) build(ctx context.Context, opts BuildOptions) (*Built, error) {
 		return nil, err
 	case existing && !goOn && !j.Stack.Force:
 		return nil, fmt.Errorf("building into %s: %w: %s is a root tree of an earlier build; give another directory, remove it, or --force to replace it",
-			opts.TargetDir, ErrInUse, work.root)
+			opts.TargetDir, ErrInUse, filepath.Join(opts.TargetDir, RootDir))
 	}
 	if err := j.check(ctx, opts.TargetDir); err != nil {
 		return nil, err

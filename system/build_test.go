@@ -174,7 +174,7 @@ func TestBuildRefuses(t *testing.T) {
 func TestForceReplacesAnEarlierRootTree(t *testing.T) {
 	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}})
 	target := t.TempDir()
-	work := workplaceOf(filepath.Join(target, RootDir))
+	work := place(t, filepath.Join(target, RootDir))
 	for _, dir := range []string{work.root, work.unpackTo()} { // of an earlier build, and of one that was killed
 		if err := os.MkdirAll(filepath.Join(dir, "etc"), 0o755); err != nil {
 			t.Fatal(err)

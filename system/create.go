@@ -38,9 +38,12 @@ func (j *job) create(ctx context.Context, opts CreateOptions) (*Built, error) {
 	if err := j.openBase(ctx); err != nil {
 		return nil, err
 	}
-	work := workplaceOf(filepath.Join(opts.TargetDir, filepath.Dir(RootDir), "create-"+j.image.Type.Image)) // nothing ever has this name
+	work, err := workplaceOf(filepath.Join(opts.TargetDir, filepath.Dir(RootDir), "create-"+j.image.Type.Image)) // nothing ever has this name
+	if err != nil {
+		return nil, err
+	}
 	var built *Built
-	err := j.inWorkplace(ctx, work, func() (err error) {
+	err = j.inWorkplace(ctx, work, func() (err error) {
 		built, err = j.createIn(ctx, work, opts.TargetDir)
 		return err
 	})

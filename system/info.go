@@ -39,7 +39,7 @@ const (
 
 // Info tells about a description, and with resolve asks its repositories which packages would be installed. It changes nothing.
 func Info(ctx context.Context, opts Options, resolve bool) (*Information, error) {
-	j, err := newJob(opts, false)
+	j, err := newJob(opts, true)
 	if err != nil {
 		return nil, err
 	}

@@ -93,13 +93,17 @@ func (p *Plan) describe(j *job) {
 
 // overlay asks those who would work on the root tree, whose containers are here.
 func (p *Plan) overlay(ctx context.Context, j *job, opts BuildOptions) error {
+	work, err := workplaceOf(filepath.Join(opts.TargetDir, RootDir))
+	if err != nil {
+		return err
+	}
+	existing, err := work.occupied()
+	if err != nil {
+		return err
+	}
 	from := ""
-	if work := workplaceOf(filepath.Join(opts.TargetDir, RootDir)); opts.AllowExistingRoot {
-		if existing, err := work.occupied(); err != nil {
-			return err
-		} else if existing {
-			from = work.root
-		}
+	if existing && opts.AllowExistingRoot {
+		from = work.root
 	}
 	if err := j.start(ctx, from); err != nil {
 		return err

@@ -40,7 +40,10 @@ func (j *job) prepare(ctx context.Context, opts PrepareOptions) (*Prepared, erro
 	if j.image == nil {
 		return nil, errors.New("preparing a root tree: no description given")
 	}
-	work := workplaceOf(opts.Root)
+	work, err := workplaceOf(opts.Root)
+	if err != nil {
+		return nil, err
+	}
 	existing, err := work.occupied()
 	switch {
 	case err != nil:
@@ -50,16 +53,16 @@ func (j *job) prepare(ctx context.Context, opts PrepareOptions) (*Prepared, erro
 	}
 	from := ""
 	if existing {
-		from = work.root
+		from = opts.Root
 	}
 	if err := j.start(ctx, from); err != nil {
 		return nil, err
 	}
-	return j.makeTree(ctx, work, func() (*rootfs.Result, error) { return j.overlay(ctx, rootfs.Prepare, work.unpackTo()) })
+	return j.makeTree(ctx, opts.Root, work, func() (*rootfs.Result, error) { return j.overlay(ctx, rootfs.Prepare, work.unpackTo()) })
 }
 
-// makeTree makes a root tree in a workplace.
-func (j *job) makeTree(ctx context.Context, work *workplace, change func() (*rootfs.Result, error)) (*Prepared, error) {
+// makeTree makes a root tree, by this name, in a workplace.
+func (j *job) makeTree(ctx context.Context, root string, work *workplace, change func() (*rootfs.Result, error)) (*Prepared, error) {
 	err := j.inWorkplace(ctx, work, func() error {
 		result, err := change()
 		if err != nil {
@@ -70,7 +73,7 @@ func (j *job) makeTree(ctx context.Context, work *workplace, change func() (*roo
 	if err != nil {
 		return nil, err
 	}
-	return &Prepared{Root: work.root, Packages: len(j.used.Packages)}, nil
+	return &Prepared{Root: root, Packages: len(j.used.Packages)}, nil
 }
 
 // openTree starts from a root tree that was prepared, and from its description, for the profiles and the type that it was prepared for unless

@@ -26,11 +26,14 @@ func Update(ctx context.Context, opts UpdateOptions) (*Prepared, error) {
 }
 
 func (j *job) update(ctx context.Context, opts UpdateOptions) (*Prepared, error) {
-	work := workplaceOf(opts.Root)
-	if err := j.openTree(ctx, work.root); err != nil {
+	work, err := workplaceOf(opts.Root)
+	if err != nil {
 		return nil, err
 	}
-	return j.makeTree(ctx, work, func() (*rootfs.Result, error) {
+	if err := j.openTree(ctx, opts.Root); err != nil {
+		return nil, err
+	}
+	return j.makeTree(ctx, opts.Root, work, func() (*rootfs.Result, error) {
 		result, err := rootfs.Update(ctx, j.request(rootfs.Prepare, work.unpackTo()))
 		if err != nil {
 			return nil, err

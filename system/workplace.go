@@ -23,9 +23,20 @@ type workplace struct {
 	made []string // directories above that were missing, the outermost first
 }
 
-func workplaceOf(root string) *workplace {
-	root = filepath.Clean(root)
-	return &workplace{root: root, dir: filepath.Join(filepath.Dir(root), "."+filepath.Base(root)+".imgbuild")}
+// workplaceOf returns the workplace of a root tree. What a symbolic link leads to is the place, and not the link.
+func workplaceOf(root string) (*workplace, error) {
+	place, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("finding the place of the root tree: %w", err)
+	}
+	if target, err := filepath.EvalSymlinks(place); err == nil {
+		place = target
+	}
+	var above, there unix.Stat_t
+	if unix.Stat(filepath.Dir(place), &above) == nil && unix.Stat(place, &there) == nil && (above.Dev != there.Dev || above.Ino == there.Ino) {
+		return nil, fmt.Errorf("making the root tree %s: something is mounted there, so that no other tree can take its place; give a directory in it", root)
+	}
+	return &workplace{root: place, dir: filepath.Join(filepath.Dir(place), "."+filepath.Base(place)+".imgbuild")}, nil
 }
 
 // unpackTo is where the tree is to be made.

@@ -12,8 +12,17 @@ import (
 
 func opened(t *testing.T, root string) *workplace {
 	t.Helper()
-	w := workplaceOf(root)
+	w := place(t, root)
 	if err := w.open(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func place(t *testing.T, root string) *workplace {
+	t.Helper()
+	w, err := workplaceOf(root)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -87,12 +96,12 @@ func TestUnfinishedTreeLeavesNothing(t *testing.T) {
 
 func TestLeftoversOfAKilledRunGo(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
-	writeFile(t, filepath.Join(workplaceOf(root).unpackTo(), "usr/file"), "half")
+	writeFile(t, filepath.Join(place(t, root).unpackTo(), "usr/file"), "half")
 	w := opened(t, root)
 	if left := below(t, w.dir); left != nil {
 		t.Errorf("left %v", left)
 	}
-	other := workplaceOf(root)
+	other := place(t, root)
 	if err := other.open(); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second run beside the first: %v", err)
 	}
@@ -107,7 +116,27 @@ func TestLeftoversOfAKilledRunGo(t *testing.T) {
 func TestTreeInThePlaceOfAFile(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	writeFile(t, root, "a file")
-	if _, err := workplaceOf(root).occupied(); err == nil {
+	if _, err := place(t, root).occupied(); err == nil {
 		t.Error("a file is no place for a root tree")
+	}
+}
+
+func TestPlacesThatNoTreeCanTake(t *testing.T) {
+	for _, root := range []string{"/", "/proc"} {
+		if _, err := workplaceOf(root); err == nil {
+			t.Errorf("%s is a place for a root tree", root)
+		}
+	}
+	top := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(top, "real"), 0o755), os.Symlink("real", filepath.Join(top, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	w := opened(t, filepath.Join(top, "link"))
+	writeFile(t, filepath.Join(w.unpackTo(), "file"), "new")
+	if err := errors.Join(w.finish(), w.close()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"link", "real", "real/file"}, below(t, top)); diff != "" {
+		t.Error(diff)
 	}
 }
