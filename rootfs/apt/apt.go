@@ -74,7 +74,7 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := os.Chmod(s.dir, 0o755); err != nil { // apt's downloads run as a user of their own
 		return err
 	}
-	for _, dir := range []string{"lists/partial", "cache/archives/partial", "log", "none", "trusted", "index"} {
+	for _, dir := range []string{"lists/partial", "cache/archives/partial", "log", "none", "trusted", "index", "quick"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
 			return err
 		}

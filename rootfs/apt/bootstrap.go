@@ -81,8 +81,16 @@ func (s *session) baseSystem(ctx context.Context, set description.PackageSet) er
 	if err := s.fetch(ctx, t, downloads, args...); err != nil {
 		return err
 	}
+	quick, err := s.quicken(ctx, downloads)
+	if err != nil {
+		return fmt.Errorf("using the package cache %s: %w", s.Cache, err)
+	}
 	names := make([]string, 0, len(downloads))
 	for _, d := range downloads {
+		if name := quick[d.File]; name != "" {
+			names = append(names, name)
+			continue
+		}
 		name := s.path(d)
 		if d.sum() == "" {
 			return fmt.Errorf("unpacking %s: its repository tells no SHA-256 of it", d.Package)

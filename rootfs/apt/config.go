@@ -56,6 +56,7 @@ func (s *session) configuration(t task) string {
 		{"APT::Get::AllowChangeHeldPackages", "true"},
 		{"Binary::apt-get::APT::Keep-Downloaded-Packages", "true"},
 		{"Dpkg::Use-Pty", "false"},
+		{"Dpkg::Pre-Invoke::", swapIn},
 	}
 	if t.local {
 		settings = append(settings, [2]string{"APT::Get::List-Cleanup", "false"}) // the lists of the others stay

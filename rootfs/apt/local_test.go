@@ -1,8 +1,10 @@
 package apt
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -156,6 +158,48 @@ func testOffline(t *testing.T) {
 	// What this machine has needs no network; the lists of both kinds count together.
 	if _, err := w.installSet(t, offline("", local), description.PackageSet{Packages: pkg(1, "extra")}); err != nil {
 		t.Errorf("%v\n%s", err, w.log)
+	}
+}
+
+// TestQuickForms installs a large package twice: the second time from the cache, in the form that is quick to decompress, unless that is damaged.
+func TestQuickForms(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedProgram(t, "xz")
+	w := newWorld(t)
+	big := make([]byte, 200<<10)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range big {
+		big[i] = byte(random.IntN(256))
+	}
+	w.makePackage(t, "big", "1", "", "", big)
+	w.index(t, "one")
+	must(t, os.WriteFile(filepath.Join(w.root, "var/lib/dpkg/status"), []byte("Package: dpkg\nStatus: install ok installed\nVersion: 1.21.22\nArchitecture: amd64\nMaintainer: x\nDescription: x\n"), 0o644))
+	server := httptest.NewServer(http.FileServer(http.Dir(w.repo)))
+	defer server.Close()
+	repo := description.Repository{Source: server.URL, RepoGPGCheck: description.False}
+	cache := filepath.Join(t.TempDir(), "cache")
+	for i := range 3 {
+		if err := w.install(t, cache, repo, false, "big"); err != nil {
+			t.Fatalf("%v\n%s", err, w.log)
+		}
+		got, err := os.ReadFile(filepath.Join(w.root, "opt/big/file"))
+		if err != nil || !bytes.Equal(got, big) {
+			t.Errorf("run %d: %d bytes, %v", i, len(got), err)
+		}
+		quick, err := filepath.Glob(filepath.Join(cache, "apt/*.quick"))
+		must(t, err)
+		if len(quick) != 1 {
+			t.Fatalf("run %d: in the cache: %v", i, quick)
+		}
+		testenv.Run(t, "dpkg", "--root="+w.root, "--log=/dev/null", "--force-bad-path", "--purge", "big")
+		if i == 1 {
+			must(t, os.Truncate(quick[0], 100<<10))
+		}
+	}
+	for version, want := range map[string]bool{"1.21.18": true, "1.21.17": false, "1.20.13": false, "1.22.0": true, "1.19.7ubuntu3": true, "2.0": true, "1.21.18~x": true, "": false} {
+		if got := readsZstd(version); got != want {
+			t.Errorf("dpkg %s reads zstd: %v", version, got)
+		}
 	}
 }
 

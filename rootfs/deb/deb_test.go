@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,6 +147,37 @@ func TestReading(t *testing.T) {
 				t.Errorf("dpkg-deb has %d bytes, here are %d", len(want), len(got))
 			}
 		})
+	}
+}
+
+// TestQuicken reads what was compressed anew with dpkg-deb.
+func TestQuicken(t *testing.T) {
+	testenv.NeedPrograms(t, "dpkg-deb", "xz")
+	big := make([]byte, 300<<10)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range big {
+		big[i] = byte(random.IntN(256))
+	}
+	for _, test := range []struct {
+		name, content string
+		want          bool
+	}{{"large", string(big), true}, {"small", "x", false}} {
+		name := build(t, simple, source{"usr/share/big": test.content, "DEBIAN/postinst": "#!/bin/sh\n"}, "-Zxz")
+		out, err := os.Create(filepath.Join(t.TempDir(), "quick.deb"))
+		must(t, err)
+		done, err := Quicken(t.Context(), name, out)
+		must(t, errors.Join(err, out.Close()))
+		if done != test.want {
+			t.Errorf("%s: %v", test.name, done)
+		}
+		if !done {
+			continue
+		}
+		for _, what := range []string{"--fsys-tarfile", "--ctrl-tarfile"} {
+			if testenv.Run(t, "dpkg-deb", what, name) != testenv.Run(t, "dpkg-deb", what, out.Name()) {
+				t.Errorf("%s: dpkg-deb %s differs", test.name, what)
+			}
+		}
 	}
 }
 

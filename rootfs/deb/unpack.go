@@ -76,30 +76,37 @@ func Unpack(ctx context.Context, dir string, names []string, opts Options) (cont
 	return sorted, nil
 }
 
-// open opens all packages and reads their control files, and puts the one first that has the modes of the system's directories.
+// open opens all packages and reads their control files. They are put in order of their names, with the one first that has the modes of the system's directories.
 func (u *unpacking) open(ctx context.Context, names []string, archives []*Archive) error {
-	names = slices.SortedFunc(slices.Values(names), func(a, b string) int {
-		return cmp.Or(boolRank(path.Base(a), "base-files_")-boolRank(path.Base(b), "base-files_"), cmp.Compare(a, b))
-	})
-	group, ctx := errgroup.WithContext(ctx)
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
+	controls := make([]*Control, len(names))
 	for i, name := range names {
 		group.Go(func() (err error) {
 			if archives[i], err = Open(name); err != nil {
 				return err
 			}
-			u.controls[i], err = archives[i].Control(ctx)
+			controls[i], err = archives[i].Control(groupCtx)
 			return err
 		})
 	}
-	return group.Wait()
-}
-
-func boolRank(name, first string) int {
-	if strings.HasPrefix(name, first) {
-		return 0
+	if err := group.Wait(); err != nil {
+		return err
 	}
-	return 1
+	of := map[*Archive]*Control{}
+	for i, a := range archives {
+		of[a] = controls[i]
+	}
+	slices.SortFunc(archives, func(a, b *Archive) int {
+		if first := "base-files"; (of[a].Name() == first) != (of[b].Name() == first) {
+			return map[bool]int{true: -1, false: 1}[of[a].Name() == first]
+		}
+		return cmp.Compare(of[a].InfoName(), of[b].InfoName())
+	})
+	for i, a := range archives {
+		u.controls[i] = of[a]
+	}
+	return nil
 }
 
 // stream is the content of a package, decompressed ahead of time.
