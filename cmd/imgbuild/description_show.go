@@ -18,8 +18,8 @@ func newDescriptionShow(s *session, flags *selectionFlags) *cobra.Command {
 		Use:   "show [DIR]",
 		Short: "Show what a description means for some profiles and a type",
 		Long: `Show the image that a description describes for the chosen profiles, type and architecture: every setting that counts,
-defaults filled in. Passwords are hidden. --xml shows the description that is left when all that does not count
-is taken away.`,
+defaults filled in. Passwords are hidden. --xml shows the description that is left when all that does not count is taken
+away; it holds the passwords of accounts, and not those of repositories.`,
 		Example: `  imgbuild description show --profile live --type iso container-to-vm
   imgbuild description show --json | jq -r '.packages.system.packages[]'`,
 		Args: cobra.MaximumNArgs(1),
