@@ -72,8 +72,6 @@ type LockedPackage struct {
 
 // LockError says how a build differs from the lock file that it was to obey.
 type LockError struct {
-	// File is the lock file.
-	File string
 	// Differences name what differs, each as one clause.
 	Differences []string
 }
@@ -215,6 +213,14 @@ func (l *Lock) pin(use, name string) (string, error) {
 		return "", &LockError{Differences: []string{fmt.Sprintf("container %s (%s) is not in it", name, use)}}
 	}
 	return pinned(name, sum)
+}
+
+// isFor refuses an architecture that the lock does not lock.
+func (l *Lock) isFor(arch string) error {
+	if l == nil || l.Image.Arch == "" || l.Image.Arch == arch {
+		return nil
+	}
+	return &LockError{Differences: []string{fmt.Sprintf("it is for %s and not for %s", l.Image.Arch, arch)}}
 }
 
 // matches refuses a container that is another than the locked one.

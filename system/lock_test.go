@@ -159,6 +159,12 @@ func TestContainersArePinned(t *testing.T) {
 	if err := l.matches(LockedContainer{Use: useBase, Name: "debian:12", Digest: sum2}); err == nil || !strings.Contains(err.Error(), sum1) {
 		t.Error(err)
 	}
+	if err := l.isFor("x86_64"); err != nil {
+		t.Error(err)
+	}
+	if err := l.isFor("aarch64"); err == nil || !strings.Contains(err.Error(), "for x86_64 and not for aarch64") {
+		t.Error(err)
+	}
 	var none *Lock
 	if got, err := none.pin(useBase, "debian:12"); err != nil || got != "debian:12" {
 		t.Error(got, err)

@@ -143,7 +143,7 @@ func (j *job) resolve(doc *description.Document) error {
 	for _, w := range j.image.Warnings {
 		j.Log.Warn(w.Error())
 	}
-	return nil
+	return j.Locked.isFor(j.image.Arch)
 }
 
 // loadFromTree reads the description in the tree's /image. Name says what the tree is, and hint what to do if it has none.
