@@ -120,7 +120,12 @@ func (s *Session) outside(ctx context.Context, tree *layers.Tree) (tool, error) 
 	}
 	t := *s.outsider
 	t.macros = s.macros(tree)
-	return t, nil
+	return t, s.readable(ctx, tree)
+}
+
+// readable makes sure that rpm can read the tree's database from outside.
+func (s *Session) readable(ctx context.Context, tree *layers.Tree) error {
+	return rpm.CheckReadable(ctx, rpm.ReadableOptions{Tree: tree, Run: s.opts.Outside, Root: targetDir, Log: s.opts.Log})
 }
 
 func (s *Session) findOutside(ctx context.Context) (tool, error) {

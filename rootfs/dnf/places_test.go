@@ -116,3 +116,18 @@ func TestBadNames(t *testing.T) {
 		t.Error(diff, err)
 	}
 }
+
+// TestUnreadableDatabase goes outside to a tree whose database this machine's rpm does not know.
+func TestUnreadableDatabase(t *testing.T) {
+	needs(t)
+	w := fewWorld(t)
+	dir := filepath.Join(w.Root, "var/lib/rpm")
+	managertest.Must(t, os.MkdirAll(dir, 0o755))
+	managertest.Must(t, os.WriteFile(filepath.Join(dir, "Packages.db"), []byte("no database"), 0o644))
+	for _, err := range []error{
+		w.With(t, bootstrap(t, "extra")),
+		w.With(t, func(s packages.Session) error { return s.Delete(t.Context(), managertest.Packages(20, "extra")) }),
+	} {
+		managertest.WantError(t, err, "package database", "Packages.db")
+	}
+}

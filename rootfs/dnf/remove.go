@@ -96,6 +96,9 @@ func (s *Session) rpm(ctx context.Context, line func(string), args ...string) er
 	}
 	run := s.opts.Inside
 	if _, node, err := tree.Resolve("usr/bin/rpm"); err != nil || !node.IsRegular() {
+		if err := s.readable(ctx, tree); err != nil {
+			return err
+		}
 		run = s.opts.Outside
 		args = append([]string{"--root", targetDir}, args...)
 	}
