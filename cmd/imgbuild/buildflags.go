@@ -73,7 +73,9 @@ type packageFlags struct {
 }
 
 func (f *packageFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.cache, "package-cache", defaultCache(), "the `directory` that keeps downloaded packages for later builds; \"\" is none")
+	flags.StringVar(&f.cache, "package-cache", defaultCache(),
+		"the `directory` that keeps downloaded packages for later builds, \"\" for none (default: $XDG_CACHE_HOME/imgbuild/packages, for root /var/cache/imgbuild/packages)")
+	flags.Lookup("package-cache").DefValue = "" // the text says it, for every user
 	flags.StringVar(&f.sharedDir, "shared-cache-dir", "", "KIWI's name for --package-cache: packages are kept in `directory`/packages")
 	flags.BoolVar(&f.clearCache, "clear-cache", false, "empty the package cache first")
 	flags.BoolVar(&f.offline, "offline", false, "don't use the network: take packages from the cache and containers from the store")
