@@ -32,6 +32,8 @@ type Document struct {
 	Format Format
 	// Written is the schema version that the description was written in.
 	Written string
+	// Included are the files that it includes, as errors name them.
+	Included []string
 	// Warnings are parts of the description that have no effect: settings that
 	// newer schemas dropped, and text where none belongs.
 	Warnings []*Error
@@ -67,10 +69,11 @@ func LoadFS(fsys fs.FS, label string, opts LoadOptions) (*Document, error) {
 // loader reads the files of one description.
 type loader struct {
 	fsys     fs.FS
-	dir      string // "" when fsys is not a directory of this machine
-	label    string // stands before file names in errors
-	absolute bool   // absolute paths of includes are allowed
-	size     int    // bytes read so far
+	dir      string   // "" when fsys is not a directory of this machine
+	label    string   // stands before file names in errors
+	absolute bool     // absolute paths of includes are allowed
+	parts    []string // files that have been included
+	size     int      // bytes read so far
 }
 
 // maxTotalSize bounds what a description is with all its includes, in bytes.
@@ -107,6 +110,7 @@ func (l *loader) load(opts LoadOptions) (*Document, error) {
 	if err := l.include(root); err != nil {
 		return nil, err
 	}
+	doc.Included = l.parts
 	if err := doc.bringUp(root); err != nil {
 		return nil, err
 	}
@@ -311,6 +315,7 @@ func (l *loader) included(from string, pos Position) ([]node, error) {
 		if !path.IsAbs(file) {
 			name = l.name(file)
 		}
+		l.parts = append(l.parts, name)
 		part, _, err := parse(name, data)
 		if err != nil {
 			return nil, err

@@ -307,7 +307,11 @@ func TestIncludeInOtherFormats(t *testing.T) {
 		"a.xml":  `<image><packages type="image"><package name="a"/></packages></image>`,
 		"b.toml": "[image.packages]\ntype = \"image\"\npackage = [{name = \"b\"}]\n",
 	})
-	if names := Names(resolveDir(t, dir, Selection{}).Packages.System.Packages); strings.Join(names, " ") != "a b" {
+	img := resolveDir(t, dir, Selection{})
+	if names := Names(img.Packages.System.Packages); strings.Join(names, " ") != "a b" {
 		t.Errorf("packages %v", names)
+	}
+	if diff := cmp.Diff([]string{filepath.Join(dir, "a.xml"), filepath.Join(dir, "b.toml")}, img.doc.Included); diff != "" {
+		t.Errorf("included files (-want +got):\n%s", diff)
 	}
 }

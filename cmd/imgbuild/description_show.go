@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,9 +83,12 @@ result is one file, with what was included from others. Comments stay in XML and
 			switch {
 			case err != nil:
 				return err
-			case inPlace && doc.Dir == "":
+			case inPlace && doc.Written == "2006":
 				return fmt.Errorf("upgrading %s in place: it is of the format of 2006; write the result with --output config.xml", doc.File)
 			case inPlace:
+				if len(doc.Included) > 0 {
+					s.log.Warn("what was included is part of "+doc.File+" now", "files", strings.Join(doc.Included, " "))
+				}
 				return replaceFile(filepath.Join(doc.Dir, doc.File), data)
 			case output != "":
 				return replaceFile(output, data)
