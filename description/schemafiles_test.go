@@ -39,7 +39,7 @@ func schemaInputs(t *testing.T) []string {
 }
 
 // upgraded returns a description as the schemas describe it, and our verdict on
-// it; nil where it can't be brought up at all.
+// its shape; nil where it can't be brought up at all.
 func upgraded(file string) (*element, version, error) {
 	l := &loader{fsys: os.DirFS(filepath.Dir(file)), label: filepath.Dir(file)}
 	data, err := l.read(filepath.Base(file))
@@ -57,16 +57,16 @@ func upgraded(file string) (*element, version, error) {
 	}
 	u := &upgrader{root: root}
 	u.upgrade(v, v.target())
-	errs, warnings := validate(root, v.target())
+	c := &validator{version: v.target(), shape: true}
+	errs, warnings := c.validate(root)
 	if strings.Contains(warnings.Error(), "has no meaning and is ignored") {
 		return nil, 0, nil // text between elements, which KIWI and we tolerate, and schemas don't
 	}
-	return root, v.target(), append(u.errors, errs...).err()
+	return root, v.target(), errs.err()
 }
 
-// TestSchemasAgree compares the verdicts of the schemas with ours. Schemas know
-// nothing of rules between attributes, so they may accept what we refuse, but
-// never the other way round; what they refuse we must refuse.
+// TestSchemasAgree compares the verdicts of the schemas with ours, leaving out
+// the rules between attributes, of which schemas know nothing.
 func TestSchemasAgree(t *testing.T) {
 	testenv.NeedProgram(t, "xmllint")
 	testenv.NeedProgram(t, "python3")
@@ -106,13 +106,13 @@ func TestSchemasAgree(t *testing.T) {
 		}
 	}
 	for base, ok := range relaxNGVerdicts(t, dir, append(xmlGood, xmlBad...)) {
-		if !ok && refused[base] == nil {
-			t.Errorf("RELAX NG refuses what we accept: %s", base)
+		if ok != (refused[base] == nil) {
+			t.Errorf("RELAX NG accepts %s: %v, and we say: %v", base, ok, refused[base])
 		}
 	}
 	for base, ok := range jsonSchemaVerdicts(t, dir, append(jsonGood, jsonBad...)) {
-		if !ok && refused[base] == nil {
-			t.Errorf("JSON Schema refuses what we accept: %s", base)
+		if ok != (refused[base] == nil) {
+			t.Errorf("JSON Schema accepts %s: %v, and we say: %v", base, ok, refused[base])
 		}
 	}
 	t.Logf("%d good, %d bad descriptions", len(xmlGood), len(xmlBad))

@@ -14,12 +14,19 @@ type validator struct {
 	warnings Errors
 	version  version
 	image    string // the image type that the walk is inside of
+	// shape leaves out what elements and attributes demand of one another, as
+	// schemas do.
+	shape bool
 }
 
 // validate returns everything in the tree that the table does not allow, and
 // what it allows but nothing will use.
 func validate(root *element, v version) (errs, warnings Errors) {
 	c := &validator{version: v}
+	return c.validate(root)
+}
+
+func (c *validator) validate(root *element) (errs, warnings Errors) {
 	if root.name != imageRule.Name {
 		c.errors.add(root.pos, "a description starts with <image>", "the top element is <%s>", root.name)
 		return c.errors, nil
@@ -46,7 +53,9 @@ func (c *validator) element(e *element, rule *elementRule) {
 	c.attrs(e, rule)
 	c.text(e, rule)
 	c.children(e, rule)
-	c.rules(e, rule)
+	if !c.shape {
+		c.rules(e, rule)
+	}
 }
 
 // foreign checks that all inside is of other namespaces.
@@ -82,6 +91,9 @@ func (c *validator) attrs(e *element, rule *elementRule) {
 		default:
 			if problem, hint := r.valueIn(c.version).check(a.value, c.version); problem != "" {
 				c.errors.add(a.pos, hint, "attribute %s of <%s>: %s", a.name, e.name, problem)
+				continue
+			}
+			if c.shape {
 				continue
 			}
 			if types := r.typesIn(c.version); rule == typeRule && c.image != "" && !forTypes(types, c.image) {
@@ -179,7 +191,7 @@ func (c *validator) children(e *element, rule *elementRule) {
 		if counts[child.name] == 2 && (r.Card == one || r.Card == optional) {
 			c.errors.add(child.pos, "", "<%s> can hold only one <%s>", e.name, child.name)
 		}
-		if rule == typeRule && c.image != "" && !forTypes(r.Rule.Types, c.image) {
+		if rule == typeRule && c.image != "" && !c.shape && !forTypes(r.Rule.Types, c.image) {
 			c.errors.add(child.pos, "it is for "+listTypes(r.Rule.Types), "<%s> has no meaning for the image type %s", child.name, c.image)
 		}
 		c.element(child, r.Rule)
