@@ -12,12 +12,12 @@ VERSION ?= $(shell git describe --always --dirty --tags 2> /dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # What runs imgbuild, what the demonstration and the tests need besides, and the tools that `make bench` compares with.
-RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux kmod xfsprogs \
+RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux kmod xfsprogs \
 	btrfs-progs squashfs-tools-ng uidmap xz-utils tar
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
-	libxml2-utils python3-jsonschema xorriso osslsigncode
+	libxml2-utils selinux-utils python3-jsonschema xorriso osslsigncode
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
 
 .PHONY: help
