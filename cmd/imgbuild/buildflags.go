@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/description/settings"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/userns"
@@ -132,12 +131,15 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 		CacheIfPossible: !cmd.Flags().Changed("package-cache") && f.packages.sharedDir == "", ClearCache: f.packages.clearCache,
 		Offline: f.packages.offline, OpenBuildService: f.packages.service, ShellOnError: f.packages.shell, LockFile: f.packages.lockFile, Progress: s.display, Log: s.log,
 	}
-	opts.Selection = description.Selection{Profiles: f.profiles, Type: f.kind, Arch: f.arch, SkipChecks: f.skip}
-	if err := description.CheckNames(f.skip); err != nil {
-		return opts, done, &usageError{err: fmt.Errorf("--skip-check: %w", err), command: cmd.CommandPath()}
-	}
-	if err := f.configure(s, &opts); err != nil {
+	if opts.Selection, err = f.selection(s, cmd.CommandPath()); err != nil {
 		return opts, done, err
+	}
+	if opts.OpenBuildService == "" {
+		config, err := settings.Load(f.config)
+		if err != nil {
+			return opts, done, err
+		}
+		opts.OpenBuildService = config.OBS.DownloadURL
 	}
 	if opts.Stack, err = f.stackFlags.options(s, f.containers); err != nil {
 		return opts, done, err
@@ -163,22 +165,6 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 		return client.Close()
 	}
 	return opts, done, nil
-}
-
-// configure adds what KIWI's configuration says.
-func (f *buildFlags) configure(s *session, opts *system.Options) error {
-	config, err := settings.Load(f.config)
-	if err != nil {
-		return err
-	}
-	for _, text := range config.Warnings {
-		s.log.Warn(text)
-	}
-	opts.Selection.SkipChecks = append(opts.Selection.SkipChecks, config.DisabledChecks...)
-	if opts.OpenBuildService == "" {
-		opts.OpenBuildService = config.OBS.DownloadURL
-	}
-	return nil
 }
 
 // run runs a command of package system with the options of the flags.
