@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/description/settings"
+	"github.com/imgbuild/imgbuild/imagetypes"
 	"github.com/imgbuild/imgbuild/internal/progress"
 )
 
@@ -92,7 +95,7 @@ func newDescriptionValidate(s *session, flags *selectionFlags) *cobra.Command {
 		Use:   "validate [DIR]",
 		Short: "Find everything that is wrong with a description",
 		Long: `Find everything that is wrong with a description: what is not of the language, what can't work for one of its
-profiles and types, and, as warnings, what has no effect. Without --profile and --type all of them are looked at:
+profiles and types, and, as warnings, what has no effect and what no builder makes yet. Without --profile and --type all of them are looked at:
 the default profiles and each profile by itself.`,
 		Example: `  imgbuild description validate container-to-vm
   imgbuild description validate --profile live --type iso --json container-to-vm`,
@@ -111,12 +114,32 @@ the default profiles and each profile by itself.`,
 			if err == nil {
 				sel.EmptyTree = true
 				errs, warnings = doc.CheckAll(sel)
+				warnings = append(warnings, unbuildable(cmd.Context(), doc, sel)...)
 			}
 			return s.showFindings(doc, errs, warnings, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a list in JSON")
 	return cmd
+}
+
+// unbuildable finds what the builders of the image types refuse, by the description alone.
+func unbuildable(ctx context.Context, doc *description.Document, sel description.Selection) (found description.Errors) {
+	seen := map[string]bool{}
+	for _, s := range doc.Selections(sel) {
+		img, err := doc.Resolve(s)
+		if err != nil {
+			continue // said already
+		}
+		var refused *description.Error
+		if err := imagetypes.Check(ctx, imagetypes.CreateOptions{Description: img}); errors.As(err, &refused) && !seen[refused.Error()] {
+			seen[refused.Error()] = true
+			w := *refused
+			w.Text = "it can't be built: " + w.Text
+			found = append(found, &w)
+		}
+	}
+	return found
 }
 
 // showFindings shows what is wrong with a description; errors are returned.
