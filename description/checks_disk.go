@@ -217,7 +217,7 @@ func findPartitionCount(img *Image) (errs Errors) {
 
 // labelLengths are how many bytes a label may have.
 var labelLengths = map[string]int{
-	"ext2": 16, "ext3": 16, "ext4": 16, "xfs": 12, "btrfs": 255, "fat16": 11, "fat32": 11, "erofs": 16, "reiserfs": 16, "cramfs": 16,
+	"ext2": 16, "ext3": 16, "ext4": 16, "xfs": 12, "btrfs": 255, "fat16": 11, "fat32": 11, "erofs": 15, "reiserfs": 16, "cramfs": 16,
 }
 
 func findLongLabels(img *Image) (errs Errors) {

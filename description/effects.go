@@ -128,7 +128,7 @@ var (
 		return img.Type.Image == "iso" || img.Type.InstallISO || img.Type.InstallStick
 	}}
 	needsMSDOS      = &need{Text: "an msdos partition table", met: func(img *Image) bool { return img.Type.MSDOSTable() }}
-	needsGPT        = &need{Text: "a GPT", met: func(img *Image) bool { return img.Type.Image == "iso" || !img.Type.MSDOSTable() }}
+	needsGPT        = &need{Text: "a GPT", met: func(img *Image) bool { return !img.Type.MSDOSTable() }}
 	needsSwap       = &need{Text: "<oem-swap>true</oem-swap>", met: func(img *Image) bool { return img.Type.OEM.Swap }}
 	needsFixed      = &need{Text: "<oem-resize>false</oem-resize>", met: func(img *Image) bool { return !img.Type.OEM.Resize.Or(true) }}
 	needsPersistent = &need{Text: `hybridpersistent="true"`, met: func(img *Image) bool { return img.Type.HybridPersistent }}

@@ -113,7 +113,7 @@ func pairRule(name, doc string) *elementRule {
 var machineRule = &elementRule{
 	Name:   "machine",
 	Doc:    "The virtual machine that a disk is for.",
-	effect: effect{For: onMachine, Needs: needsMachine},
+	effect: effect{For: onDisk, Needs: needsMachine},
 	Attrs: []attrRule{
 		{Name: "memory", Value: number, Doc: "Its memory in MiB."},
 		{Name: "ncpus", Value: number, Doc: "The number of its processors."},
@@ -199,13 +199,13 @@ var oemConfigRule = &elementRule{
 
 var sizeRule = &elementRule{
 	Name:   "size",
-	Doc:    "The size of the disk. Without it the disk is as large as its content needs.",
+	Doc:    "The size of the disk or file system. Without it, it is as large as its content needs.",
 	effect: effect{For: onDisk},
 	Text:   number,
 	Attrs: []attrRule{
 		{Name: "unit", Value: oneOf("M", "G"), Default: "M", Doc: "MiB or GiB."},
 		{Name: "additive", Value: boolean, Default: "false", Doc: "The size comes on top of what the content needs."},
-		{Name: "unpartitioned", Value: number, Doc: "So much of the end of the disk belongs to no partition; in the same unit.", KIWI: "takes it for MiB before the unit counts"},
+		{Name: "unpartitioned", Value: number, effect: effect{For: onDisk}, Doc: "So much of the end of the disk belongs to no partition; in the same unit.", KIWI: "takes it for MiB before the unit counts"},
 	},
 }
 
@@ -239,7 +239,7 @@ var systemDiskRule = &elementRule{
 var partitionsRule = &elementRule{
 	Name:   "partitions",
 	Doc:    "Further partitions of the disk.",
-	effect: effect{For: onDisk},
+	effect: effect{For: onSize},
 	Children: []childRule{{some, &elementRule{
 		Name: "partition",
 		Doc:  "One partition.",

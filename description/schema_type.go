@@ -12,10 +12,11 @@ var imageTypes = []string{
 
 const (
 	onDisk       = "oem"
-	onRoot       = "oem pxe kis iso btrfs ext2 ext3 ext4 squashfs erofs xfs cramfs reiserfs"
+	onRoot       = "oem pxe kis btrfs ext2 ext3 ext4 squashfs erofs xfs cramfs reiserfs"
+	onLabel      = "oem pxe kis ext2 ext3 ext4 xfs btrfs erofs cramfs reiserfs"
+	onSize       = "oem pxe kis ext2 ext3 ext4 xfs btrfs reiserfs"
 	onContainer  = "docker oci"
 	onBootable   = "oem iso pxe kis cpio"
-	onMachine    = "oem ext2 ext3 ext4 xfs btrfs kis"
 	onEncrypted  = "oem iso pxe kis"
 	onBootloader = "oem iso"
 )
@@ -55,10 +56,10 @@ func joinAttrs(lists ...[]attrRule) []attrRule {
 var typeBasicAttrs = []attrRule{
 	{Name: "image", Value: oneOf(imageTypes...).since(v8_0, "enclave").until(v7_6, "clicfs"), Required: true, Doc: "The kind of result. erofs and wsl, which KIWI knows since 8.0, and tar, tar.gz, tar.zst, cramfs and reiserfs, which are of imgbuild alone, are known in every schema version.", KIWI: "has no tar, tar.gz, tar.zst, cramfs and reiserfs; clicfs has no builder there either"},
 	{Name: "primary", Value: boolean, Default: "false", Doc: "This type is built when the user names none."},
-	{Name: "filesystem", Value: rootFilesystems, Types: "oem pxe kis iso", OldTypes: "oem pxe kis", Doc: "The root file system; needed for oem."},
+	{Name: "filesystem", Value: rootFilesystems, Types: "oem pxe kis iso", OldTypes: "oem pxe kis", effect: effect{For: "oem pxe kis"}, Doc: "The root file system; needed for oem."},
 	{Name: "fscreateoptions", Value: text, effect: effect{For: onRoot}, Doc: "Arguments for the program that makes the root file system."},
 	{Name: "fsmountoptions", Value: text, effect: effect{For: onRoot}, Doc: "Mount options of the root file system, also in /etc/fstab."},
-	{Name: "rootfs_label", Value: text, Types: "oem pxe kis docker", effect: effect{For: "oem pxe kis"}, Doc: "The label of the root file system; ROOT on a disk by default.", KIWI: "obeys it for oem alone"},
+	{Name: "rootfs_label", Value: text, Types: "oem pxe kis docker ext2 ext3 ext4 xfs btrfs erofs cramfs reiserfs", effect: effect{For: onLabel}, Doc: "The label of the root file system; ROOT on a disk by default.", KIWI: "refuses it for file systems and obeys it for oem alone"},
 	{Name: "squashfscompression", Value: oneOf("uncompressed", "gzip", "lzo", "lz4", "xz", "zstd"), Types: "oem pxe kis iso squashfs", effect: effect{Needs: needsSquashfs}, Doc: "The compression of a squashfs; xz by default."},
 	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", effect: effect{Needs: needsErofs, Idle: notYet}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
 	{Name: "compressed", Value: boolean, Types: "pxe kis", Default: "false", Doc: "Compress the file system inside the archive instead of the archive."},
@@ -79,11 +80,11 @@ var typeDiskAttrs = []attrRule{
 	{Name: "root_clone", Value: cloneCount, Types: onDisk, Doc: "How many copies of the root partition stand before it."},
 	{Name: "efipartsize", Value: number, Types: onDisk, effect: effect{Needs: needsEFI}, Doc: "The size of the EFI system partition in MiB; 20 by default, more where the boot loader needs it."},
 	{Name: "efifatimagesize", Value: number, Types: onBootloader, effect: effect{Needs: needsISO}, Doc: "The size of the EFI system partition of an ISO in MiB; 20 by default."},
-	{Name: "efiparttable", Value: oneOf("msdos", "gpt"), Types: onBootloader, OldTypes: onDisk, effect: effect{Needs: needsEFI}, Doc: "The partition table of an EFI disk; gpt by default."},
+	{Name: "efiparttable", Value: oneOf("msdos", "gpt"), Types: onBootloader, OldTypes: onDisk, effect: effect{For: onDisk, Needs: needsEFI}, Doc: "The partition table of an EFI disk; gpt by default."},
 	{Name: "eficsm", Value: boolean, Types: onBootloader, Default: "true", Since: v8_0, effect: effect{Needs: needsEFI, Idle: notYet}, Doc: "An EFI disk also boots under BIOS; true by default."},
 	{Name: "dosparttable_extended_layout", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsMSDOS}, Doc: "With an msdos table, the fourth partition is an extended one that holds all further ones."},
 	{Name: "force_mbr", Value: boolean, Types: onDisk, Default: "false", Doc: "Use an msdos partition table where gpt would be the default."},
-	{Name: "gpt_hybrid_mbr", Value: boolean, Types: onBootloader, OldTypes: onDisk, Default: "false", effect: effect{Needs: needsGPT}, Doc: "Write a hybrid MBR beside the GPT."},
+	{Name: "gpt_hybrid_mbr", Value: boolean, Types: onBootloader, OldTypes: onDisk, Default: "false", effect: effect{For: onDisk, Needs: needsGPT}, Doc: "Write a hybrid MBR beside the GPT."},
 	{Name: "mdraid", Value: oneOf("mirroring", "striping"), Types: onDisk, Doc: "Put the root onto a RAID that misses its second disk."},
 	{Name: "spare_part", Value: partSize, Types: onDisk, Doc: "The size of a spare partition before the root partition."},
 	{Name: "spare_part_fs", Value: oneOf("btrfs", "ext2", "ext3", "ext4", "xfs"), Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "The file system of the spare partition."},
