@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -112,15 +113,24 @@ func (f *packageFlags) lock(places ...string) (*system.Lock, error) {
 	case "":
 		return nil, nil
 	case system.LockFile:
+		places = slices.DeleteFunc(places, func(place string) bool { return place == "" })
 		for _, place := range places {
 			name := filepath.Join(place, system.LockFile)
-			if _, err := os.Stat(name); place != "" && !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
 				return system.ReadLock(name)
 			}
 		}
 		return nil, &usageError{err: fmt.Errorf("--locked: there is no %s in %s; name it with --locked=FILE", system.LockFile, strings.Join(places, " or "))}
 	}
 	return system.ReadLock(f.locked)
+}
+
+// imageDir is where a root tree that is given has its description and its lock; "" without one.
+func (f *buildFlags) imageDir() string {
+	if f.root == "" {
+		return ""
+	}
+	return filepath.Join(f.root, "image")
 }
 
 // options turns the flags into what package system takes. The registries are spoken to through the client that it opens; done closes that.
@@ -147,7 +157,7 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 	if opts.Overrides, err = f.overrides.overrides(); err != nil {
 		return opts, done, &usageError{err: err, command: cmd.CommandPath()}
 	}
-	if opts.Locked, err = f.packages.lock(f.description, f.target); err != nil {
+	if opts.Locked, err = f.packages.lock(f.description, f.target, f.imageDir()); err != nil {
 		return opts, done, err
 	}
 	if opts.Repro, err = repro.FromEnvironment(); err != nil {
