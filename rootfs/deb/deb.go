@@ -3,6 +3,7 @@ package deb
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
@@ -198,7 +199,7 @@ func (a *Archive) wrap(err error) error {
 
 // open decompresses a member by its name's ending.
 func (a *Archive) open(ctx context.Context, m member) (io.ReadCloser, error) {
-	raw := io.NewSectionReader(a.file, m.offset, m.size)
+	raw := bufio.NewReaderSize(io.NewSectionReader(a.file, m.offset, m.size), 64<<10) // some decompressors read single bytes
 	var r io.Reader
 	var err error
 	switch path.Ext(m.name) {
