@@ -22,6 +22,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 )
 
@@ -40,12 +41,12 @@ func TestWriteRepositories(t *testing.T) {
 		{Source: "https://build.example/", Alias: "build"},
 	}}
 	set, err := repositories.Open(t.Context(), repositories.Options{Image: image, Files: files.Source{Dir: dir, FS: os.DirFS(dir)}, Workdir: dir})
-	must(t, err)
+	managertest.Must(t, err)
 	edit := layers.NewTree().Edit(layers.Timespec{})
-	must(t, edit.WriteFile("etc/pacman.conf", []byte("[options]\nArchitecture = x86_64\nSigLevel = Required DatabaseOptional\n[core]\nInclude = /etc/pacman.d/mirrorlist\n"), 0o644))
-	must(t, edit.WriteFile("etc/pacman.d/mirrorlist", []byte("Server = https://default.example/$repo\n"), 0o644))
+	managertest.Must(t, edit.WriteFile("etc/pacman.conf", []byte("[options]\nArchitecture = x86_64\nSigLevel = Required DatabaseOptional\n[core]\nInclude = /etc/pacman.d/mirrorlist\n"), 0o644))
+	managertest.Must(t, edit.WriteFile("etc/pacman.d/mirrorlist", []byte("Server = https://default.example/$repo\n"), 0o644))
 	notes, err := WriteRepositories(edit, set)
-	must(t, err)
+	managertest.Must(t, err)
 	for i, want := range []string{"needs a user name and password", "pacman-key --populate arch", "is a directory of this machine", "is a list of mirrors"} {
 		if i >= len(notes) || !strings.Contains(notes[i], want) {
 			t.Errorf("note %d of %q is not %q", i, notes, want)
@@ -59,11 +60,11 @@ func TestWriteRepositories(t *testing.T) {
 	}
 	root := filepath.Join(t.TempDir(), "root")
 	_, err = layers.WriteDir(t.Context(), root, edit.Tree(), layers.DirOptions{})
-	must(t, err)
+	managertest.Must(t, err)
 	data, err := os.ReadFile(filepath.Join(root, imageConf))
-	must(t, err)
+	managertest.Must(t, err)
 	conf := filepath.Join(t.TempDir(), "pacman.conf")
-	must(t, os.WriteFile(conf, []byte(strings.ReplaceAll(string(data), "= /etc/", "= "+root+"/etc/")), 0o644))
+	managertest.Must(t, os.WriteFile(conf, []byte(strings.ReplaceAll(string(data), "= /etc/", "= "+root+"/etc/")), 0o644))
 	for section, want := range map[string]string{
 		"core":  "Usage = All\nServer = https://mirror.example/core/os/x86_64\nServer = https://default.example/core\n",
 		"own":   "Usage = All\nSigLevel = PackageRequired\nSigLevel = PackageTrustedOnly\nSigLevel = DatabaseOptional\nSigLevel = DatabaseTrustedOnly\nServer = https://mirror.example/own/os/x86_64\n",
@@ -78,7 +79,7 @@ func TestWriteRepositories(t *testing.T) {
 			t.Errorf("%s: %s", section, diff)
 		}
 	}
-	must(t, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+	managertest.Must(t, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return err
 		}
@@ -90,7 +91,7 @@ func TestWriteRepositories(t *testing.T) {
 	}))
 	shown := testenv.Run(t, "gpg", "--homedir", t.TempDir(), "--no-autostart", "--show-keys", "--with-colons", filepath.Join(root, imageKeys, "arch.gpg"))
 	trusted, err := os.ReadFile(filepath.Join(root, imageKeys, "arch-trusted"))
-	must(t, err)
+	managertest.Must(t, err)
 	if fingerprint, ok := strings.CutSuffix(string(trusted), ":4:\n"); !ok || !strings.Contains(shown, ":"+fingerprint+":") {
 		t.Errorf("%q is not in %s", trusted, shown)
 	}
@@ -101,15 +102,15 @@ func TestOwnRepositories(t *testing.T) {
 	need(t)
 	w := newWorld(t, testrepos.PacmanRepo{Packages: few()})
 	w.makeInside(t)
-	must(t, os.WriteFile(filepath.Join(w.root, databaseDir, "db.lck"), nil, 0o644)) // of a run that was killed
-	server := testrepos.Serve(t, w.repo, "", "")
-	must(t, os.WriteFile(filepath.Join(w.root, "etc/pacman.conf"), []byte("[options]\nCacheDir = /nowhere\nDownloadUser = alpm\nCheckSpace\nSigLevel = Never\n\n[test]\nServer = "+server.URL+"\n"), 0o644))
-	if err := w.with(t, []description.Repository{}, func(s packages.Session) error { return s.Install(t.Context(), set("hello")) }); err != nil {
-		t.Fatalf("%v\n%s", err, w.log)
+	managertest.Must(t, os.WriteFile(filepath.Join(w.Root, databaseDir, "db.lck"), nil, 0o644)) // of a run that was killed
+	server := testrepos.Serve(t, w.Repo, "", "")
+	managertest.Must(t, os.WriteFile(filepath.Join(w.Root, "etc/pacman.conf"), []byte("[options]\nCacheDir = /nowhere\nDownloadUser = alpm\nCheckSpace\nSigLevel = Never\n\n[test]\nServer = "+server.URL+"\n"), 0o644))
+	if err := w.with(t, []description.Repository{}, func(s packages.Session) error { return s.Install(t.Context(), managertest.Set("hello")) }); err != nil {
+		t.Fatalf("%v\n%s", err, w.Log.String())
 	}
 	w.wantInstalled(t, "greeting-1:2.0-3 (needed)", "hello-1.0-1")
-	w.offline = true
-	err := w.with(t, []description.Repository{}, func(s packages.Session) error { return s.Install(t.Context(), set("extra")) })
+	w.Offline = true
+	err := w.with(t, []description.Repository{}, func(s packages.Session) error { return s.Install(t.Context(), managertest.Set("extra")) })
 	wantError(t, err, "", "--offline")
 }
 
@@ -117,10 +118,10 @@ func TestSections(t *testing.T) {
 	need(t)
 	w := newWorld(t, testrepos.PacmanRepo{Packages: few()})
 	network := func(alias, source string, priority int) description.Repository {
-		return description.Repository{Origin: origin(9), Alias: alias, Source: source, Priority: priority}
+		return description.Repository{Origin: managertest.Origin(9), Alias: alias, Source: source, Priority: priority}
 	}
-	s, err := w.open(t, network("b", "https://b.example/x", 0), network("a", "https://a.example/$repo", 1), network("b", "https://mirror.example/b", 0), description.Repository{Source: "dir://" + w.repo, Priority: 200})
-	must(t, err)
+	s, err := w.Open(t, network("b", "https://b.example/x", 0), network("a", "https://a.example/$repo", 1), network("b", "https://mirror.example/b", 0), description.Repository{Source: "dir://" + w.Repo, Priority: 200})
+	managertest.Must(t, err)
 	conf := s.(*Session).configuration(place{}, nil)
 	_, sections, _ := strings.Cut(conf, "\n\n")
 	want := `[a]
@@ -137,7 +138,7 @@ SigLevel = PackageNever DatabaseNever
 	if !strings.HasPrefix(sections, want) {
 		t.Error(cmp.Diff(want, sections))
 	}
-	must(t, s.Close())
+	managertest.Must(t, s.Close())
 	secret := network("b", "https://u:p@mirror.example/b", 0)
 	for _, test := range []struct {
 		want  string
@@ -149,7 +150,7 @@ SigLevel = PackageNever DatabaseNever
 		{"the directory has 0 databases", []description.Repository{network("", "dir://"+t.TempDir(), 0)}},
 		{"two repositories with different credentials have the database b", []description.Repository{network("b", "https://a.example/", 0), secret}},
 	} {
-		_, err := w.open(t, test.repos...)
+		_, err := w.Open(t, test.repos...)
 		wantError(t, err, "config.xml:9:5", test.want)
 	}
 }
@@ -160,11 +161,11 @@ func archive(t testing.TB, files map[string]string) []byte {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	for name, text := range files {
-		must(t, w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o644, Typeflag: tar.TypeReg}))
+		managertest.Must(t, w.WriteHeader(&tar.Header{Name: name, Size: int64(len(text)), Mode: 0o644, Typeflag: tar.TypeReg}))
 		_, err := w.Write([]byte(text))
-		must(t, err)
+		managertest.Must(t, err)
 	}
-	must(t, w.Close())
+	managertest.Must(t, w.Close())
 	return out.Bytes()
 }
 
@@ -176,15 +177,15 @@ func TestReadList(t *testing.T) {
 	var gz, zst, xzed bytes.Buffer
 	g := gzip.NewWriter(&gz)
 	z, err := zstd.NewWriter(&zst)
-	must(t, err)
+	managertest.Must(t, err)
 	x, err := xz.NewWriter(&xzed)
-	must(t, err)
+	managertest.Must(t, err)
 	for _, w := range []interface {
 		Write([]byte) (int, error)
 		Close() error
 	}{g, z, x} {
 		_, err := w.Write(plain)
-		must(t, errors.Join(err, w.Close()))
+		managertest.Must(t, errors.Join(err, w.Close()))
 	}
 	want := entry{
 		Package: packages.Package{Name: "hello", Version: "1-1", Arch: "any", File: "hello-1-1-any.pkg.tar.zst", Download: 10, Installed: 20, Checksum: "sha256:ab"}, groups: []string{"a", "b"},
