@@ -1,7 +1,10 @@
 package dnf
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,10 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
+	"github.com/imgbuild/imgbuild/rootfs/repositories"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 // bootstrap installs packages from outside, in a session of its own.
@@ -130,4 +136,29 @@ func TestUnreadableDatabase(t *testing.T) {
 	} {
 		managertest.WantError(t, err, "package database", "Packages.db")
 	}
+}
+
+// TestMissingPrograms runs where nothing is installed.
+func TestMissingPrograms(t *testing.T) {
+	w := emptyWorld(t, t.TempDir())
+	managertest.Must(t, os.WriteFile(filepath.Join(w.Repo, "a.rpm"), []byte("x"), 0o644))
+	nothing := func(_ context.Context, spec sandbox.Spec) error { return &command.MissingError{Program: spec.Args[0]} }
+	plain := repositories.Repository{
+		Alias: "plain", Local: w.Repo, URI: "file:///run/x", Description: description.Repository{Origin: managertest.Origin(7), Source: "dir://" + w.Repo, Type: "rpm-dir"},
+	}
+	opened, err := Open(t.Context(), packages.Options{
+		Image: &w.Image, Outside: nothing, Tree: w.Tree, Workdir: w.Work, Log: slog.New(slog.DiscardHandler), Repositories: &repositories.Set{List: []repositories.Repository{plain}},
+	})
+	managertest.Must(t, err)
+	defer func() { managertest.Must(t, opened.Close()) }()
+	var missing *command.MissingError
+	if err := opened.Bootstrap(t.Context(), managertest.Set("a")); !errors.As(err, &missing) || missing.Program != "dnf" {
+		t.Errorf("without dnf: %v", err)
+	}
+	s, ok := opened.(*Session)
+	if !ok {
+		t.Fatalf("%T", opened)
+	}
+	_, err = s.index(t.Context(), plain)
+	managertest.WantError(t, err, "config.xml:7:5", "createrepo_c")
 }
