@@ -20,6 +20,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/disk"
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/iso"
 	"github.com/imgbuild/imgbuild/imagetypes/kis"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -40,6 +41,7 @@ type Type struct {
 func All() []Type {
 	return []Type{
 		{"oem", "disk", "raw", "a disk that boots, raw or in the format of a virtual machine monitor", disk.Builder{}},
+		{"iso", "iso", "iso", "a live system on a CD or a USB stick", iso.Builder{}},
 		{"docker", "container", "docker.tar", "a container for docker load and podman load", container.Builder{}},
 		{"oci", "container", "oci.tar", "a container as an OCI image layout", container.Builder{}},
 		{"tbz", "archive", "tar.xz", "the root tree as a tar archive, compressed by xz", archive.Builder{}},

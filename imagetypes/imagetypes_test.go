@@ -114,7 +114,7 @@ func TestCheckAndPlan(t *testing.T) {
 }
 
 func TestTypesWithoutBuilder(t *testing.T) {
-	d := describe(t, `image="iso"`, "")
+	d := describe(t, `image="clicfs"`, "")
 	_, err := Create(t.Context(), CreateOptions{Tree: layers.NewTree(), Description: d, TargetDir: t.TempDir()})
 	var where *description.Error
 	if !errors.As(err, &where) || where.Pos.IsZero() {

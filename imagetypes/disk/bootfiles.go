@@ -159,7 +159,7 @@ func (d *design) collectKernels(edit *layers.Editor, _ *slog.Logger) error {
 // writeGrubFiles writes grub.cfg, the environment block and the modules.
 func (d *design) writeGrubFiles(edit *layers.Editor, _ *slog.Logger) error {
 	for _, m := range d.modules() {
-		if err := m.Install(edit, d.grubDir); err != nil {
+		if err := m.Install(edit, edit, d.grubDir); err != nil {
 			return err
 		}
 	}

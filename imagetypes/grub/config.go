@@ -1,6 +1,7 @@
 package grub
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,11 +65,7 @@ func (c Config) String() string {
 	b.WriteString("if [ \"${next_entry}\" ]; then\n  set default=\"${next_entry}\"\n  set next_entry=\n  save_env next_entry\nelse\n  set default=\"${saved_entry}\"\nfi\n")
 	b.WriteString("if [ -z \"${default}\" ]; then\n  set default=0\nfi\n")
 	c.terminals(&b)
-	style := c.Style
-	if style == "" {
-		style = "menu"
-	}
-	fmt.Fprintf(&b, "set timeout_style=%s\nset timeout=%d\n\n", style, c.Timeout)
+	fmt.Fprintf(&b, "set timeout_style=%s\nset timeout=%d\n\n", cmp.Or(c.Style, "menu"), c.Timeout)
 	if len(c.Kernels) == 0 {
 		return b.String()
 	}
@@ -80,6 +77,26 @@ func (c Config) String() string {
 		c.entry(&b, "  ", title+" (recovery mode)", "imgbuild-"+k.Version+"-recovery", k, strings.TrimSpace(c.Cmdline+" "+recovery))
 	}
 	b.WriteString("}\n")
+	return b.String()
+}
+
+// Entry is one line of a menu.
+type Entry struct {
+	Title, ID string
+	Kernel    Kernel
+	Cmdline   string
+}
+
+// Menu returns the text of a grub.cfg for a medium that nobody writes to, with these entries, of which the first starts by itself. Of c, title, kernels and
+// command line don't matter.
+func (c Config) Menu(entries []Entry) string {
+	var b strings.Builder
+	b.WriteString("# GRUB's menu, written when the image was built.\nset default=0\n")
+	c.terminals(&b)
+	fmt.Fprintf(&b, "set timeout_style=%s\nset timeout=%d\n\n", cmp.Or(c.Style, "menu"), c.Timeout)
+	for _, e := range entries {
+		c.entry(&b, "", e.Title, e.ID, e.Kernel, e.Cmdline)
+	}
 	return b.String()
 }
 

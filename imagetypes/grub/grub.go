@@ -7,6 +7,7 @@ package grub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -28,6 +29,9 @@ const (
 	PlatformEFI64 = "x86_64-efi"
 	PlatformEFIA6 = "arm64-efi"
 )
+
+// FormatElTorito is the core image that a BIOS starts from a CD: see [ImageSpec].Format.
+const FormatElTorito = "i386-pc-eltorito"
 
 // EFIPlatform returns the platform for an architecture as uname -m names it, and the name of the boot loader that firmware looks for on a
 // disk: UEFI specification 2.10, section 3.5.1.1.
@@ -190,8 +194,14 @@ func Directory(tree *layers.Tree) string {
 	return "boot/grub"
 }
 
-// Install puts modules, and the font for graphical terminals, into dir of the tree, so that GRUB finds there what its core image lacks.
-func (m *Modules) Install(edit *layers.Editor, dir string) error {
+// Resolver finds files: a [layers.Tree], or an editor of one.
+type Resolver interface {
+	Resolve(name string) (string, *layers.Node, error)
+}
+
+// Install puts modules, and the font for graphical terminals if fonts has it where GRUB's package installs it, into dir of the tree, so that GRUB finds
+// there what its core image lacks.
+func (m *Modules) Install(edit *layers.Editor, fonts Resolver, dir string) error {
 	nodes, err := m.nodes(edit.ModTime)
 	if err != nil {
 		return err
@@ -210,13 +220,13 @@ func (m *Modules) Install(edit *layers.Editor, dir string) error {
 			return fmt.Errorf("installing GRUB's modules: %w", err)
 		}
 	}
-	return installFont(edit, dir)
+	return installFont(edit, fonts, dir)
 }
 
 // installFont copies the font of GRUB's package to where grub.cfg loads it from.
-func installFont(edit *layers.Editor, dir string) error {
+func installFont(edit *layers.Editor, fonts Resolver, dir string) error {
 	for _, name := range []string{"usr/share/grub/unicode.pf2", "usr/share/grub2/unicode.pf2"} {
-		_, font, err := edit.Resolve(name)
+		_, font, err := fonts.Resolve(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -235,6 +245,7 @@ func installFont(edit *layers.Editor, dir string) error {
 // ImageSpec says what core image to make.
 type ImageSpec struct {
 	Platform string
+	Format   string   // what to make, as grub-mkimage -O names it; empty: Platform
 	Modules  string   // directory of this machine
 	Prefix   string   // GRUB's directory as seen on the root device
 	Config   string   // commands to run first
@@ -270,7 +281,7 @@ func MakeImage(ctx context.Context, spec ImageSpec, scratch string) ([]byte, err
 		return nil, fmt.Errorf("making GRUB's core image: %w", err)
 	}
 	out := filepath.Join(scratch, spec.Platform+".core")
-	args := []string{"-O", spec.Platform, "-d", spec.Modules, "-p", spec.Prefix, "-c", config, "-o", out}
+	args := []string{"-O", cmp.Or(spec.Format, spec.Platform), "-d", spec.Modules, "-p", spec.Prefix, "-c", config, "-o", out}
 	var present []string
 	for _, name := range spec.Names {
 		if _, err := os.Stat(filepath.Join(spec.Modules, name+".mod")); err == nil {

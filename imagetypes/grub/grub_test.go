@@ -140,7 +140,7 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	edit := full.Edit(layers.Timespec{})
-	if err := m.Install(edit, Directory(full)); err != nil {
+	if err := m.Install(edit, edit, Directory(full)); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"boot/grub/x86_64-efi/a.mod": "a", "boot/grub/x86_64-efi/command.lst": "l", "boot/grub/fonts/unicode.pf2": "f"} {

@@ -51,7 +51,7 @@ func Build(ctx context.Context, k Kernel, opts Options) (err error) {
 	case "":
 		return fmt.Errorf("making the initial RAM disk of kernel %s: %w", k.Version, ErrNoTool)
 	case "dracut":
-		args = dracut(k, opts.Tree)
+		args = Dracut(k, opts.Tree, "/"+fileName(k, opts.Tree))
 	case "mkinitcpio":
 		// Its hook autodetect asks this machine what it has.
 		args = []string{"mkinitcpio", "--kernel", k.Version, "--generate", "/" + fileName(k, opts.Tree), "--skiphooks", "autodetect"}
@@ -82,14 +82,15 @@ func known(tree *layers.Tree, version string) bool {
 	return err == nil && isFile(tree, "boot/initrd.img-"+version)
 }
 
-// dracut is dracut's command line. What it would otherwise look up on this machine, as in its hostonly mode, is of no use in the image.
-func dracut(k Kernel, tree *layers.Tree) []string {
+// Dracut is dracut's command line for writing a kernel's initial RAM disk into file, with further options. What it would otherwise look up on this
+// machine, as in its hostonly mode, is of no use in the image.
+func Dracut(k Kernel, tree *layers.Tree, file string, options ...string) []string {
 	args := []string{"dracut", "--quiet", "--force", "--no-hostonly", "--no-hostonly-cmdline", "--reproducible"}
 	if isFile(tree, "usr/bin/zstd") {
 		// A third of gzip's time (dracut compresses with gzip as it comes).
 		args = append(args, "--compress", "zstd -3 -T0 -q")
 	}
-	return append(args, "/"+fileName(k, tree), k.Version)
+	return append(append(args, options...), file, k.Version)
 }
 
 // fileName is where a kernel's initial RAM disk belongs: where one is, or else where the tree's distribution looks for it.

@@ -22,6 +22,8 @@ const (
 	Debian = "IMGBUILD_TEST_DEBIAN"
 	// VM can boot: it has systemd, a kernel with initrd, GRUB's modules, and root's password "linux".
 	VM = "IMGBUILD_TEST_VM_TAR"
+	// Live has what VM has, and for its initial RAM disk dracut with the modules of live systems.
+	Live = "IMGBUILD_TEST_LIVE_TAR"
 )
 
 // BaseName is that of all requests.

@@ -1,0 +1,155 @@
+package iso
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
+	"github.com/imgbuild/imgbuild/imagetypes/grub"
+	"github.com/imgbuild/imgbuild/internal/repro"
+)
+
+// The ways of a live system, by the attribute flags.
+const (
+	// flagOverlay is KIWI's module kiwi-live: an ext4 file system in a squashfs.
+	flagOverlay = "overlay"
+	// flagDMSquash is dracut's module dmsquash-live: the root tree as a squashfs.
+	flagDMSquash = "dmsquash"
+)
+
+// defaultVolume is the volume identifier if the description gives none, as in KIWI.
+const defaultVolume = "CDROM"
+
+// failsafeWords are for machines that do not start otherwise, as in KIWI.
+const failsafeWords = "ide=nodma apm=off noresume edd=off nomodeset 3"
+
+// mediaCheckWords start the check of the medium.
+const mediaCheckWords = "mediacheck=1 plymouth.enable=0"
+
+// settings are what a description asks for.
+type settings struct {
+	typ    *description.Type
+	title  string
+	arch   string
+	flags  string
+	volume string
+	id     string // tells this medium from all others: 0x and eight digits
+	number uint32 // the same as a number
+	ids    repro.Source
+	bios   bool // a BIOS is to start it
+	efi    bool // UEFI is to start it
+	secure bool // by signed programs, if the root tree has them
+	either bool // one of both is enough: the description does not say
+}
+
+// newSettings reads a description and refuses what can't be built, with the place in the description.
+func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
+	t := &d.Type
+	s := &settings{
+		typ: t, title: cmp.Or(d.DisplayName, d.Name), arch: d.Arch, ids: ids, number: ids.Uint32("medium"),
+		flags: cmp.Or(t.Flags, flagOverlay), volume: cmp.Or(t.VolID, defaultVolume),
+	}
+	s.id = fmt.Sprintf("0x%08x", s.number)
+	for _, c := range []struct {
+		asked      bool
+		attr, what string
+	}{
+		{t.LUKS != nil, "luks", "encryption"},
+		{t.XenServer, "xen_server", "a Xen host"},
+	} {
+		if c.asked {
+			return nil, t.Errorf(c.attr, "leave it out", "%s is not supported for live ISOs yet", c.what)
+		}
+	}
+	if name := t.Bootloader.Name; name != "" && name != "grub2" {
+		return nil, t.Bootloader.Errorf("name", "use grub2", "the boot loader %s is not supported for live ISOs", name)
+	}
+	if s.flags != flagOverlay && s.flags != flagDMSquash {
+		return nil, t.Errorf("flags", "use overlay or dmsquash", "there is no live system of the kind %s", s.flags)
+	}
+	const longest = 32 // ECMA-119, section 8.4.7, in bytes
+	if len(s.volume) > longest {
+		return nil, t.Errorf("volid", "", "a volume identifier has at most %d characters, and this has %d", longest, len(s.volume))
+	}
+	if strings.ContainsAny(s.volume, " /\\\"'$;") {
+		return nil, t.Errorf("volid", "use letters, digits, _, - and .", "the volume identifier %q can't be put on the kernel's command line", s.volume)
+	}
+	if fs := t.HybridPersistentFS; fs != "" && fs != "ext4" && fs != "xfs" {
+		return nil, t.Errorf("hybridpersistent_filesystem", "use ext4 or xfs", "changes can't be kept on %s", fs)
+	}
+	return s, s.firmware()
+}
+
+// firmware decides on boot ways.
+func (s *settings) firmware() error {
+	t := s.typ
+	switch {
+	case !t.Has("firmware"): // KIWI's default is BIOS alone; a medium that starts everywhere costs 20 MiB
+		s.bios, s.efi, s.secure, s.either = s.arch == "x86_64", true, true, true
+	case t.Firmware == "bios", t.Firmware == "ec2":
+		s.bios = true
+	case t.Firmware == "efi", t.Firmware == "uefi":
+		s.bios, s.efi, s.secure = s.arch == "x86_64", true, t.Firmware == "uefi"
+	default:
+		return t.Errorf("firmware", "use bios, efi or uefi", "the firmware %s is not supported for live ISOs", t.Firmware)
+	}
+	if s.bios && s.arch != "x86_64" {
+		return t.Errorf("firmware", "use efi or uefi", "there is no BIOS for %s", s.arch)
+	}
+	if s.efi {
+		if _, _, err := grub.EFIPlatform(s.arch); err != nil {
+			return t.Errorf("firmware", "", "%v", err)
+		}
+	}
+	return nil
+}
+
+// specs are the file systems of the system, the outer one first.
+func (s *settings) specs() []filesystem.Spec {
+	squashfs := filesystem.Spec{Type: "squashfs", Compression: s.typ.SquashfsCompression}
+	if s.flags == flagDMSquash {
+		return []filesystem.Spec{squashfs}
+	}
+	// Nothing is ever written to the inner one: it needs neither a journal nor room.
+	return []filesystem.Spec{squashfs, {Type: "ext4", Label: "ROOT", UUID: s.ids.UUID("live root"), MkfsOptions: []string{"-O", "^has_journal", "-m", "0"}}}
+}
+
+// ownModule reports whether the initial RAM disk needs what neither dracut nor KIWI has.
+func (s *settings) ownModule() bool {
+	return s.typ.MediaCheck || s.typ.HybridPersistent && s.flags == flagDMSquash
+}
+
+// cmdline is the kernel's command line.
+func (s *settings) cmdline() string {
+	words := strings.Fields(s.typ.KernelCmdline)
+	var front []string
+	if !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "root=") }) {
+		front = append(front, "root=live:CDLABEL="+s.volume)
+	}
+	front = append(front, "rd.live.image")
+	if s.flags == flagDMSquash {
+		front = append(front, "rd.live.overlay.overlayfs=1")
+	}
+	if s.typ.HybridPersistent {
+		front = append(front, "rd.live.overlay.persistent", "rd.live.overlay.cowfs="+s.persistentFS())
+	}
+	return strings.Join(append(front, words...), " ")
+}
+
+// persistentFS is the file system that changes are kept on.
+func (s *settings) persistentFS() string { return cmp.Or(s.typ.HybridPersistentFS, "ext4") }
+
+// menu returns the entries of GRUB's menu for a kernel.
+func (s *settings) menu(k grub.Kernel) []grub.Entry {
+	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: s.cmdline()}}
+	if s.typ.InstallProvideFailsafe {
+		entries = append(entries, grub.Entry{Title: "Failsafe -- " + s.title, ID: "failsafe", Kernel: k, Cmdline: s.cmdline() + " " + failsafeWords})
+	}
+	if s.typ.MediaCheck {
+		entries = append(entries, grub.Entry{Title: "Mediacheck", ID: "mediacheck", Kernel: k, Cmdline: s.cmdline() + " " + mediaCheckWords})
+	}
+	return entries
+}
