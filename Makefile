@@ -15,7 +15,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux kmod xfsprogs \
 	btrfs-progs squashfs-tools-ng uidmap xz-utils tar
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
-TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
+TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
 	libxml2-utils selinux-utils sqlite3 db5.3-util python3-jsonschema xorriso osslsigncode
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
