@@ -1,4 +1,4 @@
-// Package cpio writes archives in the form "newc", which the kernel takes as its initial RAM disk (kernel documentation,
+// Package cpio writes and reads archives in the form "newc", which the kernel takes as its initial RAM disk (kernel documentation,
 // driver-api/early-userspace/buffer-format).
 package cpio
 
@@ -72,9 +72,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return n, w.keep(err)
 }
 
+// trailer is the name of the entry that ends an archive.
+const trailer = "TRAILER!!!"
+
 // Close writes the end of the archive.
 func (w *Writer) Close() error {
-	if err := w.WriteHeader(Header{Name: "TRAILER!!!"}); err != nil {
+	if err := w.WriteHeader(Header{Name: trailer}); err != nil {
 		return err
 	}
 	return w.finish()

@@ -1,0 +1,142 @@
+package inside
+
+import (
+	"compress/bzip2"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/gunzip"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/container"
+	"github.com/imgbuild/imgbuild/registry/archive"
+	"github.com/imgbuild/imgbuild/registry/reference"
+)
+
+func (o *opener) gunzip(ctx context.Context, p part) (part, error) {
+	r, err := gunzip.NewReader(p.reader())
+	if err != nil {
+		return part{}, fmt.Errorf("decompressing it: %w", err)
+	}
+	return o.spool(ctx, r)
+}
+
+// maxZstdWindow is how much memory a stranger's zstd may ask for, in bytes.
+const maxZstdWindow = 256 << 20
+
+func (o *opener) unzstd(ctx context.Context, p part) (part, error) {
+	r, err := zstd.NewReader(p.reader(), zstd.WithDecoderMaxWindow(maxZstdWindow))
+	if err != nil {
+		return part{}, fmt.Errorf("decompressing it: %w", err)
+	}
+	defer r.Close()
+	return o.spool(ctx, r)
+}
+
+func (o *opener) bunzip2(ctx context.Context, p part) (part, error) {
+	return o.spool(ctx, bzip2.NewReader(p.reader()))
+}
+
+func (o *opener) unxz(ctx context.Context, p part) (part, error) {
+	return o.spoolFrom(ctx, func(w io.Writer) error {
+		return command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--decompress", "--stdout", "--threads=0", "--memlimit-decompress=2GiB"}, Stdin: p.reader(), Stdout: w})
+	})
+}
+
+// spoolFrom keeps what fill writes.
+func (o *opener) spoolFrom(ctx context.Context, fill func(io.Writer) error) (part, error) {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := fill(w)
+		w.CloseWithError(err)
+		done <- err
+	}()
+	p, err := o.spool(ctx, r)
+	r.CloseWithError(io.ErrClosedPipe)
+	if filling := <-done; filling != nil && err == nil {
+		err = filling
+	}
+	return p, err
+}
+
+// tarFrom reads the tar that fill writes.
+func (o *opener) tarFrom(ctx context.Context, fill func(io.Writer) error) (*layers.Tree, error) {
+	p, err := o.spoolFrom(ctx, fill)
+	if err != nil {
+		return nil, err
+	}
+	return readTar(ctx, p.reader())
+}
+
+func readTar(ctx context.Context, r *io.SectionReader) (*layers.Tree, error) {
+	layer, err := layers.ReadLayer(ctx, r, layers.ReadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return layers.Apply(layers.NewTree(), layer)
+}
+
+// foreignArchive reads what bsdtar can read and show as a tar.
+func (o *opener) foreignArchive(ctx context.Context, p part) (*layers.Tree, error) {
+	f, err := o.alone(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return o.tarFrom(ctx, func(w io.Writer) error {
+		return command.Run(ctx, command.Cmd{Name: "bsdtar", Args: []string{"-c", "--format=pax", "-f", "-", "@" + descriptor}, Files: []*os.File{f}, Stdout: w})
+	})
+}
+
+// tar reads a tar archive, which may hold a container.
+func (o *opener) tar(ctx context.Context, p part, parts []string) (*layers.Tree, error) {
+	tree, err := readTar(ctx, p.reader())
+	if err != nil {
+		return nil, err
+	}
+	var transport reference.Transport
+	if _, err := tree.Lookup("oci-layout"); err == nil {
+		transport = reference.OCIArchive
+	} else if list, err := tree.ReadFile("manifest.json", 1<<20); err == nil && len(list) > 0 && list[0] == '[' {
+		transport = reference.DockerArchive
+	} else {
+		return o.within(ctx, tree, parts)
+	}
+	o.kinds[len(o.kinds)-1] = string(transport)
+	return o.container(ctx, p, transport, parts)
+}
+
+// container opens the container that is named, or the only one, of an archive.
+func (o *opener) container(ctx context.Context, p part, transport reference.Transport, parts []string) (*layers.Tree, error) {
+	f, err := o.alone(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	ref := reference.Reference{Transport: transport, Path: fmt.Sprintf("/proc/self/fd/%d", f.Fd())}
+	opts := archive.Options{Platform: o.Platform, TempDir: o.TempDir}
+	if len(parts) > 0 {
+		names, err := archive.Names(ctx, ref, opts)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(names, parts[0]) {
+			ref.Image, parts = parts[0], parts[1:]
+		}
+	}
+	opened, err := archive.Open(ctx, ref, opts)
+	if err != nil {
+		return nil, err
+	}
+	o.keep(opened)
+	tree, err := container.Open(ctx, opened.Image, nil, container.Options{Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	o.keep(tree)
+	return o.within(ctx, tree.Tree, parts)
+}

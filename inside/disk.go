@@ -1,0 +1,174 @@
+package inside
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem/ext4"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/partition"
+	"github.com/imgbuild/imgbuild/internal/spool"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// Partition is one of a disk.
+type Partition struct {
+	Number int    `json:"number"`
+	Name   string `json:"name,omitempty"`  // in a GPT
+	Label  string `json:"label,omitempty"` // of an ext or FAT file system
+	Type   string `json:"type"`            // what the table says it is for
+	Holds  string `json:"holds,omitempty"` // what is in it
+	Start  int64  `json:"start"`           // bytes
+	Size   int64  `json:"size"`            // bytes
+	Root   bool   `json:"root"`            // shown where no partition is named
+}
+
+// partitions reads the table of a raw disk.
+func (o *opener) partitions(p part) ([]Partition, error) {
+	plan, err := partition.Read(p.reader(), p.size)
+	if errors.Is(err, partition.ErrNoTable) {
+		return nil, ErrNotDisk
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []Partition
+	for _, q := range plan.Partitions {
+		inner := part{file: p.file, offset: p.offset + q.Start, size: q.Size}
+		r := inner.reader()
+		holds := recognize(r, inner.size)
+		entry := Partition{Number: q.Number, Name: q.Name, Type: q.Type.Name, Holds: holds.name, Start: q.Start, Size: q.Size}
+		switch {
+		case holds.name == "disk":
+			entry.Holds = "" // a chance likeness: boot code looks like a table
+		case ext4.Is(r):
+			entry.Label = ext4.VolumeLabel(r)
+		case holds.name == "FAT file system":
+			entry.Label = fatLabel(r)
+		}
+		list = append(list, entry)
+	}
+	if i := rootOf(list); i >= 0 {
+		list[i].Root = true
+	}
+	return list, nil
+}
+
+// rootOf finds the partition with the root tree, -1 if there is none: the one that its name or type says to be it, read-only roots first, else the largest that holds a
+// file system.
+func rootOf(list []Partition) int {
+	best := -1
+	rank := func(p Partition) int {
+		switch {
+		case !strings.Contains(p.Holds, "file system") && p.Holds != "squashfs" && p.Holds != "erofs" || strings.HasPrefix(p.Holds, "FAT"):
+			return 0
+		case p.Name == "p.lxreadonly":
+			return 4
+		case p.Name == "p.lxroot" || strings.HasPrefix(p.Type, "Linux root"):
+			return 3
+		case strings.EqualFold(p.Label, "root") || strings.EqualFold(p.Name, "root"):
+			return 2
+		}
+		return 1
+	}
+	for i, p := range list {
+		if r := rank(p); r > 0 && (best < 0 || r > rank(list[best]) || r == rank(list[best]) && p.Size > list[best].Size) {
+			best = i
+		}
+	}
+	return best
+}
+
+// disk opens the partition that is named, or else the root file system.
+func (o *opener) disk(ctx context.Context, p part, parts []string) (*layers.Tree, error) {
+	list, err := o.partitions(p)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, q := range list {
+		chosen := q.Root
+		if len(parts) > 0 {
+			chosen = parts[0] == strconv.Itoa(q.Number) || parts[0] != "" && (parts[0] == q.Name || parts[0] == q.Label)
+		}
+		if chosen {
+			tree, err := o.tree(ctx, part{file: p.file, offset: p.offset + q.Start, size: q.Size}, parts[min(1, len(parts)):])
+			if err != nil {
+				return nil, fmt.Errorf("partition %d: %w", q.Number, err)
+			}
+			return tree, nil
+		}
+		names = append(names, strings.TrimSpace(fmt.Sprintf("%d %s", q.Number, q.Name)))
+	}
+	if len(parts) > 0 {
+		return nil, fmt.Errorf("the disk has no partition %q; it has %s", parts[0], strings.Join(names, ", "))
+	}
+	return nil, fmt.Errorf("none of the disk's partitions holds a root file system that can be read; choose one of %s with #NUMBER behind the file's name", strings.Join(names, ", "))
+}
+
+// rawDisk converts a disk of another format with qemu-img into a sparse raw one.
+func (o *opener) rawDisk(ctx context.Context, p part, format string) (part, error) {
+	source, files := p.name, []*os.File{}
+	if source == "" {
+		source, files = descriptor, []*os.File{p.file}
+	}
+	if err := selfContained(ctx, source, files, format); err != nil {
+		return part{}, err
+	}
+	out, err := spool.New(o.TempDir)
+	if err != nil {
+		return part{}, fmt.Errorf("making a temporary file: %w", err)
+	}
+	o.keep(out)
+	files = append(files, out)
+	target := fmt.Sprintf("/proc/self/fd/%d", 2+len(files))
+	if err := command.Run(ctx, command.Cmd{Name: "qemu-img", Args: []string{"convert", "-f", format, "-O", "raw", "-S", "64k", source, target}, Files: files}); err != nil {
+		return part{}, err
+	}
+	info, err := out.Stat()
+	if err != nil {
+		return part{}, err
+	}
+	return part{file: out, size: info.Size()}, nil
+}
+
+// selfContained refuses a disk that refers to other files than those beside it: a stranger's disk could name any file of this machine.
+func selfContained(ctx context.Context, source string, files []*os.File, format string) error {
+	out, err := command.Output(ctx, command.Cmd{Name: "qemu-img", Args: []string{"info", "--output=json", "-f", format, source}, Files: files})
+	if err != nil {
+		return err
+	}
+	var info struct {
+		Size    int64  `json:"virtual-size"`
+		Backing string `json:"backing-filename"`
+		Format  struct {
+			Data struct {
+				DataFile string `json:"data-file"`
+				Extents  []struct {
+					Filename string `json:"filename"`
+				} `json:"extents"`
+			} `json:"data"`
+		} `json:"format-specific"`
+	}
+	if err := json.Unmarshal(out, &info); err != nil {
+		return fmt.Errorf("reading what qemu-img says of it: %w", err)
+	}
+	if other := info.Backing + info.Format.Data.DataFile; other != "" {
+		return fmt.Errorf("the disk is only a part of another one, %q; make a whole one with qemu-img convert", other)
+	}
+	for _, e := range info.Format.Data.Extents {
+		if source == descriptor && e.Filename != source || filepath.Dir(e.Filename) != filepath.Dir(source) {
+			return fmt.Errorf("the disk lies in a file elsewhere, %q; make a whole one with qemu-img convert", e.Filename)
+		}
+	}
+	if info.Size > maxSpool {
+		return fmt.Errorf("the disk has %d bytes, more than the %d allowed", info.Size, int64(maxSpool))
+	}
+	return nil
+}

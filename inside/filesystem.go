@@ -1,0 +1,184 @@
+package inside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem/ext4"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
+	"github.com/imgbuild/imgbuild/internal/spool"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+func (o *opener) ext(ctx context.Context, p part) (*layers.Tree, error) {
+	tree, notes, err := ext4.Read(ctx, p.reader(), p.size)
+	o.note("ext file system", notes)
+	return tree, err
+}
+
+func (o *opener) squashfs(ctx context.Context, p part) (*layers.Tree, error) {
+	f, err := o.alone(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return o.tarFrom(ctx, func(w io.Writer) error {
+		return command.Run(ctx, command.Cmd{Name: "sqfs2tar", Args: []string{"-s", "-r", ".", descriptor}, Files: []*os.File{f}, Stdout: w})
+	})
+}
+
+// erofs has no reader yet that shows everything.
+func (o *opener) erofs(ctx context.Context, p part) (*layers.Tree, error) {
+	o.note("erofs", []layers.Note{{Path: "/", Text: "fsck.erofs extracts neither extended attributes nor hard links, and not the times of directories"}})
+	return o.extracted(ctx, p, func(f *os.File, dir string) error {
+		return command.Run(ctx, command.Cmd{Name: "fsck.erofs", Args: []string{"--extract=" + dir, "--overwrite", "--preserve", descriptor}, Files: []*os.File{f}})
+	})
+}
+
+func (o *opener) cramfs(ctx context.Context, p part) (*layers.Tree, error) {
+	return o.extracted(ctx, p, func(f *os.File, dir string) error {
+		if err := os.Remove(dir); err != nil { // it makes the directory itself
+			return err
+		}
+		return command.Run(ctx, command.Cmd{Name: "fsck.cramfs", Args: []string{"--extract=" + dir, descriptor}, Files: []*os.File{f}})
+	})
+}
+
+// fat shows a FAT file system, which has no owners, as the superuser's.
+func (o *opener) fat(ctx context.Context, p part) (*layers.Tree, error) {
+	tree, err := o.extracted(ctx, p, func(f *os.File, dir string) error {
+		cmd := command.Cmd{Name: "mdir", Args: []string{"-b", "-a", "-i", descriptor, "::/"}, Files: []*os.File{f}, Env: []string{"MTOOLS_SKIP_CHECK=1", "TZ=UTC"}}
+		names, err := command.Output(ctx, cmd)
+		if err != nil || len(strings.TrimSpace(string(names))) == 0 {
+			return err
+		}
+		cmd.Name, cmd.Args = "mcopy", []string{"-s", "-m", "-n", "-i", descriptor, "::/*", dir}
+		return command.Run(ctx, cmd)
+	})
+	if err != nil {
+		return nil, err
+	}
+	edit := tree.Edit(layers.Timespec{})
+	err = tree.Walk(func(name string, n *layers.Node) error {
+		c := *n
+		c.UID, c.GID, c.Xattrs, c.Mode = 0, 0, nil, n.Type()|0o755
+		if name == "." {
+			c.MTime = layers.Timespec{}
+		}
+		return edit.Put(name, &c)
+	})
+	return edit.Tree(), err
+}
+
+// fatLabel reads the label in the first sector: at byte 43, or 71 for FAT32.
+func fatLabel(r io.ReaderAt) string {
+	sector := make([]byte, 512)
+	if _, err := r.ReadAt(sector, 0); err != nil {
+		return ""
+	}
+	label := sector[43:54]
+	if string(sector[82:87]) == "FAT32" {
+		label = sector[71:82]
+	}
+	if text := strings.TrimSpace(string(label)); text != "NO NAME" {
+		return text
+	}
+	return ""
+}
+
+// extracted has a program write the files into a directory, and keeps them in one file without a name.
+func (o *opener) extracted(ctx context.Context, p part, extract func(f *os.File, dir string) error) (_ *layers.Tree, err error) {
+	f, err := o.alone(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	scratch, err := os.MkdirTemp(o.TempDir, "imgbuild-inside-")
+	if err != nil {
+		return nil, fmt.Errorf("making a temporary directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	dir := filepath.Join(scratch, "tree")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making a temporary directory: %w", err)
+	}
+	if err := extract(f, dir); err != nil {
+		return nil, err
+	}
+	tree, notes, err := layers.ScanDir(ctx, dir, layers.ScanOptions{KeepVolatile: true})
+	if err != nil {
+		return nil, err
+	}
+	o.note("image", notes)
+	return o.tarFrom(ctx, func(w io.Writer) error { return layers.WriteTar(ctx, w, tree, layers.TarOptions{Sparse: true}) })
+}
+
+// kernelTree has a helper kernel mount the file system and write a tar of it.
+func (o *opener) kernelTree(ctx context.Context, p part, kind string) (*layers.Tree, error) {
+	f, size := p.file, p.size&^511
+	out, err := spool.New(o.TempDir)
+	if err != nil {
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	o.keep(out)
+	if err := out.Truncate(max(4*size, 1<<30)); err != nil { // compressed files are larger outside
+		return nil, fmt.Errorf("making a temporary file: %w", err)
+	}
+	options := map[string]string{"reiserfs": "ro,user_xattr,acl", "xfs": "ro,norecovery,nouuid"}[kind]
+	if options == "" {
+		options = "ro"
+	}
+	said, err := helperkernel.Run(ctx, helperkernel.Spec{
+		Name: "reading the " + kind + " file system",
+		Script: fmt.Sprintf(`mkdir /tmp/root
+mount -t %s -o %s $disk1 /tmp/root
+tar -c --totals --format=posix --numeric-owner --sparse --xattrs '--xattrs-include=*' --no-acls --warning=no-file-ignored -C /tmp/root -f $disk2 . 2>&1
+umount /tmp/root
+`, kind, options),
+		Disks:    []helperkernel.Disk{{File: f, Offset: p.offset, Size: size, ReadOnly: true}, {File: out}},
+		Programs: []string{"tar", "mkdir", "mount", "umount"},
+		Modules:  []string{kind}, Kind: o.Kernel, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	total := regexp.MustCompile(`Total bytes written: (\d+)`).FindStringSubmatch(said)
+	if total == nil {
+		return nil, fmt.Errorf("reading the %s file system: tar did not say how much it wrote: %s", kind, said)
+	}
+	length, err := strconv.ParseInt(total[1], 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := readTar(ctx, io.NewSectionReader(out, 0, length))
+	if err != nil || kind != "xfs" {
+		return tree, err
+	}
+	return withoutXFSLists(tree)
+}
+
+// withoutXFSLists drops what xfs shows of access control lists a second time.
+func withoutXFSLists(tree *layers.Tree) (*layers.Tree, error) {
+	edit := tree.Edit(layers.Timespec{})
+	done := map[*layers.Node]*layers.Node{}
+	err := tree.Walk(func(name string, n *layers.Node) error {
+		if done[n] == nil {
+			c := *n
+			c.Xattrs = nil
+			for _, x := range n.Xattrs {
+				if !strings.HasPrefix(x.Name, "trusted.SGI_ACL") {
+					c.Xattrs = append(c.Xattrs, x)
+				}
+			}
+			done[n] = &c
+		}
+		return edit.Put(name, done[n])
+	})
+	return edit.Tree(), err
+}

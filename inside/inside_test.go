@@ -1,0 +1,392 @@
+package inside
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes"
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
+	"github.com/imgbuild/imgbuild/internal/diskformat"
+	"github.com/imgbuild/imgbuild/internal/fat"
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
+	"github.com/imgbuild/imgbuild/internal/partition"
+	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/userns"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// TestMain brings an ordinary user into a user namespace, as the program does where it has to.
+func TestMain(m *testing.M) {
+	userns.MustEnter()
+	os.Exit(m.Run())
+}
+
+func TestOrdinaryUser(t *testing.T) {
+	if os.Getuid() != 0 || testenv.InUserNamespace() {
+		t.Skip("the other tests run as an ordinary user already")
+	}
+	testenv.OrdinaryUser(t).RunAgain(t, "TestImages")
+}
+
+// clock is the time of everything in these tests, in whole seconds so that every format can hold it.
+func clock() layers.Timespec { return layers.Timespec{Sec: 1600000000} }
+
+// sample is a tree with something of everything that most formats hold.
+func sample(t testing.TB) *layers.Tree {
+	t.Helper()
+	edit := layers.NewTree().Edit(clock())
+	root := &layers.Node{Mode: layers.TypeDir | 0o755, MTime: clock()}
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(edit.Put(".", root))
+	must(edit.WriteFile("etc/os-release", []byte("ID=debian\n"), 0o644))
+	must(edit.WriteFile("etc/shadow", []byte("root:*\n"), 0o640))
+	must(edit.Change("etc/shadow", func(n *layers.Node) { n.GID = 42 }))
+	must(edit.WriteFile("usr/bin/ping", []byte(strings.Repeat("program", 30000)), 0o4755))
+	must(edit.Change("usr/bin/ping", func(n *layers.Node) {
+		n.Xattrs = []layers.Xattr{{Name: "security.capability", Value: "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}, {Name: "user.note", Value: "text"}}
+	}))
+	must(edit.Link("usr/bin/ping", "usr/bin/ping4"))
+	must(edit.Symlink("usr/bin", "bin"))
+	must(edit.MkdirAll("home/user", 0o700))
+	must(edit.Change("home/user", func(n *layers.Node) { n.UID, n.GID = 1000, 1000 }))
+	must(edit.WriteFile("home/user/a name with \u00e4 and spaces", nil, 0o600))
+	must(edit.Put("home/user/queue", &layers.Node{Mode: layers.TypeFIFO | 0o644, MTime: clock()}))
+	return edit.Tree()
+}
+
+// build makes an image of a type and returns its first result.
+func build(t testing.TB, tree *layers.Tree, kind string) string {
+	t.Helper()
+	text := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
+<image schemaversion="7.5" name="Test">
+  <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
+  <preferences><version>1.2.3</version><packagemanager>apt</packagemanager><type image="%s"/></preferences>
+  <repository type="apt-deb"><source path="http://deb.example.org/debian"/></repository>
+  <packages type="image"><package name="bash"/></packages>
+</image>
+`, kind)
+	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", description.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := doc.Resolve(description.Selection{Arch: "x86_64", SkipChecks: []string{description.AllChecks}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := imagetypes.Create(t.Context(), imagetypes.CreateOptions{
+		Tree: tree, Description: resolved, TargetDir: t.TempDir(), Repro: repro.New(time.Unix(1700000000, 0), "test"), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results.Files[0].Path
+}
+
+// open opens an image until the test ends.
+func open(t testing.TB, name Name) *Image {
+	t.Helper()
+	image, err := Open(t.Context(), name, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := image.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return image
+}
+
+// without returns the tree without what a file system itself puts there.
+func without(t testing.TB, tree *layers.Tree, name string) *layers.Tree {
+	t.Helper()
+	edit := tree.Edit(layers.Timespec{})
+	if err := edit.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	return edit.Tree()
+}
+
+// like changes all nodes; hard links stay what they are, unless they are broken.
+func like(t testing.TB, tree *layers.Tree, change func(*layers.Node), breakLinks bool) *layers.Tree {
+	t.Helper()
+	edit := tree.Edit(layers.Timespec{})
+	done := map[*layers.Node]*layers.Node{}
+	err := tree.Walk(func(name string, n *layers.Node) error {
+		if done[n] == nil || breakLinks {
+			c := *n
+			change(&c)
+			done[n] = &c
+		}
+		return edit.Put(name, done[n])
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return edit.Tree()
+}
+
+func same(t testing.TB, want, got *layers.Tree) {
+	t.Helper()
+	differences, err := layers.Diff(t.Context(), want, got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range differences {
+		t.Errorf("%+v", d)
+	}
+}
+
+// TestImages builds images and reads the same tree back.
+func TestImages(t *testing.T) {
+	tree := sample(t)
+	noAttributes := func(n *layers.Node) { n.Xattrs = nil }
+	for kind, needs := range map[string][]string{
+		"tar": nil, "tar.gz": nil, "tar.zst": nil, "wsl": nil, "docker": nil, "oci": nil,
+		"tbz": {"xz"}, "cpio": nil,
+		"ext2": {"mke2fs"}, "ext4": {"mke2fs"}, "squashfs": {"tar2sqfs", "sqfs2tar"},
+		"erofs": {"mkfs.erofs", "fsck.erofs"}, "cramfs": {"mkfs.cramfs", "fsck.cramfs"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			testenv.NeedPrograms(t, needs...)
+			want := tree
+			if kind == "cramfs" { // it has groups up to 255
+				want = like(t, want, func(n *layers.Node) { n.GID %= 256 }, false)
+			}
+			image := open(t, Name{File: build(t, want, kind)})
+			got := image.Tree
+			switch kind {
+			case "ext2", "ext4":
+				got = without(t, got, "lost+found")
+			case "wsl":
+				got = without(t, got, "etc/wsl-distribution.conf")
+			case "cpio":
+				want = like(t, want, noAttributes, false)
+			case "erofs", "cramfs": // what their own tools extract: see the notes
+				fewer := func(n *layers.Node) {
+					n.Xattrs, n.MTime, n.Mode = nil, layers.Timespec{}, n.Mode&^0o6000
+					if n.IsSymlink() {
+						n.Mode |= 0o777
+					}
+				}
+				want, got = like(t, want, fewer, true), like(t, got, fewer, true)
+			}
+			same(t, want, got)
+			if image.Kind == "" {
+				t.Error("the image has no kind")
+			}
+		})
+	}
+}
+
+func TestKernelFileSystems(t *testing.T) {
+	if _, err := helperkernel.Available(nil); err != nil {
+		testenv.Missing(t, "%v", err)
+	}
+	for kind, tool := range map[string]string{"xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs"} {
+		t.Run(kind, func(t *testing.T) {
+			testenv.NeedProgram(t, tool)
+			tree := sample(t)
+			same(t, tree, open(t, Name{File: build(t, tree, kind)}).Tree)
+		})
+	}
+}
+
+// newDisk writes a disk with an EFI system partition and a root file system and returns its path and size.
+func newDisk(t testing.TB, tree *layers.Tree, scheme partition.Scheme) (string, int64) {
+	t.Helper()
+	testenv.NeedPrograms(t, "mke2fs", "mkfs.vfat", "mcopy")
+	ids := repro.New(time.Unix(1700000000, 0), "test")
+	plan, err := partition.Layout(partition.Spec{Scheme: scheme, Partitions: []partition.Want{
+		{Name: "p.UEFI", Type: partition.ESP(), Size: 2 << 20}, {Name: "p.lxroot", Type: partition.Linux(), Size: 16 << 20},
+	}}, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	name := filepath.Join(dir, "disk.raw")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(plan.DiskSize); err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Write(f); err != nil {
+		t.Fatal(err)
+	}
+	esp := filepath.Join(dir, "esp")
+	err = fat.Write(t.Context(), esp, fat.Spec{Size: 2 << 20, Label: "EFI", Time: time.Unix(1600000000, 0)}, fstest.MapFS{"EFI/BOOT/bootx64.efi": {Data: []byte("loader")}}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(esp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(data, plan.Partitions[0].Start); err != nil {
+		t.Fatal(err)
+	}
+	root := plan.Partitions[1]
+	if err := filesystem.Write(t.Context(), filesystem.Env{Repro: ids}, f, root.Start, root.Size, tree, filesystem.Spec{Type: "ext4", Label: "ROOT"}); err != nil {
+		t.Fatal(err)
+	}
+	return name, plan.DiskSize
+}
+
+func TestDisks(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-img")
+	tree := sample(t)
+	raw, size := newDisk(t, tree, partition.GPT)
+	names := map[string]string{"raw": raw}
+	f, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, format := range diskformat.All() {
+		names[format.Name] = filepath.Join(t.TempDir(), "disk."+format.Extension)
+		if err := format.Write(t.Context(), f, size, names[format.Name], diskformat.Settings{IDs: repro.New(time.Unix(1700000000, 0), "test")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names["xz"] = raw + ".xz"
+	testenv.Run(t, "xz", "-0", "--keep", raw)
+	names["mbr"], _ = newDisk(t, tree, partition.MBR)
+	for format, name := range names {
+		t.Run(format, func(t *testing.T) {
+			same(t, tree, without(t, open(t, Name{File: name}).Tree, "lost+found"))
+			image := open(t, Name{File: name, Parts: []string{"1"}})
+			got, err := image.ReadFile("EFI/BOOT/bootx64.efi", 100)
+			if err != nil {
+				got, err = image.ReadFile("EFI/BOOT/BOOTX64.EFI", 100)
+			}
+			if err != nil || string(got) != "loader" {
+				t.Errorf("%q, %v", got, err)
+			}
+			list, err := Partitions(t.Context(), Name{File: name}, Options{})
+			if err != nil || len(list) != 2 {
+				t.Fatal(list, err)
+			}
+			if list[0].Label != "EFI" || list[0].Root || list[1].Label != "ROOT" || !list[1].Root || list[1].Holds != "ext file system" {
+				t.Errorf("%+v", list)
+			}
+		})
+	}
+	for _, part := range []string{"p.UEFI", "EFI"} {
+		if _, err := open(t, Name{File: raw, Parts: []string{part}}).Lookup("EFI"); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = Open(t.Context(), Name{File: raw, Parts: []string{"7"}}, Options{})
+	if err == nil || !strings.Contains(err.Error(), `no partition "7"; it has 1 p.UEFI, 2 p.lxroot`) {
+		t.Error(err)
+	}
+}
+
+// TestImageInImage opens a file system in a squashfs in an ISO image, as live systems have it.
+func TestImageInImage(t *testing.T) {
+	testenv.NeedPrograms(t, "xorriso", "bsdtar", "tar2sqfs", "sqfs2tar", "mke2fs")
+	tree := sample(t)
+	data, err := os.ReadFile(build(t, tree, "ext4"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := layers.NewTree().Edit(clock())
+	if err := edit.WriteFile("LiveOS/rootfs.img", data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	squashfs := build(t, edit.Tree(), "squashfs")
+	iso := filepath.Join(t.TempDir(), "live.iso")
+	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", iso, "-graft-points", "LiveOS/squashfs.img="+squashfs)
+	image := open(t, ParseName(iso+"#LiveOS/squashfs.img#LiveOS/rootfs.img"))
+	same(t, tree, without(t, image.Tree, "lost+found"))
+	if want := "ISO image, squashfs, ext file system"; image.Kind != want {
+		t.Errorf("%q, not %q", image.Kind, want)
+	}
+	_, err = Open(t.Context(), ParseName(iso+"#nothing"), Options{})
+	if err == nil || !strings.Contains(err.Error(), `there is no part "nothing"`) {
+		t.Error(err)
+	}
+}
+
+// TestRefused gives reasons.
+func TestRefused(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-img")
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	secret := write("secret", bytes.Repeat([]byte("secret\n"), 1000))
+	overlay := filepath.Join(dir, "overlay.qcow2")
+	testenv.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, overlay)
+	descriptor := write("disk.vmdk", []byte("# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 8 FLAT \"/etc/passwd\" 0\nddb.adapterType = \"ide\"\n"))
+	for name, want := range map[string]string{
+		overlay:                               "only a part of another one",
+		descriptor:                            "lies in a file elsewhere",
+		write("luks", []byte("LUKS\xba\xbe")): "encrypted",
+		write("text", []byte("just a text")):  "no image of a known type",
+		write("empty", nil):                   "no image of a known type",
+		filepath.Join(dir, "missing"):         "no such file",
+	} {
+		_, err := Open(t.Context(), Name{File: name}, Options{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, not %q", name, err, want)
+		}
+	}
+}
+
+func TestParseName(t *testing.T) {
+	odd := filepath.Join(t.TempDir(), "odd#name")
+	if err := os.WriteFile(odd, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]Name{
+		"disk.raw":              {File: "disk.raw"},
+		"disk.raw#2":            {File: "disk.raw", Parts: []string{"2"}},
+		"disk.raw#2:/etc/fstab": {File: "disk.raw", Parts: []string{"2"}, Path: "etc/fstab"},
+		"a.iso#b/c#d":           {File: "a.iso", Parts: []string{"b/c", "d"}},
+		odd:                     {File: odd},
+	} {
+		got := ParseName(text)
+		if got.File != want.File || !slices.Equal(got.Parts, want.Parts) || got.Path != want.Path {
+			t.Errorf("%s: %+v", text, got)
+		}
+	}
+}
+
+// FuzzRecognize gives any bytes to what tells the types apart.
+func FuzzRecognize(f *testing.F) {
+	for _, format := range formats() {
+		data := make([]byte, 70<<10)
+		for _, m := range format.marks {
+			if m.at >= 0 {
+				copy(data[m.at:], m.bytes)
+			}
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(_ *testing.T, data []byte) { recognize(bytes.NewReader(data), int64(len(data))) })
+}
+
+var _ io.Closer = (*Image)(nil)
