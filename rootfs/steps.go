@@ -149,10 +149,11 @@ func (o *overlay) wantedInitrds(tree *layers.Tree) []initrd.Kernel {
 	return wanted
 }
 
-// bootsKernel reports whether an image of the type starts with a kernel and an initial RAM disk of the tree.
+// bootsKernel reports whether an image of the type starts with a kernel and an initial RAM disk of the tree. A live ISO has one of its own, which its builder
+// makes.
 func bootsKernel(image *description.Image) bool {
 	switch image.Type.Image {
-	case "oem", "iso", "pxe", "kis":
+	case "oem", "pxe", "kis":
 		return image.Type.InitrdSystem != "none"
 	}
 	return false
