@@ -136,7 +136,8 @@ func (o *overlay) initrds(ctx context.Context) error {
 
 // wantedInitrds returns the kernels whose initial RAM disk has to be made.
 func (o *overlay) wantedInitrds(tree *layers.Tree) []initrd.Kernel {
-	if !bootsKernel(o.Description) {
+	// A live ISO has one of its own, which its builder makes.
+	if !bootsKernel(o.Description) || o.Description.Type.Image == "iso" {
 		return nil
 	}
 	var wanted []initrd.Kernel
@@ -149,11 +150,10 @@ func (o *overlay) wantedInitrds(tree *layers.Tree) []initrd.Kernel {
 	return wanted
 }
 
-// bootsKernel reports whether an image of the type starts with a kernel and an initial RAM disk of the tree. A live ISO has one of its own, which its builder
-// makes.
+// bootsKernel reports whether an image of the type starts with a kernel and an initial RAM disk of the tree.
 func bootsKernel(image *description.Image) bool {
 	switch image.Type.Image {
-	case "oem", "pxe", "kis":
+	case "oem", "iso", "pxe", "kis":
 		return image.Type.InitrdSystem != "none"
 	}
 	return false
