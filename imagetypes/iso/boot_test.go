@@ -2,6 +2,7 @@ package iso
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -118,4 +119,82 @@ func TestBootCD(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "xorriso", "mkfs.vfat", "mcopy", "grub-mkimage")
 	file, _ := build(t, request(t, imagetest.Tree(t, imagetest.Live), `flags="dmsquash" firmware="bios" `+console, quick))
 	boot(t, asCD(file, qemu.BIOS), [2]string{"findmnt -n -o FSTYPE /", "overlay"}, [2]string{"touch /kept && echo fine", "fine"})
+}
+
+// needAllBoots skips what takes minutes and is not for every run of the tests.
+func needAllBoots(t *testing.T) {
+	t.Helper()
+	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
+		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
+	}
+	testenv.NeedRealRoot(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "xorriso", "mkfs.vfat", "mcopy", "grub-mkimage")
+}
+
+// stick returns a copy of an ISO image that is as large as a USB stick.
+func stick(t *testing.T, file string) string {
+	t.Helper()
+	const size = 2 << 30
+	name := filepath.Join(t.TempDir(), "stick")
+	testenv.Run(t, "cp", "--sparse=always", file, name)
+	if err := os.Truncate(name, size); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestBootAll starts media in every way: as a CD and as a stick, by BIOS and by UEFI. Sticks keep changes, also those that are checked at every start.
+func TestBootAll(t *testing.T) {
+	needAllBoots(t)
+	tree := imagetest.Tree(t, imagetest.Live)
+	for _, c := range []struct{ flags, attributes string }{
+		{flagDMSquash, `mediacheck="true" hybridpersistent="true" kernelcmdline="console=ttyS0 mediacheck=1"`},
+		{flagOverlay, `mediacheck="true" hybridpersistent="true" kernelcmdline="console=ttyS0 mediacheck=1"`},
+	} {
+		t.Run(c.flags, func(t *testing.T) {
+			file, _ := build(t, request(t, tree, `firmware="uefi" flags="`+c.flags+`" `+c.attributes, quick))
+			overlay := [2]string{"findmnt -n -o FSTYPE /", "overlay"}
+			t.Run("CD by UEFI", func(t *testing.T) {
+				boot(t, asCD(file, qemu.UEFI), overlay, [2]string{"touch /kept && echo fine", "fine"})
+			})
+			disk := stick(t, file)
+			t.Run("stick by UEFI", func(t *testing.T) {
+				boot(t, asDisk(disk, qemu.UEFI), overlay, [2]string{"echo content > /kept; sync; lsblk -n -o LABEL", "cow"}, [2]string{"ls /sys/firmware", "efi"})
+			})
+			t.Run("stick by BIOS", func(t *testing.T) { boot(t, asDisk(disk, qemu.BIOS), overlay, [2]string{"cat /kept", "content"}) })
+		})
+	}
+}
+
+// TestBootSecurely starts a medium where only signed programs may start.
+func TestBootSecurely(t *testing.T) {
+	needAllBoots(t)
+	file, _ := build(t, request(t, imagetest.Tree(t, imagetest.Live), `firmware="uefi" flags="dmsquash" `+console, quick))
+	boot(t, asCD(file, qemu.SecureBoot), [2]string{"od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*", " 1\n"})
+}
+
+// TestLargeFiles has a file of more than 4 GiB on the medium, all holes.
+func TestLargeFiles(t *testing.T) {
+	needAllBoots(t)
+	needTools(t)
+	prepared, builder, err := Builder{}.Prepare(t.Context(), request(t, smallTree(t, nil), `flags="dmsquash"`, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 5 << 30
+	large := filepath.Join(builder.(Builder).ready.content(), "large")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, size); err != nil {
+		t.Fatal(err)
+	}
+	results, err := builder.Build(t.Context(), prepared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := testenv.Run(t, "xorriso", "-indev", "stdio:"+filepath.Join(prepared.Dir, results[0].File), "-lsl", "/")
+	if !strings.Contains(list, fmt.Sprint(size)) {
+		t.Errorf("xorriso sees:\n%s", list)
+	}
 }

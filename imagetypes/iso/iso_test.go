@@ -333,6 +333,26 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestDrivers looks for what the kernel must have to read the medium.
+func TestDrivers(t *testing.T) {
+	testenv.NeedPrograms(t, "xorriso", "mkfs.vfat", "mcopy", "grub-mkimage")
+	const dir = "lib/modules/6.1.0-10/"
+	files := map[string]string{
+		dir + "modules.builtin": "kernel/drivers/block/loop.ko\nkernel/fs/isofs/isofs.ko\n", dir + "kernel/fs/overlayfs/overlay.ko.zst": "x", dir + "kernel/fs/squashfs/squashfs.ko": "x",
+	}
+	check := func() error {
+		return Builder{}.Check(t.Context(), imagetest.Request(t, smallTree(t, files), "iso", `flags="dmsquash"`, ""))
+	}
+	if err := check(); err != nil {
+		t.Error(err)
+	}
+	delete(files, dir+"kernel/fs/squashfs/squashfs.ko")
+	var missing *image.TreeError
+	if err := check(); !errors.As(err, &missing) || !strings.Contains(err.Error(), "fs/squashfs/squashfs.ko of the kernel 6.1.0-10") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // TestSmallESP asks for an EFI system partition that is too small.
 func TestSmallESP(t *testing.T) {
 	needTools(t)

@@ -63,12 +63,15 @@ partition_at() {
 make_cow() {
     start=$(find_start)
     read -r total < "$sys/size"
-    [ $((total - start)) -ge 131072 ] || give_up "the medium has less than 64 MiB of free space"
+    least=64
+    filesystem=$(getarg rd.live.overlay.cowfs)
+    [ "$filesystem" != xfs ] || least=320 # mkfs.xfs makes nothing under 300 MiB
+    [ $((total - start)) -ge $((least * 2048)) ] || give_up "the medium has less than $least MiB of free space"
     echo "start=$start, type=83" | sfdisk --quiet --append --no-reread --force "$disk" > /dev/null || give_up "no partition could be made on $disk"
     udevadm settle
     cow=$(partition_at "$start")
     [ -n "$cow" ] || give_up "the new partition on $disk was not found"
-    case "$(getarg rd.live.overlay.cowfs)" in
+    case "$filesystem" in
         xfs) mkfs.xfs -q -f -L cow "$cow" ;;
         *) mkfs.ext4 -q -F -L cow "$cow" ;;
     esac || give_up "no file system could be made on $cow"
