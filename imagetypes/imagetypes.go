@@ -206,7 +206,7 @@ func Create(ctx context.Context, o CreateOptions) (*Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Dir = staging.Dir
+	r.Dir, staging.Naming = staging.Dir, results.NamingOf(r.Description)
 	builder := t.Builder
 	if preparing, ok := builder.(image.Preparing); ok {
 		if r, builder, err = preparing.Prepare(ctx, r); err != nil {

@@ -7,40 +7,40 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/registry"
 )
 
 func newDiff(s *session) *cobra.Command {
-	var flags fetchFlags
+	var flags lookFlags
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "diff A[:TAG] B[:TAG]",
-		Short: "Show in which files two containers differ",
+		Use:   "diff A B",
+		Short: "Show in which files two images or containers differ",
 		Long: `Show what would have to change in A to make it B: + for what only B has, - for what only A has, and
-c, with what differs, for the rest.`,
-		GroupID: groupContainers,
-		Args:    cobra.ExactArgs(2),
+c, with what differs, for the rest. A and B are files with images of any type, directories with root trees
+(with a slash in the name), or containers.`,
+		Example: `  imgbuild diff debian:11 debian:12
+  imgbuild diff debian:12 out/web.x86_64-1.0.0.qcow2
+  imgbuild diff old.raw new.raw`,
+		DisableFlagsInUseLine: true,
+		GroupID:               groupContainers,
+		Args:                  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := flags.options()
-			if err != nil {
-				return err
-			}
-			return s.withClient(cmd, &flags.storeFlags, func(client *registry.Client) error {
-				a, err := s.openTree(cmd.Context(), client, args[0], opts)
+			return s.look(cmd, &flags, args[0], func(tree *layers.Tree, path string) error {
+				a, err := below(tree, path)
 				if err != nil {
 					return err
 				}
-				defer a.Close()
-				b, err := s.openTree(cmd.Context(), client, args[1], opts)
-				if err != nil {
-					return err
-				}
-				defer b.Close()
-				differences, err := layers.Diff(cmd.Context(), a.Tree, b.Tree)
-				if err != nil {
-					return fmt.Errorf("comparing %s with %s: %w", args[0], args[1], err)
-				}
-				return s.showDifferences(differences, asJSON)
+				return s.look(cmd, &flags, args[1], func(tree *layers.Tree, path string) error {
+					b, err := below(tree, path)
+					if err != nil {
+						return err
+					}
+					differences, err := layers.Diff(cmd.Context(), a, b)
+					if err != nil {
+						return fmt.Errorf("comparing %s with %s: %w", args[0], args[1], err)
+					}
+					return s.showDifferences(differences, asJSON)
+				})
 			})
 		},
 	}

@@ -1,67 +1,77 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/imgbuild/imgbuild/inside"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/layers/container"
-	"github.com/imgbuild/imgbuild/registry"
 )
 
 func newLs(s *session) *cobra.Command {
-	var flags fetchFlags
-	var recursive bool
+	var flags lookFlags
+	var recursive, partitions, asJSON bool
 	cmd := &cobra.Command{
-		Use:     "ls NAME[:TAG] [PATH]",
-		Short:   "List the files of a container",
-		GroupID: groupContainers,
-		Args:    cobra.RangeArgs(1, 2),
+		Use:   "ls IMAGE|NAME[:TAG] [PATH]",
+		Short: "List the files in an image or a container",
+		Long: `List the files in an image of any type, or in a container, without mounting anything. Of a disk it is
+the root file system; --partition or a # behind the file's name chooses another partition, and a file in
+the image that is an image itself.`,
+		Example: `  imgbuild ls out/web.x86_64-1.0.0.qcow2 /etc
+  imgbuild ls out/web.x86_64-1.0.0.raw --partitions
+  imgbuild ls 'disk.raw#EFI:/EFI/BOOT'
+  imgbuild ls 'live.iso#LiveOS/squashfs.img'
+  imgbuild ls debian:12 /etc`,
+		DisableFlagsInUseLine: true,
+		GroupID:               groupContainers,
+		Args:                  cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := flags.options()
-			if err != nil {
-				return err
+			if partitions {
+				return s.listPartitions(cmd, flags, args, asJSON)
 			}
-			path := "."
-			if len(args) == 2 {
-				path = args[1]
+			if asJSON {
+				return &usageError{err: fmt.Errorf("--json goes with --partitions"), command: cmd.CommandPath()}
 			}
-			return s.withTree(cmd, &flags.storeFlags, args[0], opts, func(tree *layers.Tree) error {
+			return s.look(cmd, &flags, args[0], func(tree *layers.Tree, path string) error {
+				if len(args) == 2 {
+					path = args[1]
+				}
 				return listTree(s.stdout, tree, path, recursive)
 			})
 		},
 	}
 	flags.register(cmd.Flags())
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list what is in directories too")
+	cmd.Flags().BoolVar(&partitions, "partitions", false, "list the partitions of a disk instead")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the partitions as JSON")
 	return cmd
 }
 
-// withTree runs work with the root tree of a container.
-func (s *session) withTree(cmd *cobra.Command, flags *storeFlags, name string, opts registry.FetchOptions, work func(*layers.Tree) error) error {
-	return s.withClient(cmd, flags, func(client *registry.Client) error {
-		tree, err := s.openTree(cmd.Context(), client, name, opts)
-		if err != nil {
-			return err
+// listPartitions writes a table of a disk's partitions.
+func (s *session) listPartitions(cmd *cobra.Command, flags lookFlags, args []string, asJSON bool) error {
+	name, ok := flags.imageFile(args[0])
+	if !ok || len(args) > 1 {
+		return &usageError{err: fmt.Errorf("--partitions takes one file that is a disk"), command: cmd.CommandPath()}
+	}
+	list, err := inside.Partitions(cmd.Context(), name, flags.inside(s))
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return s.writeJSON(list)
+	}
+	var rows [][]string
+	for _, p := range list {
+		root := ""
+		if p.Root {
+			root = "root"
 		}
-		defer tree.Close()
-		return work(tree.Tree)
-	})
-}
-
-func (s *session) openTree(ctx context.Context, client *registry.Client, name string, opts registry.FetchOptions) (*container.Tree, error) {
-	image, err := client.Fetch(ctx, name, opts)
-	if err != nil {
-		return nil, err
+		rows = append(rows, []string{strconv.Itoa(p.Number), printable(p.Name), printable(p.Label), strconv.FormatInt(p.Start, 10), size(p.Size), p.Type, p.Holds, root})
 	}
-	tree, err := container.Open(ctx, image.Image, image, container.Options{Log: s.log})
-	if err != nil {
-		return nil, fmt.Errorf("reading container %s: %w", name, err)
-	}
-	return tree, nil
+	return table(s.stdout, []string{"NUMBER", "NAME", "LABEL", "START", "SIZE", "TYPE", "HOLDS", ""}, rows)
 }
 
 // listTree writes the entry at path, or those of the directory there, in the manner of ls -l.

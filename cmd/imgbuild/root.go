@@ -99,7 +99,7 @@ Exit codes:
 	})
 	s.flags.register(root.PersistentFlags())
 	root.AddCommand(newBuild(s), newPrepare(s), newCreate(s), newUpdate(s), newImage(s), newStash(s), newStackbuild(s), newBoot(s),
-		newImages(s), newPull(s), newPush(s), newTag(s), newRemove(s), newInspect(s), newLs(s), newDiff(s), newExport(s), newPrune(s),
+		newImages(s), newPull(s), newPush(s), newTag(s), newRemove(s), newInspect(s), newLs(s), newCat(s), newExtract(s), newDiff(s), newResult(s), newExport(s), newPrune(s),
 		newDescription(s), newSystem(s), newVersion(s), newReference(s))
 	for _, cmd := range root.Commands() {
 		checkArguments(cmd)

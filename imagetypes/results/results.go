@@ -47,7 +47,9 @@ type File struct {
 
 // Staging is a directory for results that are not complete yet. It lies in the target directory, so that renaming is all that is left.
 type Staging struct {
-	Dir    string
+	Dir string
+	// Naming is kept in kiwi.result.json for whoever bundles the results; nil for none.
+	Naming *Naming
 	target string
 	lock   *os.File
 }
@@ -201,7 +203,10 @@ func complete(ctx context.Context, name string) (int64, string, error) {
 }
 
 func (s *Staging) writeLists(artifacts []image.Artifact, files []File) error {
-	list := map[string]listed{}
+	list := map[string]any{}
+	if s.Naming != nil {
+		list[image.KeyBundleFormat] = s.Naming
+	}
 	var sums []string
 	for i, a := range artifacts {
 		if a.Key != "" {

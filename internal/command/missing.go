@@ -149,6 +149,7 @@ func packageTable() []packageRow {
 		{"makepkg", "makepkg", "pacman", ""},
 		{"apk", "", "apk-tools", ""},
 		{"bsdtar", "libarchive-tools", "bsdtar", "bsdtar"},
+		{"zsyncmake", "zsync", "zsync", "zsync"},
 		{"debootstrap", "debootstrap", "debootstrap", "debootstrap"},
 		{"mmdebstrap", "mmdebstrap", "mmdebstrap", "mmdebstrap"},
 		{"openssl", "openssl", "openssl", "openssl"},

@@ -1,0 +1,317 @@
+package results
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/imagetypes/archive"
+	"github.com/imgbuild/imgbuild/internal/atomicfile"
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/ctxio"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// BundleOptions say what a bundle is made of.
+type BundleOptions struct {
+	Target string // the directory with the results
+	Dir    string // the directory of the bundle, made if it is missing
+	ID     string // goes into the names
+	// Pattern makes the names: %N name, %P profiles, %A architecture, %I the id, %T type, %v version, %M %m %p its parts, %% a percent sign. Empty for the description's,
+	// and without one the names stay and get the id behind the version.
+	Pattern string
+	// Compression of the files that are to be compressed: xz (the default), gzip, zstd or none.
+	Compression string
+	// ZsyncSource is the address that the bundle will be downloaded from; "" makes no files for zsync.
+	ZsyncSource string
+	Progress    progress.Reporter // nil shows nothing
+}
+
+// bundled is a file of a bundle: its name there, and where it comes from.
+type bundled struct {
+	Result
+	name string
+}
+
+// Bundle copies those results of a build that are for a bundle into a directory of their own, under names with an id, compressed where the build's list says so, with a
+// file NAME.sha256 beside each that sha256sum checks. Files of an earlier bundle are replaced when all of the new ones are complete.
+func Bundle(ctx context.Context, o BundleOptions) (files []File, err error) {
+	list, err := ReadList(o.Target)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := o.plan(list)
+	if err != nil {
+		return nil, err
+	}
+	if o.ZsyncSource != "" {
+		if _, err := command.Find("zsyncmake"); err != nil {
+			return nil, err
+		}
+	}
+	staging, err := Stage(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, staging.Discard()) }()
+	for i := range plan {
+		file, err := o.make(ctx, staging, &plan[i])
+		if err != nil {
+			return nil, fmt.Errorf("bundling %s: %w", filepath.Base(plan[i].Path), err)
+		}
+		files = append(files, file)
+	}
+	return files, staging.publishBundle(files)
+}
+
+// compressions are the endings of the names of compressed files.
+func compressions() map[string]string {
+	return map[string]string{"xz": ".xz", "gzip": ".gz", "zstd": ".zst", "none": ""}
+}
+
+// idPattern is what may be in a file's name without surprises.
+const idPattern = `^[A-Za-z0-9_+~=@][A-Za-z0-9._+~=@-]*$`
+
+// plan decides the names.
+func (o *BundleOptions) plan(list *List) ([]bundled, error) {
+	if !regexp.MustCompile(idPattern).MatchString(o.ID) {
+		return nil, fmt.Errorf("making a bundle: the id %q is not made of letters, digits and ._+~=@-", o.ID)
+	}
+	if o.Compression == "" {
+		o.Compression = "xz"
+	}
+	if _, ok := compressions()[o.Compression]; !ok {
+		return nil, fmt.Errorf("making a bundle: the compression %q is none of xz, gzip, zstd and none", o.Compression)
+	}
+	same, err := sameDir(o.Target, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if same {
+		return nil, fmt.Errorf("making a bundle in %s: the bundle's directory must be another one than that of the results", o.Dir)
+	}
+	var plan []bundled
+	from := map[string]string{}
+	for _, r := range list.Results {
+		if !r.Bundle {
+			continue
+		}
+		name, err := o.name(list.Naming, filepath.Base(r.Path))
+		if err != nil {
+			return nil, err
+		}
+		if other := from[name]; other != "" {
+			return nil, fmt.Errorf("making a bundle: %s and %s would both be %s; use another pattern", other, filepath.Base(r.Path), name)
+		}
+		from[name] = filepath.Base(r.Path)
+		plan = append(plan, bundled{r, name})
+	}
+	if len(plan) == 0 {
+		return nil, fmt.Errorf("making a bundle: %s names no result that is for a bundle", filepath.Join(o.Target, ListFile))
+	}
+	return plan, nil
+}
+
+func sameDir(a, b string) (bool, error) {
+	first, err := os.Stat(a)
+	if err != nil {
+		return false, err
+	}
+	second, err := os.Stat(b)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(first, second), err
+}
+
+// name is what a result is called in the bundle.
+func (o *BundleOptions) name(naming *Naming, file string) (string, error) {
+	pattern := o.Pattern
+	if pattern == "" && naming != nil {
+		pattern = naming.Pattern
+	}
+	base, rest, err := splitName(naming, file)
+	if err != nil {
+		return "", err
+	}
+	if pattern == "" {
+		return base + "-" + o.ID + rest, nil
+	}
+	if naming == nil {
+		return "", fmt.Errorf("making a bundle: %s does not say what the pattern's parts are; build again, or leave the pattern out", ListFile)
+	}
+	name, err := naming.expand(pattern, o.ID)
+	if err != nil {
+		return "", err
+	}
+	return name + rest, nil
+}
+
+// splitName takes a result's name apart: <name>.<arch>-<version>, and the rest.
+func splitName(naming *Naming, file string) (base, rest string, err error) {
+	if naming != nil {
+		if base := naming.Tags.Name + "." + naming.Tags.Arch + "-" + naming.Tags.Version; strings.HasPrefix(file, base) {
+			return base, file[len(base):], nil
+		}
+	}
+	found := regexp.MustCompile(`^(.*\.[A-Za-z0-9_]+-[0-9]+(?:\.[0-9]+)*)(.*)$`).FindStringSubmatch(file)
+	if found == nil {
+		return "", "", fmt.Errorf("making a bundle: the name of %s has no version that the id could follow", file)
+	}
+	return found[1], found[2], nil
+}
+
+// expand makes a name of a pattern.
+func (n *Naming) expand(pattern, id string) (string, error) {
+	t := n.Tags
+	values := map[byte]string{
+		'N': t.Name, 'P': t.Profiles, 'A': t.Arch, 'I': id, 'T': t.Type, 'v': t.Version, '%': "%",
+		'M': strconv.Itoa(t.Major), 'm': strconv.Itoa(t.Minor), 'p': strconv.Itoa(t.Patch),
+	}
+	var name strings.Builder
+	for i := 0; i < len(pattern); i++ {
+		if pattern[i] != '%' {
+			name.WriteByte(pattern[i])
+			continue
+		}
+		i++
+		if i == len(pattern) {
+			return "", fmt.Errorf("making a bundle: the pattern %q ends with a %%", pattern)
+		}
+		value, ok := values[pattern[i]]
+		if !ok {
+			return "", fmt.Errorf("making a bundle: the pattern %q has %%%c, which is none of %%N %%P %%A %%I %%T %%v %%M %%m %%p", pattern, pattern[i])
+		}
+		name.WriteString(value)
+	}
+	text := name.String()
+	if text == "" || strings.HasPrefix(text, ".") || strings.ContainsAny(text, "/\x00\n") {
+		return "", fmt.Errorf("making a bundle: the pattern %q gives %q, which is no file name", pattern, text)
+	}
+	return text, nil
+}
+
+// make writes one file of the bundle, and what goes beside it, into the staging directory.
+func (o *BundleOptions) make(ctx context.Context, s *Staging, b *bundled) (File, error) {
+	in, err := os.Open(b.Path)
+	if err != nil {
+		return File{}, err
+	}
+	defer in.Close()
+	if b.Compress {
+		b.name += compressions()[o.Compression]
+	}
+	path := filepath.Join(s.Dir, b.name)
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
+	if err != nil {
+		return File{}, err
+	}
+	task := o.progress().Start("bundling "+b.name, b.Size, progress.Bytes)
+	err = o.write(ctx, out, in, b, task)
+	task.Done(err)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return File{}, err
+	}
+	size, sum, err := complete(ctx, path)
+	if err != nil {
+		return File{}, err
+	}
+	file := File{Path: filepath.Join(s.target, b.name), Key: b.Key, Size: size, SHA256: sum}
+	if !b.Shasum {
+		return file, nil
+	}
+	if o.ZsyncSource != "" {
+		source := strings.TrimSuffix(o.ZsyncSource, "/") + "/" + b.name
+		cmd := command.Cmd{Name: "zsyncmake", Args: []string{"-e", "-Z", "-u", source, "-o", path + ".zsync", path}}
+		if err := command.Run(ctx, cmd); err != nil {
+			return File{}, err
+		}
+	}
+	return file, s.writeSynced(b.name+".sha256", []byte(sumLine(sum, b.name)))
+}
+
+func (o *BundleOptions) progress() progress.Reporter {
+	if o.Progress == nil {
+		return progress.Discard
+	}
+	return o.Progress
+}
+
+// write copies the content, compressed if it is to be.
+func (o *BundleOptions) write(ctx context.Context, out, in *os.File, b *bundled, task progress.Task) error {
+	fill := func(w io.Writer) error {
+		_, err := io.Copy(w, ctxio.Reader(ctx, progress.Reader(in, task)))
+		return err
+	}
+	switch {
+	case !b.Compress || o.Compression == "none":
+		return copySparse(ctx, out, in, b.Size, task)
+	case o.Compression == "xz":
+		return archive.XZ(ctx, out, fill)
+	}
+	compression, err := layers.ParseCompression(o.Compression)
+	if err != nil {
+		return err
+	}
+	_, err = layers.Compress(ctx, out, layers.PackOptions{Compression: compression}, fill)
+	return err
+}
+
+// copySparse copies a file with its holes; where the file system can, both share their blocks.
+func copySparse(ctx context.Context, out, in *os.File, size int64, task progress.Task) error {
+	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil {
+		task.Add(size)
+		return nil
+	}
+	for at := int64(0); at < size; {
+		begin, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break // a hole up to the end
+		}
+		end := size
+		if err == nil {
+			end, err = unix.Seek(int(in.Fd()), begin, unix.SEEK_HOLE)
+		}
+		if err != nil {
+			begin, end = at, size // the file system knows no holes
+		}
+		if _, err := out.Seek(begin, io.SeekStart); err != nil {
+			return err
+		}
+		if _, err := io.Copy(out, ctxio.Reader(ctx, progress.Reader(io.NewSectionReader(in, begin, end-begin), task))); err != nil {
+			return err
+		}
+		at = end
+	}
+	return out.Truncate(size)
+}
+
+// publishBundle renames everything to its final name.
+func (s *Staging) publishBundle(files []File) error {
+	beside := []string{".sha256", ".zsync"}
+	for _, f := range files {
+		name := filepath.Base(f.Path)
+		for _, ending := range beside { // none of them is ever there for another file
+			if err := os.Remove(f.Path + ending); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("replacing an earlier bundle: %w", err)
+			}
+		}
+		for _, ending := range append([]string{""}, beside...) {
+			err := os.Rename(filepath.Join(s.Dir, name+ending), f.Path+ending)
+			if err != nil && (ending == "" || !errors.Is(err, fs.ErrNotExist)) {
+				return fmt.Errorf("putting %s in its place: %w", name+ending, err)
+			}
+		}
+	}
+	return atomicfile.SyncDir(s.target)
+}
