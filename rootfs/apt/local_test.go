@@ -262,6 +262,37 @@ func testCustomized(t *testing.T) {
 	w.is(t, "extra 3 installed\n")
 }
 
+// TestWhichRepositories looks at which repositories apt is shown for what.
+func TestWhichRepositories(t *testing.T) {
+	testenv.NeedProgram(t, "dpkg-deb")
+	w := &world{root: t.TempDir(), repo: t.TempDir(), log: &bytes.Buffer{}, nothing: true}
+	opts, err := w.options(t, "",
+		description.Repository{Alias: "net", Source: "http://a.example.org/x"}, description.Repository{Alias: "base", Source: "http://b.example.org/x", Distribution: "s", UseForBootstrap: true},
+		description.Repository{Alias: "here", Source: "dir://" + w.repo})
+	must(t, err)
+	opened, err := Open(t.Context(), opts)
+	must(t, err)
+	defer func() { must(t, opened.Close()) }()
+	for _, test := range []struct {
+		task task
+		want string
+	}{
+		{task{}, "000-net.sources 001-base.sources 002-here.sources"},
+		{task{bootstrap: true}, "001-base.sources"},
+		{task{local: true}, "002-here.sources"},
+	} {
+		var shown []string
+		for _, f := range opened.(*session).spec(test.task, "apt-get").Files {
+			if filepath.Ext(f.Path) == ".sources" {
+				shown = append(shown, filepath.Base(f.Path))
+			}
+		}
+		if diff := cmp.Diff(test.want, strings.Join(shown, " ")); diff != "" {
+			t.Errorf("%+v: %s", test.task, diff)
+		}
+	}
+}
+
 // TestInterrupted stops an installation in a package's script.
 func TestInterrupted(t *testing.T) { asBoth(t, testInterrupted) }
 
