@@ -113,12 +113,27 @@ func boot(t *testing.T, spec qemu.Spec, commands ...[2]string) {
 	}
 }
 
-// TestBootCD starts the medium as most people do first. What else it starts on is in TestBootAll.
-func TestBootCD(t *testing.T) {
-	testenv.NeedRealRoot(t)
-	testenv.NeedPrograms(t, "qemu-system-x86_64", "xorriso", "mkfs.vfat", "mcopy", "grub-mkimage")
-	file, _ := build(t, request(t, imagetest.Tree(t, imagetest.Live), `flags="dmsquash" firmware="bios" `+console, quick))
-	boot(t, asCD(file, qemu.BIOS), [2]string{"findmnt -n -o FSTYPE /", "overlay"}, [2]string{"touch /kept && echo fine", "fine"})
+// TestLive makes a medium of a real Debian, compares what is in it, and starts it as most people do first. What else it starts on is in TestBootAll.
+func TestLive(t *testing.T) {
+	needTools(t)
+	testenv.NeedPrograms(t, "zstd", "cpio")
+	testenv.NeedRoot(t)
+	file, inside := build(t, request(t, imagetest.Tree(t, imagetest.Live), `flags="dmsquash" mediacheck="true" firmware="uefi" `+console, quick))
+	t.Run("content", func(t *testing.T) {
+		dir := extract(t, file)
+		sameTree(t, filepath.Join(dir, systemFile), inside)
+		list := testenv.Run(t, "sh", "-c", "zstd -dc "+filepath.Join(dir, "boot/x86_64/loader/initrd")+" | cpio --quiet -t")
+		for _, name := range []string{"usr/sbin/dmsquash-live-root", "pre-mount/30-check-medium.sh", "usr/sbin/create-live-overlay", "usr/bin/sha256sum", "squashfs.ko"} {
+			if !strings.Contains(list, name) {
+				t.Errorf("the initial RAM disk has no %s", name)
+			}
+		}
+	})
+	t.Run("boot", func(t *testing.T) {
+		testenv.NeedRealRoot(t) // once is enough: the machine does not ask who has made the medium
+		testenv.NeedProgram(t, "qemu-system-x86_64")
+		boot(t, asCD(file, qemu.BIOS), [2]string{"findmnt -n -o FSTYPE /", "overlay"}, [2]string{"touch /kept && echo fine", "fine"})
+	})
 }
 
 // needAllBoots skips what takes minutes and is not for every run of the tests.
