@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -233,6 +234,18 @@ func checkHeaders(t *testing.T, file, id string) {
 	}
 	if data := read(t, file); data[0x1b0] == 0 && data[0] == 0 {
 		t.Error("the MBR has no code")
+	}
+}
+
+// TestApplicationID gives xorriso the description's identifier or else the medium's number, as KIWI does.
+func TestApplicationID(t *testing.T) {
+	m := &medium{live: &live{settings: &settings{typ: &description.Type{}, id: "0x01234567"}}}
+	for _, want := range []string{m.id, "An application"} {
+		args := m.arguments("out.iso", "", "")
+		if at := slices.Index(args, "-A"); at < 0 || args[at+1] != want {
+			t.Errorf("xorriso gets %q", args)
+		}
+		m.typ.ApplicationID = "An application"
 	}
 }
 

@@ -1,6 +1,7 @@
 package iso
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -50,10 +51,7 @@ func (m *medium) arguments(name, esp, bootSector string) []string {
 	t := m.typ
 	args := []string{
 		"-no_rc", "-as", "mkisofs", "-quiet", "-iso-level", "3", "-r", "-J", "-joliet-long",
-		"-V", m.volume, "-p", "imgbuild", "-A", m.id, "-partition_offset", "16", "-no-pad",
-	}
-	if t.ApplicationID != "" {
-		args = append(args, "-A", t.ApplicationID)
+		"-V", m.volume, "-p", "imgbuild", "-A", cmp.Or(t.ApplicationID, m.id), "-partition_offset", "16", "-no-pad",
 	}
 	if t.Publisher != "" {
 		args = append(args, "-publisher", t.Publisher)
