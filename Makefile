@@ -13,11 +13,11 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # What runs imgbuild, what the demonstration and the tests need besides, and the tools that `make bench` compares with.
 RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux kmod xfsprogs \
-	btrfs-progs squashfs-tools-ng uidmap xz-utils tar
+	btrfs-progs squashfs-tools-ng xorriso uidmap xz-utils tar
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
-	libxml2-utils selinux-utils sqlite3 db5.3-util python3-jsonschema xorriso osslsigncode
+	libxml2-utils isomd5sum shellcheck selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
 
 .PHONY: help
@@ -68,8 +68,13 @@ demo: demo-deps build ## make a Debian container, serve it from a registry, turn
 	examples/container-to-vm/demo.sh
 
 .PHONY: test
-test: deps build $(BUILD)/debian.tar $(BUILD)/debian-vm.tar ## install what is missing and run every test, as root also as an ordinary user
+test: deps build $(BUILD)/debian.tar $(BUILD)/debian-vm.tar $(BUILD)/debian-live.tar ## install what is missing and run every test, as root also as an ordinary user
 	.ci/test
+
+.PHONY: test-boot
+test-boot: deps $(BUILD)/debian-vm.tar $(BUILD)/debian-live.tar ## boot every image type in every way, which takes a quarter of an hour more
+	IMGBUILD_TEST_BOOT=all IMGBUILD_TEST_VM_TAR=$(CURDIR)/$(BUILD)/debian-vm.tar IMGBUILD_TEST_LIVE_TAR=$(CURDIR)/$(BUILD)/debian-live.tar \
+		go test -count=1 -timeout 60m -run Boot ./imagetypes/... ./boot
 
 # A Debian container: what packages are installed into.
 $(BUILD)/debian.tar:
@@ -81,6 +86,13 @@ $(BUILD)/debian.tar:
 $(BUILD)/debian-vm.tar:
 	mkdir -p $(BUILD)
 	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,linux-image-cloud-amd64,initramfs-tools,grub-pc-bin,grub-efi-amd64-bin,grub-common,grub2-common,shim-signed,grub-efi-amd64-signed,zstd \
+		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
+	mv $@.tmp $@
+
+# A Debian system whose dracut makes live media.
+$(BUILD)/debian-live.tar:
+	mkdir -p $(BUILD)
+	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,linux-image-cloud-amd64,dracut,dracut-live,kiwi-dracut-live,fdisk,e2fsprogs,grub-pc-bin,grub-efi-amd64-bin,grub-common,shim-signed,grub-efi-amd64-signed,zstd \
 		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
 	mv $@.tmp $@
 
