@@ -24,10 +24,10 @@ type biosBoot struct {
 
 // makeBIOSBoot makes GRUB's core image for a BIOS. It lies in its own partition on a GPT disk, and else between MBR and first partition.
 func (d *design) makeBIOSBoot(ctx context.Context, scratch string) (biosBoot, error) {
-	if d.biosGrub == nil {
+	if d.loaders.BIOS == nil {
 		return biosBoot{}, nil
 	}
-	modules, err := d.biosGrub.Extract(ctx, scratch)
+	modules, err := d.loaders.BIOS.Extract(ctx, scratch)
 	if err != nil {
 		return biosBoot{}, err
 	}
@@ -45,7 +45,7 @@ func (d *design) makeBIOSBoot(ctx context.Context, scratch string) (biosBoot, er
 	if int64(len(core)) > room {
 		return biosBoot{}, fmt.Errorf("GRUB's core image has %d bytes, but there is room for %d", len(core), room)
 	}
-	image, err := d.biosGrub.ReadImage("boot.img")
+	image, err := d.loaders.BIOS.ReadImage("boot.img")
 	if err != nil {
 		return biosBoot{}, err
 	}

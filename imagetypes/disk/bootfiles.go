@@ -158,7 +158,7 @@ func (d *design) collectKernels(edit *layers.Editor, _ *slog.Logger) error {
 
 // writeGrubFiles writes grub.cfg, the environment block and the modules.
 func (d *design) writeGrubFiles(edit *layers.Editor, _ *slog.Logger) error {
-	for _, m := range d.modules() {
+	for _, m := range d.loaders.Modules() {
 		if err := m.Install(edit, edit, d.grubDir); err != nil {
 			return err
 		}

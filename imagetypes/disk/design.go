@@ -25,9 +25,7 @@ type design struct {
 	volumes   []*volume
 	kernels   []initrd.Kernel // newest last
 	grubDir   string          // GRUB's directory in the tree
-	biosGrub  *grub.Modules   // nil: no BIOS boots this disk
-	efiGrub   *grub.Modules   // nil: no core image of our own for UEFI
-	signed    *grub.Signed    // nil: no Secure Boot
+	loaders   grub.Loaders
 	table     *partition.Plan // once sizes are known
 }
 
@@ -93,64 +91,11 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 		return &image.TreeError{Missing: "initrd for the kernel " + newest.Version, Need: need,
 			Hint: "add the package initramfs-tools or dracut to the description, or set initrd_system=\"none\" if the kernel needs none"}
 	}
-	if err := d.findBIOS(tree, log); err != nil {
-		return err
-	}
-	return d.findEFI(tree, log)
-}
-
-func (d *design) findBIOS(tree *layers.Tree, log *slog.Logger) error {
-	if !d.bios {
-		return nil
-	}
-	modules, err := grub.Find(tree, grub.PlatformBIOS)
-	switch {
-	case err == nil:
-		d.biosGrub = modules
-		log.Debug("GRUB for BIOS", "modules", modules.String())
-	case !d.efi:
-		return fmt.Errorf("firmware=\"bios\": %w", err)
-	default:
-		log.Warn("the disk will boot by UEFI only", "reason", err.Error())
-	}
-	return nil
-}
-
-func (d *design) findEFI(tree *layers.Tree, log *slog.Logger) error {
-	if !d.efi {
-		return nil
-	}
-	platform, _, err := grub.EFIPlatform(d.arch)
-	if err != nil {
-		return err
-	}
-	if d.secure {
-		if d.signed = grub.FindSigned(tree, d.arch); d.signed == nil {
-			log.Warn("the disk will not boot with Secure Boot switched on: the root tree has no signed shim and GRUB; " +
-				"add shim-signed and grub-efi-amd64-signed (Debian), shim-x64 and grub2-efi-x64 (Fedora) or shim (openSUSE) to the description")
-		}
-	}
-	modules, err := grub.Find(tree, platform)
-	if err == nil {
-		d.efiGrub = modules
-		log.Debug("GRUB for UEFI", "modules", modules.String())
-		return nil
-	}
-	if d.signed != nil && errors.Is(err, grub.ErrNoModules) {
-		return nil
-	}
-	return fmt.Errorf("firmware=%q: %w", d.typ.Firmware, err)
-}
-
-// modules are GRUB's modules that go into the tree.
-func (d *design) modules() []*grub.Modules {
-	var list []*grub.Modules
-	for _, m := range []*grub.Modules{d.biosGrub, d.efiGrub} {
-		if m != nil {
-			list = append(list, m)
-		}
-	}
-	return list
+	var err error
+	d.loaders, err = grub.FindLoaders(tree, grub.Wanted{
+		Arch: d.arch, BIOS: d.bios, EFI: d.efi, Secure: d.secure, Image: "disk", Firmware: d.typ.Firmware,
+	}, log)
+	return err
 }
 
 // distribute gives each volume the part of the tree that is mounted there.
@@ -270,17 +215,7 @@ func (d *design) sizeFAT(v *volume) error {
 // String describes the design for people.
 func (d *design) String() string {
 	var b strings.Builder
-	var ways []string
-	if d.biosGrub != nil {
-		ways = append(ways, "BIOS (GRUB from "+d.biosGrub.String()+")")
-	}
-	switch {
-	case d.signed != nil:
-		ways = append(ways, "UEFI with Secure Boot ("+d.signed.Shim+")")
-	case d.efiGrub != nil:
-		ways = append(ways, "UEFI (GRUB from "+d.efiGrub.String()+")")
-	}
-	fmt.Fprintf(&b, "boots by: %s\n", strings.Join(ways, ", "))
+	fmt.Fprintf(&b, "boots by: %s\n", d.loaders)
 	for _, k := range d.kernels {
 		fmt.Fprintf(&b, "kernel: %s\n", k.Version)
 	}

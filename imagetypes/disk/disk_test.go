@@ -341,7 +341,7 @@ func TestArm64(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.biosGrub != nil || d.efiGrub == nil || len(d.table.Partitions) != 2 || !strings.HasPrefix(root(d.volumes).Type.GUID, "B921B045") {
+	if d.loaders.BIOS != nil || d.loaders.EFI == nil || len(d.table.Partitions) != 2 || !strings.HasPrefix(root(d.volumes).Type.GUID, "B921B045") {
 		t.Errorf("the design is\n%s", d)
 	}
 	r.Description = describeFor(t, "aarch64", `filesystem="ext4" firmware="bios"`, "")

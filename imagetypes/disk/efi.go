@@ -19,9 +19,9 @@ func (d *design) espTree(ctx context.Context, full, esp *layers.Tree, scratch st
 	if err != nil {
 		return nil, err
 	}
-	if d.signed != nil {
+	if d.loaders.Signed != nil {
 		stub := []byte(grub.Stub(d.device(), d.onDevice(d.grubDir)))
-		if err := d.signed.Install(edit, full, bootFile, osID(full), stub); err != nil {
+		if err := d.loaders.Signed.Install(edit, full, bootFile, osID(full), stub); err != nil {
 			return nil, fmt.Errorf("writing the EFI system partition: %w", err)
 		}
 		return edit.Tree(), nil
@@ -37,7 +37,7 @@ func (d *design) espTree(ctx context.Context, full, esp *layers.Tree, scratch st
 }
 
 func (d *design) efiCore(ctx context.Context, platform, scratch string) ([]byte, error) {
-	modules, err := d.efiGrub.Extract(ctx, scratch)
+	modules, err := d.loaders.EFI.Extract(ctx, scratch)
 	if err != nil {
 		return nil, err
 	}

@@ -35,13 +35,11 @@ const need = "a live ISO"
 // live is what is decided about a live ISO before anything is made.
 type live struct {
 	*settings
-	kernel   initrd.Kernel
-	modules  []string      // dracut's, to be added to the initial RAM disk
-	grubDir  string        // GRUB's directory on the medium
-	biosGrub *grub.Modules // nil: no BIOS starts this medium
-	efiGrub  *grub.Modules // nil: no core image of our own for UEFI
-	signed   *grub.Signed  // nil: no Secure Boot
-	osID     string
+	kernel  initrd.Kernel
+	modules []string // dracut's, to be added to the initial RAM disk
+	grubDir string   // GRUB's directory on the medium
+	loaders grub.Loaders
+	osID    string
 }
 
 // Check refuses what can't be built.
@@ -93,63 +91,14 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 	if fields, err := inspect.OSRelease(tree); err == nil {
 		l.osID = fields["ID"]
 	}
-	if err := l.findBIOS(tree, log); err != nil {
-		return nil, err
-	}
-	if err := l.findEFI(tree, log); err != nil {
-		return nil, err
-	}
-	if l.biosGrub == nil && l.signed != nil && l.efiGrub == nil {
-		return l, nil
+	l.loaders, err = grub.FindLoaders(tree, grub.Wanted{
+		Arch: s.arch, BIOS: s.bios, EFI: s.efi, Secure: s.secure, Either: s.either, Image: "ISO", Firmware: s.typ.Firmware,
+	}, log)
+	if err != nil || len(l.loaders.Modules()) == 0 {
+		return l, err
 	}
 	_, err = grub.FindMkimage()
 	return l, err
-}
-
-func (l *live) findBIOS(tree *layers.Tree, log *slog.Logger) error {
-	if !l.bios {
-		return nil
-	}
-	modules, err := grub.Find(tree, grub.PlatformBIOS)
-	switch {
-	case err == nil:
-		l.biosGrub = modules
-		log.Debug("GRUB for BIOS", "modules", modules.String())
-	case !l.efi:
-		return fmt.Errorf("firmware=\"bios\": %w", err)
-	default:
-		log.Warn("the ISO will boot by UEFI only", "reason", err.Error())
-	}
-	return nil
-}
-
-func (l *live) findEFI(tree *layers.Tree, log *slog.Logger) error {
-	if !l.efi {
-		return nil
-	}
-	platform, _, err := grub.EFIPlatform(l.arch)
-	if err != nil {
-		return err
-	}
-	if l.secure {
-		if l.signed = grub.FindSigned(tree, l.arch); l.signed == nil && !l.either {
-			log.Warn("the ISO will not boot with Secure Boot switched on: the root tree has no signed shim and GRUB; " +
-				"add shim-signed and grub-efi-amd64-signed (Debian), shim-x64 and grub2-efi-x64 (Fedora) or shim (openSUSE) to the description")
-		}
-	}
-	modules, err := grub.Find(tree, platform)
-	switch {
-	case err == nil:
-		l.efiGrub = modules
-		log.Debug("GRUB for UEFI", "modules", modules.String())
-	case l.signed != nil && errors.Is(err, grub.ErrNoModules):
-	case l.either && l.biosGrub != nil:
-		log.Warn("the ISO will boot by BIOS only", "reason", err.Error())
-		l.efi = false
-	default:
-		return fmt.Errorf("firmware=%q: %w", l.typ.Firmware, err)
-	}
-	return nil
 }
 
 // Plan names what makes the medium.
@@ -171,17 +120,7 @@ func (Builder) Plan(_ context.Context, r *image.Request) (string, error) {
 
 // String describes the medium for people.
 func (l *live) String() string {
-	var text string
-	if l.biosGrub != nil {
-		text += "boots by BIOS: GRUB from " + l.biosGrub.String() + "\n"
-	}
-	switch {
-	case l.signed != nil:
-		text += "boots by UEFI with Secure Boot: /" + l.signed.Shim + "\n"
-	case l.efi && l.efiGrub != nil:
-		text += "boots by UEFI: GRUB from " + l.efiGrub.String() + "\n"
-	}
-	return text + fmt.Sprintf("kernel: %s, with dracut's modules %v\nkernel command line: %s\n", l.kernel.Version, l.modules, l.cmdline())
+	return fmt.Sprintf("boots by: %s\nkernel: %s, with dracut's modules %v\nkernel command line: %s\n", l.loaders, l.kernel.Version, l.modules, l.cmdline())
 }
 
 // Prepare makes everything that the medium starts with, in a temporary directory: the initial RAM disk by the root tree's dracut, the boot loader, its menu.

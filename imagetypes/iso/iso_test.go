@@ -431,7 +431,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, word := range []string{imagetest.BaseName + ".iso", "volume CDROM", "boots by BIOS", "boots by UEFI", "kernel: 6.1.0-10", "dmsquash-live", "root=live:CDLABEL=CDROM"} {
+	for _, word := range []string{imagetest.BaseName + ".iso", "volume CDROM", "boots by: BIOS (GRUB from ", "UEFI (GRUB from ", "kernel: 6.1.0-10", "dmsquash-live", "root=live:CDLABEL=CDROM"} {
 		if !strings.Contains(text, word) {
 			t.Errorf("the plan lacks %q:\n%s", word, text)
 		}

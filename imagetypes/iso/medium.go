@@ -127,10 +127,7 @@ func (m *medium) addArchives(ctx context.Context, edit *layers.Editor, tree *lay
 
 // addMenu writes GRUB's menu, and the modules that it loads.
 func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tree) error {
-	for _, modules := range []*grub.Modules{m.biosGrub, m.efiGrub} {
-		if modules == nil {
-			continue
-		}
+	for _, modules := range m.loaders.Modules() {
 		if err := modules.Install(edit, tree, m.grubDir); err != nil {
 			return err
 		}
@@ -158,29 +155,32 @@ func (m *medium) coreImage(ctx context.Context, modules *grub.Modules, format st
 func (m *medium) elTorito() string { return m.loaderDir() + "/eltorito.img" }
 
 func (m *medium) addBIOS(ctx context.Context, edit *layers.Editor, _ *layers.Tree) error {
-	if m.biosGrub == nil {
+	if m.loaders.BIOS == nil {
 		return nil
 	}
-	core, err := m.coreImage(ctx, m.biosGrub, grub.FormatElTorito)
+	core, err := m.coreImage(ctx, m.loaders.BIOS, grub.FormatElTorito)
 	if err != nil {
 		return err
 	}
 	return edit.WriteFile(m.elTorito(), core, 0o644)
 }
 
+// startsByEFI reports whether UEFI starts the medium.
+func (m *medium) startsByEFI() bool { return m.loaders.EFI != nil || m.loaders.Signed != nil }
+
 // addEFI puts what UEFI starts into /EFI, whose copy becomes an EFI system partition.
 func (m *medium) addEFI(ctx context.Context, edit *layers.Editor, tree *layers.Tree) error {
-	if !m.efi {
+	if !m.startsByEFI() {
 		return nil
 	}
 	_, bootFile, err := grub.EFIPlatform(m.arch)
 	if err != nil {
 		return err
 	}
-	if m.signed != nil {
-		return m.signed.Install(edit, tree, bootFile, m.osID, []byte(grub.Stub(m.device(), "/"+m.grubDir)))
+	if m.loaders.Signed != nil {
+		return m.loaders.Signed.Install(edit, tree, bootFile, m.osID, []byte(grub.Stub(m.device(), "/"+m.grubDir)))
 	}
-	core, err := m.coreImage(ctx, m.efiGrub, "")
+	core, err := m.coreImage(ctx, m.loaders.EFI, "")
 	if err != nil {
 		return err
 	}

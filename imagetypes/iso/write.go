@@ -20,7 +20,7 @@ import (
 // build writes the system and then the medium.
 func (m *medium) build(ctx context.Context, r *image.Request, name string) error {
 	var esp string
-	if m.efi {
+	if m.startsByEFI() {
 		esp = filepath.Join(m.dir, "efi.img")
 		if err := m.writeESP(ctx, esp); err != nil {
 			return err
@@ -57,14 +57,14 @@ func (m *medium) arguments(name, esp, bootSector string) []string {
 		args = append(args, "-publisher", t.Publisher)
 	}
 	catalog := []string{"-c", "boot/" + m.arch + "/boot.catalog", "--boot-catalog-hide"}
-	if m.biosGrub != nil {
+	if m.loaders.BIOS != nil {
 		args = append(args, "-b", m.elTorito())
 		args = append(args, catalog...)
 		args = append(args, "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "--grub2-boot-info", "--grub2-mbr", bootSector)
 	}
 	if esp != "" {
 		args = append(args, "-append_partition", "2", "0xef", esp)
-		if m.biosGrub != nil {
+		if m.loaders.BIOS != nil {
 			args = append(args, "-eltorito-alt-boot")
 		} else {
 			args = append(args, catalog...)
@@ -76,10 +76,10 @@ func (m *medium) arguments(name, esp, bootSector string) []string {
 
 // bootSector returns a file with GRUB's boot sector for a medium that is a disk, "" for none.
 func (m *medium) bootSector() (string, error) {
-	if m.biosGrub == nil {
+	if m.loaders.BIOS == nil {
 		return "", nil
 	}
-	data, err := m.biosGrub.ReadImage("boot_hybrid.img")
+	data, err := m.loaders.BIOS.ReadImage("boot_hybrid.img")
 	if err != nil {
 		return "", err
 	}
