@@ -23,7 +23,7 @@ func (o *opener) gunzip(ctx context.Context, p part) (part, error) {
 	if err != nil {
 		return part{}, fmt.Errorf("decompressing it: %w", err)
 	}
-	return o.spool(ctx, r)
+	return o.spool(ctx, r, p.size)
 }
 
 // maxZstdWindow is how much memory a stranger's zstd may ask for, in bytes.
@@ -35,21 +35,21 @@ func (o *opener) unzstd(ctx context.Context, p part) (part, error) {
 		return part{}, fmt.Errorf("decompressing it: %w", err)
 	}
 	defer r.Close()
-	return o.spool(ctx, r)
+	return o.spool(ctx, r, p.size)
 }
 
 func (o *opener) bunzip2(ctx context.Context, p part) (part, error) {
-	return o.spool(ctx, bzip2.NewReader(p.reader()))
+	return o.spool(ctx, bzip2.NewReader(p.reader()), p.size)
 }
 
 func (o *opener) unxz(ctx context.Context, p part) (part, error) {
-	return o.spoolFrom(ctx, func(w io.Writer) error {
+	return o.spoolFrom(ctx, p.size, func(w io.Writer) error {
 		return command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--decompress", "--stdout", "--threads=0", "--memlimit-decompress=2GiB"}, Stdin: p.reader(), Stdout: w})
 	})
 }
 
-// spoolFrom keeps what fill writes.
-func (o *opener) spoolFrom(ctx context.Context, fill func(io.Writer) error) (part, error) {
+// spoolFrom keeps what fill makes of source bytes.
+func (o *opener) spoolFrom(ctx context.Context, source int64, fill func(io.Writer) error) (part, error) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
@@ -57,7 +57,7 @@ func (o *opener) spoolFrom(ctx context.Context, fill func(io.Writer) error) (par
 		w.CloseWithError(err)
 		done <- err
 	}()
-	p, err := o.spool(ctx, r)
+	p, err := o.spool(ctx, r, source)
 	r.CloseWithError(io.ErrClosedPipe)
 	if filling := <-done; filling != nil && err == nil {
 		err = filling
@@ -65,9 +65,9 @@ func (o *opener) spoolFrom(ctx context.Context, fill func(io.Writer) error) (par
 	return p, err
 }
 
-// tarFrom reads the tar that fill writes.
-func (o *opener) tarFrom(ctx context.Context, fill func(io.Writer) error) (*layers.Tree, error) {
-	p, err := o.spoolFrom(ctx, fill)
+// tarFrom reads the tar that fill makes of source bytes.
+func (o *opener) tarFrom(ctx context.Context, source int64, fill func(io.Writer) error) (*layers.Tree, error) {
+	p, err := o.spoolFrom(ctx, source, fill)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (o *opener) foreignArchive(ctx context.Context, p part) (*layers.Tree, erro
 	if err != nil {
 		return nil, err
 	}
-	return o.tarFrom(ctx, func(w io.Writer) error {
+	return o.tarFrom(ctx, p.size, func(w io.Writer) error {
 		return command.Run(ctx, command.Cmd{Name: "bsdtar", Args: []string{"-c", "--format=pax", "-f", "-", "@" + descriptor}, Files: []*os.File{f}, Stdout: w})
 	})
 }

@@ -29,7 +29,7 @@ func (o *opener) squashfs(ctx context.Context, p part) (*layers.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return o.tarFrom(ctx, func(w io.Writer) error {
+	return o.tarFrom(ctx, p.size, func(w io.Writer) error {
 		return command.Run(ctx, command.Cmd{Name: "sqfs2tar", Args: []string{"-s", "-r", ".", descriptor}, Files: []*os.File{f}, Stdout: w})
 	})
 }
@@ -116,7 +116,7 @@ func (o *opener) extracted(ctx context.Context, p part, extract func(f *os.File,
 		return nil, err
 	}
 	o.note("image", notes)
-	return o.tarFrom(ctx, func(w io.Writer) error { return layers.WriteTar(ctx, w, tree, layers.TarOptions{Sparse: true}) })
+	return o.tarFrom(ctx, p.size, func(w io.Writer) error { return layers.WriteTar(ctx, w, tree, layers.TarOptions{Sparse: true}) })
 }
 
 // kernelTree has a helper kernel mount the file system and write a tar of it.

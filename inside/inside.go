@@ -178,21 +178,25 @@ func (o *opener) alone(ctx context.Context, p part) (*os.File, error) {
 	if info, err := p.file.Stat(); err == nil && p.offset == 0 && info.Size() == p.size {
 		return p.file, nil
 	}
-	whole, err := o.spool(ctx, p.reader())
+	whole, err := o.spool(ctx, p.reader(), p.size)
 	return whole.file, err
 }
 
-// maxSpool bounds what is decompressed or copied, in bytes. Zeros take no room.
-const maxSpool = 1 << 40
+// Bounds of what is decompressed or copied. Zeros take no room and count only for the first one.
+const (
+	maxSpool   = 1 << 40 // bytes
+	spoolFloor = 4 << 30 // up to how many bytes the ratio does not matter
+	spoolRatio = 2000    // bytes for each one that they come from
+)
 
-// spool copies what a reader gives into a file without a name. Blocks of zeros become holes.
-func (o *opener) spool(ctx context.Context, r io.Reader) (part, error) {
+// spool copies what a reader gives into a file without a name. Blocks of zeros become holes. source is how many bytes all of it comes from.
+func (o *opener) spool(ctx context.Context, r io.Reader, source int64) (part, error) {
 	f, err := spool.New(o.TempDir)
 	if err != nil {
 		return part{}, fmt.Errorf("making a temporary file: %w", err)
 	}
 	o.keep(f)
-	buffer, at := make([]byte, 64<<10), int64(0)
+	buffer, at, written := make([]byte, 64<<10), int64(0), int64(0)
 	for {
 		if ctx.Err() != nil {
 			return part{}, context.Cause(ctx)
@@ -202,10 +206,11 @@ func (o *opener) spool(ctx context.Context, r io.Reader) (part, error) {
 			if _, err := f.WriteAt(buffer[:n], at); err != nil {
 				return part{}, fmt.Errorf("writing a temporary file: %w", err)
 			}
+			written += int64(n)
 		}
 		at += int64(n)
-		if at > maxSpool {
-			return part{}, fmt.Errorf("it has more than the %d bytes allowed", int64(maxSpool))
+		if at > maxSpool || written > spoolFloor && written/spoolRatio > source {
+			return part{}, fmt.Errorf("%d bytes of it have become more than %d: no honest image is like that", source, at)
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			break
@@ -268,7 +273,7 @@ func (o *opener) file(ctx context.Context, tree *layers.Tree, name string) (part
 		return part{}, fmt.Errorf("opening its part %s: %w", name, err)
 	}
 	defer r.Close()
-	return o.spool(ctx, r)
+	return o.spool(ctx, r, node.Size)
 }
 
 // part finds a part that is to be listed instead of opened.

@@ -1,9 +1,9 @@
 package inside
 
 import (
+	"archive/zip"
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -326,6 +326,38 @@ func TestImageInImage(t *testing.T) {
 	}
 }
 
+// TestZip opens a package as Windows has it, and the root archive in it.
+func TestZip(t *testing.T) {
+	testenv.NeedPrograms(t, "bsdtar")
+	tree := sample(t)
+	archive, err := os.ReadFile(build(t, tree, "tar.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "package.appx")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w := zip.NewWriter(f)
+	entry, err := w.Create("install.tar.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := entry.Write(archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	same(t, tree, open(t, ParseName(name+"#install.tar.gz")).Tree)
+	node, err := open(t, Name{File: name}).Lookup("install.tar.gz")
+	if err != nil || node.Size != int64(len(archive)) {
+		t.Error(node, err)
+	}
+}
+
 // TestRefused gives reasons.
 func TestRefused(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-img")
@@ -388,5 +420,3 @@ func FuzzRecognize(f *testing.F) {
 	}
 	f.Fuzz(func(_ *testing.T, data []byte) { recognize(bytes.NewReader(data), int64(len(data))) })
 }
-
-var _ io.Closer = (*Image)(nil)
