@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/imgbuild/imgbuild/description/settings"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
 )
 
@@ -54,6 +55,7 @@ func newResultList(s *session) *cobra.Command {
 func newResultBundle(s *session) *cobra.Command {
 	var opts results.BundleOptions
 	var asJSON, asRPM bool
+	var config string
 	cmd := &cobra.Command{
 		Use:   "bundle --target-dir DIR --id ID --bundle-dir DIR",
 		Short: "Copy the results of a build into a directory for publishing",
@@ -72,6 +74,13 @@ version's first three numbers.`,
 			}
 			if err := oneOf("compression", opts.Compression, "xz", "gzip", "zstd", "none"); err != nil {
 				return err
+			}
+			runtime, err := settings.Load(config)
+			if err != nil {
+				return err
+			}
+			if compress := runtime.BundleCompress; compress != nil && !*compress && !cmd.Flags().Changed("compression") {
+				opts.Compression = "none"
 			}
 			opts.Progress = s.display
 			files, err := results.Bundle(cmd.Context(), opts)
@@ -95,6 +104,7 @@ version's first three numbers.`,
 	f.StringVar(&opts.Pattern, "bundle-format", "", "the `pattern` of the names (default: the description's bundle_format)")
 	f.StringVar(&opts.Compression, "compression", "xz", "how files are compressed that are to be: xz, gzip, zstd or none")
 	f.StringVar(&opts.ZsyncSource, "zsync-source", "", "the `address` that the bundle will be downloaded from: makes a file NAME.zsync beside each")
+	f.StringVar(&config, "config", "", "KIWI's runtime configuration, a YAML `file` (default: ~/.config/kiwi/config.yml, or /etc/kiwi.yml)")
 	f.BoolVar(&asRPM, "package-as-rpm", false, "")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	_ = f.MarkHidden("package-as-rpm")
