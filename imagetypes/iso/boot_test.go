@@ -172,6 +172,9 @@ func TestBootAll(t *testing.T) {
 			t.Run("CD by UEFI", func(t *testing.T) {
 				boot(t, asCD(file, qemu.UEFI), overlay, [2]string{"touch /kept && echo fine", "fine"})
 			})
+			t.Run("stick without room", func(t *testing.T) {
+				boot(t, qemu.Spec{Firmware: qemu.BIOS, Disks: []qemu.Disk{{File: file, Format: "raw"}}}, overlay, [2]string{"touch /lost && echo fine", "fine"})
+			})
 			disk := stick(t, file)
 			t.Run("stick by UEFI", func(t *testing.T) {
 				boot(t, asDisk(disk, qemu.UEFI), overlay, [2]string{"echo content > /kept; sync; lsblk -n -o LABEL", "cow"}, [2]string{"ls /sys/firmware", "efi"})
