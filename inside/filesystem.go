@@ -16,6 +16,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 func (o *opener) ext(ctx context.Context, p part) (*layers.Tree, error) {
@@ -37,31 +38,21 @@ func (o *opener) squashfs(ctx context.Context, p part) (*layers.Tree, error) {
 // erofs has no reader yet that shows everything.
 func (o *opener) erofs(ctx context.Context, p part) (*layers.Tree, error) {
 	o.note("erofs", []layers.Note{{Path: "/", Text: "fsck.erofs extracts neither extended attributes nor hard links, and not the times of directories"}})
-	return o.extracted(ctx, p, func(f *os.File, dir string) error {
-		return command.Run(ctx, command.Cmd{Name: "fsck.erofs", Args: []string{"--extract=" + dir, "--overwrite", "--preserve", descriptor}, Files: []*os.File{f}})
-	})
+	return o.extracted(ctx, p, []string{"fsck.erofs", "--extract=" + extractTo, "--overwrite", "--preserve", standardInput})
 }
 
 func (o *opener) cramfs(ctx context.Context, p part) (*layers.Tree, error) {
-	return o.extracted(ctx, p, func(f *os.File, dir string) error {
-		if err := os.Remove(dir); err != nil { // it makes the directory itself
-			return err
-		}
-		return command.Run(ctx, command.Cmd{Name: "fsck.cramfs", Args: []string{"--extract=" + dir, descriptor}, Files: []*os.File{f}})
-	})
+	return o.extracted(ctx, p, []string{"fsck.cramfs", "--extract=" + extractTo, standardInput})
 }
 
 // fat shows a FAT file system, which has no owners, as the superuser's.
 func (o *opener) fat(ctx context.Context, p part) (*layers.Tree, error) {
-	tree, err := o.extracted(ctx, p, func(f *os.File, dir string) error {
-		cmd := command.Cmd{Name: "mdir", Args: []string{"-b", "-a", "-i", descriptor, "::/"}, Files: []*os.File{f}, Env: []string{"MTOOLS_SKIP_CHECK=1", "TZ=UTC"}}
-		names, err := command.Output(ctx, cmd)
-		if err != nil || len(strings.TrimSpace(string(names))) == 0 {
-			return err
-		}
-		cmd.Name, cmd.Args = "mcopy", []string{"-s", "-m", "-n", "-i", descriptor, "::/*", dir}
-		return command.Run(ctx, cmd)
-	})
+	// mcopy finds nothing wrong with a file system that has no files but fails.
+	script := `mkdir "$1"; [ -z "$(mdir -b -a -i "$2" ::/)" ] || mcopy -s -m -n -i "$2" "::/*" "$1"`
+	if _, err := command.Find("mcopy"); err != nil {
+		return nil, err
+	}
+	tree, err := o.extracted(ctx, p, []string{"sh", "-c", script, "sh", extractTo, standardInput})
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +84,19 @@ func fatLabel(r io.ReaderAt) string {
 	return ""
 }
 
-// extracted has a program write the files into a directory, and keeps them in one file without a name.
-func (o *opener) extracted(ctx context.Context, p part, extract func(f *os.File, dir string) error) (_ *layers.Tree, err error) {
+// What a program that extracts finds: the image and the directory to make.
+const (
+	standardInput = "/proc/self/fd/0"
+	scratchInside = "/run/imgbuild/inside"
+	extractTo     = scratchInside + "/tree"
+)
+
+// extracted has a program write the files into a directory, and keeps them in one file without a name. The program may write nowhere else, whatever names a
+// stranger's image has.
+func (o *opener) extracted(ctx context.Context, p part, program []string) (_ *layers.Tree, err error) {
+	if _, err := command.Find(program[0]); err != nil {
+		return nil, err
+	}
 	f, err := o.alone(ctx, p)
 	if err != nil {
 		return nil, err
@@ -104,14 +106,14 @@ func (o *opener) extracted(ctx context.Context, p part, extract func(f *os.File,
 		return nil, fmt.Errorf("making a temporary directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	dir := filepath.Join(scratch, "tree")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("making a temporary directory: %w", err)
-	}
-	if err := extract(f, dir); err != nil {
+	err = sandbox.Run(ctx, sandbox.Spec{
+		Root: "/", ReadOnlyRoot: true, NoNetwork: true, Args: program, Stdin: f, Log: o.Log, Env: []string{"MTOOLS_SKIP_CHECK=1", "TZ=UTC"},
+		Binds: []sandbox.Bind{{Source: scratch, Target: scratchInside}},
+	})
+	if err != nil {
 		return nil, err
 	}
-	tree, notes, err := layers.ScanDir(ctx, dir, layers.ScanOptions{KeepVolatile: true})
+	tree, notes, err := layers.ScanDir(ctx, filepath.Join(scratch, "tree"), layers.ScanOptions{KeepVolatile: true})
 	if err != nil {
 		return nil, err
 	}

@@ -24,10 +24,12 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 // TestMain brings an ordinary user into a user namespace, as the program does where it has to.
 func TestMain(m *testing.M) {
+	sandbox.Init()
 	userns.MustEnter()
 	os.Exit(m.Run())
 }
