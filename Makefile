@@ -17,7 +17,7 @@ RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common gr
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
-	libxml2-utils isomd5sum shellcheck selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode
+	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
 
 .PHONY: help

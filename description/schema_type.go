@@ -64,7 +64,7 @@ var typeBasicAttrs = []attrRule{
 	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", effect: effect{Needs: needsErofs, Idle: notYet}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
 	{Name: "compressed", Value: boolean, Types: "pxe kis", Default: "false", Doc: "Compress the file system inside the archive instead of the archive."},
 	{Name: "selinux_policy", Value: oneOf("targeted", "mls", "minimum"), Default: "targeted", Doc: "The SELinux policy whose labels files get."},
-	{Name: "bundle_format", Value: text, effect: effect{Idle: notYet}, Doc: "The pattern of the results' names in a bundle: %N name, %P profiles, %A architecture, %I bundle id, %T type, %M %m %p parts of the version."},
+	{Name: "bundle_format", Value: text, Doc: "The pattern of the results' names in a bundle: %N name, %P profiles, %A architecture, %I bundle id, %T type, %v version, %M %m %p parts of the version."},
 	{Name: "derived_from", Value: text, Types: onContainer, Doc: "The container that the root tree starts from: `docker://`, `obs://` or `file://`.", KIWI: "knows no names without a scheme"},
 }
 
