@@ -132,6 +132,11 @@ func work(ctx context.Context, machine *qemu.Machine, opts Options) (*Result, er
 	if len(opts.Run) == 0 {
 		return result, nil
 	}
+	if showsPrompt(machine) { // it was one of the texts, and another is to be seen
+		if err := machine.Send("\n"); err != nil {
+			return result, err
+		}
+	}
 	if err := machine.Login(ctx, opts.User, opts.Password, opts.Timeout); err != nil {
 		return result, err
 	}
@@ -147,4 +152,11 @@ func work(ctx context.Context, machine *qemu.Machine, opts Options) (*Result, er
 		}
 	}
 	return result, nil
+}
+
+// showsPrompt reports whether the last thing on the console that is not the kernel's is a prompt to log in.
+func showsPrompt(machine *qemu.Machine) bool {
+	text := machine.Console()
+	at := strings.LastIndex(text, "login:")
+	return at >= 0 && !strings.Contains(text[at:], "Password:")
 }

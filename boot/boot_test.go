@@ -38,7 +38,7 @@ func file(t *testing.T, name string, size int, parts map[int]string) string {
 func isoParts(platform byte) map[int]string {
 	var at [4]byte
 	binary.LittleEndian.PutUint32(at[:], 19)
-	return map[int]string{isoDescriptors: "\x01CD001", isoCatalog: string(at[:]), 19 * isoSector: "\x01" + string(platform)}
+	return map[int]string{isoDescriptors: "\x01CD001", isoCatalog: string(at[:]), 19 * isoSector: string([]byte{1, platform})}
 }
 
 func TestInspect(t *testing.T) {

@@ -281,11 +281,17 @@ func compress(ctx context.Context, r *image.Request, f *os.File, size int64, nam
 // commandLine is what the kernel is to be told.
 func (s system) commandLine(r *image.Request) string {
 	words := strings.Fields(r.Description.Type.KernelCmdline)
-	hasRoot := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "root=") })
-	if s.uuid != "" && !hasRoot {
-		words = append([]string{"root=UUID=" + s.uuid}, words...)
+	if s.uuid == "" {
+		return strings.Join(words, " ")
 	}
-	return strings.Join(words, " ")
+	var front []string
+	if !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "root=") }) {
+		front = append(front, "root=UUID="+s.uuid)
+	}
+	if !slices.Contains(words, "ro") && !slices.Contains(words, "rw") {
+		front = append(front, "rw") // no /etc/fstab says so
+	}
+	return strings.Join(append(front, words...), " ")
 }
 
 // writeArchive puts the files of a directory into the result, owned by root and with the build's time.

@@ -77,7 +77,7 @@ func TestArchiveHolds(t *testing.T) {
 		t.Errorf("the file system has no /etc/hosts: %s", out)
 	}
 	uuid := strings.TrimSpace(testenv.Run(t, "blkid", "-o", "value", "-s", "UUID", system))
-	if got := read(t, dir, ".append"); got != "root=UUID="+uuid+" console=ttyS0 quiet" {
+	if got := read(t, dir, ".append"); got != "root=UUID="+uuid+" rw console=ttyS0 quiet" {
 		t.Errorf("the kernel is told %q", got)
 	}
 	checkSum(t, dir, ".md5", []byte(read(t, dir, "")))
