@@ -317,7 +317,7 @@ func TestImageInImage(t *testing.T) {
 	}
 	squashfs := build(t, edit.Tree(), "squashfs")
 	iso := filepath.Join(t.TempDir(), "live.iso")
-	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", iso, "-graft-points", "LiveOS/squashfs.img="+squashfs)
+	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", "stdio:"+iso, "-graft-points", "LiveOS/squashfs.img="+squashfs)
 	image := open(t, ParseName(iso+"#LiveOS/squashfs.img#LiveOS/rootfs.img"))
 	same(t, tree, without(t, image.Tree, "lost+found"))
 	if want := "ISO image, squashfs, ext file system"; image.Kind != want {

@@ -31,7 +31,8 @@ func (o *opener) unpackISO(ctx context.Context, r *Repository, path string) *des
 	if err != nil {
 		return r.Errorf("", "the ISO image of %s can't be unpacked: %v", r.shown(), err)
 	}
-	err = command.Run(ctx, command.Cmd{Name: "xorriso", Args: []string{"-no_rc", "-osirrox", "on", "-indev", path, "-extract", "/", dir}})
+	// Without stdio: what lies below /dev, also in /dev/shm, is taken for a drive.
+	err = command.Run(ctx, command.Cmd{Name: "xorriso", Args: []string{"-no_rc", "-osirrox", "on", "-indev", "stdio:" + path, "-extract", "/", dir}})
 	if err == nil {
 		err = makeWritable(dir)
 	}

@@ -390,7 +390,7 @@ func TestISO(t *testing.T) {
 	testenv.NeedPrograms(t, "xorriso")
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "content/Long Name.d/repodata/repomd.xml"), "<x/>")
-	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", filepath.Join(dir, "media.iso"), filepath.Join(dir, "content"))
+	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", "stdio:"+filepath.Join(dir, "media.iso"), filepath.Join(dir, "content"))
 	for _, source := range []string{"iso://" + dir + "/media.iso", "iso:media.iso", "iso:/?iso=media.iso&url=dir:" + dir} {
 		set, err := open(t, dir, nil, description.Repository{Source: source, Alias: "media"})
 		must(t, err)
