@@ -85,7 +85,9 @@ func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path := NeedProgram(t, name)
 	// Not with the test's context: cleaning up after a test runs programs too.
-	out, err := exec.Command(path, args...).CombinedOutput()
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin") // an ordinary user's has neither
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
