@@ -139,6 +139,7 @@ func (s *Store) checkDir() error {
 	for _, e := range entries {
 		switch e.Name() {
 		case "imgbuild", "blobs", "index.json", "lost+found":
+		case "oci-layout": // another process has made it just now
 		default:
 			return fmt.Errorf("%w: it has no file oci-layout but %q; give an empty directory or one that does not exist", ErrNotStore, e.Name())
 		}
