@@ -33,7 +33,7 @@ func debian(suite string, bootstrap []string, more string) string {
 }
 
 // TestBootstrapDebian makes a Debian from nothing, twice, and compares.
-func TestBootstrapDebian(t *testing.T) { asBoth(t, testBootstrapDebian) }
+func TestBootstrapDebian(t *testing.T) { testenv.AsBoth(t, testBootstrapDebian) }
 
 func testBootstrapDebian(t *testing.T) {
 	if testing.Short() {

@@ -158,21 +158,8 @@ func TestNothingRuns(t *testing.T) {
 	}
 }
 
-// asBoth runs a test as root and again as an ordinary user.
-func asBoth(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	testenv.NeedRoot(t)
-	test(t)
-	if testenv.InUserNamespace() || t.Failed() {
-		return
-	}
-	t.Run("ordinary user", func(t *testing.T) {
-		testenv.OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
-	})
-}
-
 // TestScripts runs scripts in a tree that is unpacked for them.
-func TestScripts(t *testing.T) { asBoth(t, testScripts) }
+func TestScripts(t *testing.T) { testenv.AsBoth(t, testScripts) }
 
 func testScripts(t *testing.T) {
 	tree := hostTree(t, map[string]string{"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/old": "old", "etc/resolv.conf": "own", "etc/hosts": "127.0.0.1 me\n"}, "bash", "rm", "mkdir", "cat", "chown", "chmod")

@@ -45,7 +45,7 @@ func busyboxTree(t *testing.T, files map[string]string) *layers.Tree {
 }
 
 // TestPhases prepares a tree in a directory, reads it from there, and creates: the same as at once.
-func TestPhases(t *testing.T) { asBoth(t, testPhases) }
+func TestPhases(t *testing.T) { testenv.AsBoth(t, testPhases) }
 
 func testPhases(t *testing.T) {
 	files := map[string]string{

@@ -31,7 +31,7 @@ func rpmDescription(manager, repo, key string) string {
 }
 
 // TestZypperTwice makes a root tree from nothing with zypper, twice, and compares.
-func TestZypperTwice(t *testing.T) { asBoth(t, testZypperTwice) }
+func TestZypperTwice(t *testing.T) { testenv.AsBoth(t, testZypperTwice) }
 
 func testZypperTwice(t *testing.T) {
 	testenv.NeedPrograms(t, "zypper", "rpm", "rpmbuild", "createrepo_c")

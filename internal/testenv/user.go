@@ -139,3 +139,16 @@ func NoProcess(t testing.TB, pid string) {
 		}
 	}
 }
+
+// AsBoth runs a test as root and again as an ordinary user.
+func AsBoth(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	NeedRoot(t)
+	test(t)
+	if InUserNamespace() || t.Failed() {
+		return
+	}
+	t.Run("ordinary user", func(t *testing.T) {
+		OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
+	})
+}

@@ -28,15 +28,8 @@ func TestMain(m *testing.M) {
 // asBoth runs a test as root and again as an ordinary user.
 func asBoth(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
-	testenv.NeedRoot(t)
 	testenv.NeedProgram(t, "dpkg-deb")
-	test(t)
-	if testenv.InUserNamespace() || t.Failed() {
-		return
-	}
-	t.Run("ordinary user", func(t *testing.T) {
-		testenv.OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
-	})
+	testenv.AsBoth(t, test)
 }
 
 func must(t *testing.T, err error) {

@@ -132,7 +132,7 @@ func (w world) nothingLeft(t *testing.T) {
 
 func TestBootstrap(t *testing.T) {
 	needs(t)
-	managertest.AsBoth(t, testBootstrap)
+	testenv.AsBoth(t, testBootstrap)
 }
 
 func testBootstrap(t *testing.T) {
@@ -167,7 +167,7 @@ func testBootstrap(t *testing.T) {
 
 func TestInstall(t *testing.T) {
 	needs(t)
-	managertest.AsBoth(t, testInstall)
+	testenv.AsBoth(t, testInstall)
 }
 
 func testInstall(t *testing.T) {
@@ -207,7 +207,7 @@ func testInstall(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	needs(t)
-	managertest.AsBoth(t, testRemove)
+	testenv.AsBoth(t, testRemove)
 }
 
 func testRemove(t *testing.T) {
@@ -282,7 +282,7 @@ func TestMissingPackages(t *testing.T) {
 
 func TestInside(t *testing.T) {
 	needs(t)
-	managertest.AsBoth(t, testInside)
+	testenv.AsBoth(t, testInside)
 }
 
 // testInside works with this machine's programs as if they were the tree's.

@@ -69,7 +69,7 @@ func TestSignatures(t *testing.T) {
 
 func TestCredentials(t *testing.T) {
 	needs(t)
-	managertest.AsBoth(t, testCredentials)
+	testenv.AsBoth(t, testCredentials)
 }
 
 func testCredentials(t *testing.T) {
@@ -165,7 +165,7 @@ func TestMirrors(t *testing.T) {
 
 func TestCache(t *testing.T) {
 	needs(t)
-	managertest.AsBoth(t, testCache)
+	testenv.AsBoth(t, testCache)
 }
 
 func testCache(t *testing.T) {

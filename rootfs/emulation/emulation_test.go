@@ -26,19 +26,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// asBoth runs a test as root and again as an ordinary user.
-func asBoth(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	testenv.NeedRoot(t)
-	test(t)
-	if testenv.InUserNamespace() || t.Failed() {
-		return
-	}
-	t.Run("ordinary user", func(t *testing.T) {
-		testenv.OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
-	})
-}
-
 // TestPatterns compares the patterns with those that qemu's package brings for systemd.
 func TestPatterns(t *testing.T) {
 	format := regexp.MustCompile(`^:[^:]+:M::([^:]+):([^:]+):`)
@@ -168,7 +155,7 @@ func hello() []byte {
 }
 
 // TestForeignProgram runs a program of another architecture: in a root tree, and from this machine in a tree that it changes its root directory to.
-func TestForeignProgram(t *testing.T) { asBoth(t, testForeignProgram) }
+func TestForeignProgram(t *testing.T) { testenv.AsBoth(t, testForeignProgram) }
 
 func testForeignProgram(t *testing.T) {
 	if runtime.GOARCH == "arm64" {

@@ -41,20 +41,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// asBoth runs a test as root and, in a second run of the test binary, as an ordinary user.
-func asBoth(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	testenv.NeedRoot(t)
-	test(t)
-	if testenv.InUserNamespace() || t.Failed() {
-		return
-	}
-	t.Run("ordinary user", func(t *testing.T) {
-		u := testenv.OrdinaryUser(t)
-		u.RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
-	})
-}
-
 // hostSpec runs the host's own programs inside an otherwise empty tree.
 func hostSpec(root string, args ...string) Spec {
 	spec := Spec{Root: root, Args: args}
@@ -98,7 +84,7 @@ func shell(t *testing.T, root, script string) string {
 	return out.String()
 }
 
-func TestInside(t *testing.T) { asBoth(t, testInside) }
+func TestInside(t *testing.T) { testenv.AsBoth(t, testInside) }
 
 func testInside(t *testing.T) {
 	root := newRoot(t)
@@ -170,7 +156,7 @@ daemon 0
 }
 
 // TestMachineIsProtected tries to change what belongs to the machine.
-func TestMachineIsProtected(t *testing.T) { asBoth(t, testMachineIsProtected) }
+func TestMachineIsProtected(t *testing.T) { testenv.AsBoth(t, testMachineIsProtected) }
 
 func testMachineIsProtected(t *testing.T) {
 	root := newRoot(t)
@@ -218,7 +204,7 @@ func TestHostileLinks(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) { asBoth(t, testNames) }
+func TestNames(t *testing.T) { testenv.AsBoth(t, testNames) }
 
 func testNames(t *testing.T) {
 	host, err := os.ReadFile("/etc/resolv.conf")
@@ -304,7 +290,7 @@ func probe() int {
 	return 0
 }
 
-func TestSyncIsAnsweredAtOnce(t *testing.T) { asBoth(t, testSyncIsAnsweredAtOnce) }
+func TestSyncIsAnsweredAtOnce(t *testing.T) { testenv.AsBoth(t, testSyncIsAnsweredAtOnce) }
 
 func testSyncIsAnsweredAtOnce(t *testing.T) {
 	if len(syscallTables()) == 0 {
@@ -329,7 +315,7 @@ func testSyncIsAnsweredAtOnce(t *testing.T) {
 	}
 }
 
-func TestFailures(t *testing.T) { asBoth(t, testFailures) }
+func TestFailures(t *testing.T) { testenv.AsBoth(t, testFailures) }
 
 func testFailures(t *testing.T) {
 	root := newRoot(t)
@@ -360,7 +346,7 @@ func testFailures(t *testing.T) {
 	}
 }
 
-func TestFilesAndNetwork(t *testing.T) { asBoth(t, testFilesAndNetwork) }
+func TestFilesAndNetwork(t *testing.T) { testenv.AsBoth(t, testFilesAndNetwork) }
 
 func testFilesAndNetwork(t *testing.T) {
 	root := newRoot(t)
@@ -380,7 +366,7 @@ func testFilesAndNetwork(t *testing.T) {
 }
 
 // TestKilled kills the program that runs the sandbox, and cancels one, and looks for what is left.
-func TestKilled(t *testing.T) { asBoth(t, testKilled) }
+func TestKilled(t *testing.T) { testenv.AsBoth(t, testKilled) }
 
 func testKilled(t *testing.T) {
 	root := newRoot(t)

@@ -34,7 +34,7 @@ func output(t *testing.T, spec Spec) string {
 }
 
 // TestReadOnlyMachine runs this machine's programs and tries to change the machine.
-func TestReadOnlyMachine(t *testing.T) { asBoth(t, testReadOnlyMachine) }
+func TestReadOnlyMachine(t *testing.T) { testenv.AsBoth(t, testReadOnlyMachine) }
 
 func testReadOnlyMachine(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -70,7 +70,7 @@ test -x /usr/bin/sh && echo end`
 }
 
 // TestReadOnlyTree runs programs in a tree that is not theirs to change.
-func TestReadOnlyTree(t *testing.T) { asBoth(t, testReadOnlyTree) }
+func TestReadOnlyTree(t *testing.T) { testenv.AsBoth(t, testReadOnlyTree) }
 
 func testReadOnlyTree(t *testing.T) {
 	root := newRoot(t)
@@ -95,7 +95,7 @@ func testReadOnlyTree(t *testing.T) {
 }
 
 // TestTarget changes a tree from this machine's programs, and chroots into it.
-func TestTarget(t *testing.T) { asBoth(t, testTarget) }
+func TestTarget(t *testing.T) { testenv.AsBoth(t, testTarget) }
 
 func testTarget(t *testing.T) {
 	const own = "nameserver 192.0.2.1\n"
@@ -138,7 +138,7 @@ ls tmp
 }
 
 // TestHostileTarget has system directories that lead out of the tree.
-func TestHostileTarget(t *testing.T) { asBoth(t, testHostileTarget) }
+func TestHostileTarget(t *testing.T) { testenv.AsBoth(t, testHostileTarget) }
 
 func testHostileTarget(t *testing.T) {
 	root, outside := t.TempDir(), t.TempDir()
@@ -163,7 +163,7 @@ func testHostileTarget(t *testing.T) {
 }
 
 // TestTerminal gives a program the terminal that script(1) makes.
-func TestTerminal(t *testing.T) { asBoth(t, testTerminal) }
+func TestTerminal(t *testing.T) { testenv.AsBoth(t, testTerminal) }
 
 func testTerminal(t *testing.T) {
 	testenv.NeedPrograms(t, "script")
@@ -214,7 +214,7 @@ func terminalChild() int {
 }
 
 // TestFilesOfTheTarget puts files into the target's memory, where a hostile tree has links in their way.
-func TestFilesOfTheTarget(t *testing.T) { asBoth(t, testFilesOfTheTarget) }
+func TestFilesOfTheTarget(t *testing.T) { testenv.AsBoth(t, testFilesOfTheTarget) }
 
 func testFilesOfTheTarget(t *testing.T) {
 	root := t.TempDir()

@@ -23,19 +23,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// asBoth runs a test as root and again as an ordinary user.
-func asBoth(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	testenv.NeedRoot(t)
-	test(t)
-	if testenv.InUserNamespace() || t.Failed() {
-		return
-	}
-	t.Run("ordinary user", func(t *testing.T) {
-		testenv.OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
-	})
-}
-
 // lacks is a machine that has all programs but one.
 func lacks(program string) func(string) (string, error) {
 	return func(name string) (string, error) {
@@ -93,7 +80,7 @@ func busybox(t *testing.T) *layers.Tree {
 }
 
 // TestMachine runs a program of this machine, which can't change it and doesn't see its configuration.
-func TestMachine(t *testing.T) { asBoth(t, testMachine) }
+func TestMachine(t *testing.T) { testenv.AsBoth(t, testMachine) }
 
 func testMachine(t *testing.T) {
 	testenv.NeedFile(t, "/etc/apt")
@@ -110,7 +97,7 @@ func testMachine(t *testing.T) {
 }
 
 // TestBuilder runs a program of the builder container, which is unpacked once, whoever asks.
-func TestBuilder(t *testing.T) { asBoth(t, testBuilder) }
+func TestBuilder(t *testing.T) { testenv.AsBoth(t, testBuilder) }
 
 func testBuilder(t *testing.T) {
 	tree := busybox(t)

@@ -15,7 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 )
 
-func TestBootstrap(t *testing.T) { managertest.AsBoth(t, testBootstrap) }
+func TestBootstrap(t *testing.T) { testenv.AsBoth(t, testBootstrap) }
 
 func testBootstrap(t *testing.T) {
 	needZypper(t)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
-	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
@@ -24,19 +23,6 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 	"github.com/imgbuild/imgbuild/rootfs/toolbox"
 )
-
-// AsBoth runs a test as root and again as an ordinary user.
-func AsBoth(t *testing.T, test func(t *testing.T)) {
-	t.Helper()
-	testenv.NeedRoot(t)
-	test(t)
-	if testenv.InUserNamespace() || t.Failed() {
-		return
-	}
-	t.Run("ordinary user", func(t *testing.T) {
-		testenv.OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
-	})
-}
 
 // Must ends the test at an error.
 func Must(t testing.TB, err error) {
