@@ -115,7 +115,7 @@ var (
 	needsSpare = &need{Text: "spare_part", met: func(img *Image) bool { return img.Type.SparePart > 0 }}
 
 	needsOverlay   = &need{Text: `overlayroot="true"`, Refused: true, met: func(img *Image) bool { return img.Type.OverlayRoot }}
-	needsSnapshot  = &need{Text: "a btrfs root in a snapshot", Refused: true, met: func(img *Image) bool { return img.Type.BtrfsRootIsSnapshot && img.Type.VolumeManagement == "btrfs" }}
+	needsSnapshot  = &need{Text: "a btrfs root in a snapshot", met: func(img *Image) bool { return img.Type.BtrfsRootIsSnapshot && img.Type.VolumeManagement == "btrfs" }}
 	needsVerity    = &need{Text: "verity_blocks", Refused: true, met: func(img *Image) bool { return img.Type.VerityBlocks != "" }}
 	needsIntegrity = &need{Text: `standalone_integrity="true"`, Refused: true, met: func(img *Image) bool { return img.Type.StandaloneIntegrity }}
 	needsEFI       = &need{Text: `firmware="efi" or "uefi"`, met: func(img *Image) bool { return img.Type.Firmware == "efi" || img.Type.Firmware == "uefi" }}
@@ -141,13 +141,14 @@ var (
 	}}
 	needsMachine = &need{Text: `format="vmdk", "ova" or "vagrant", or a Xen guest`, met: func(img *Image) bool {
 		t := &img.Type
-		return t.Format == "vmdk" || t.Format == "ova" || t.Format == "vagrant" || t.XenGuest()
+		return t.Format == "vmdk" || t.Format == "ova" || t.Format == "vagrant" || t.XenMachine()
 	}}
-	needsXen = &need{Text: "a Xen guest (xen_loader)", Refused: true, met: func(img *Image) bool { return img.Type.XenGuest() }}
+	needsVMware = needsFormat("vmdk", "ova", "vagrant")
+	needsXen    = &need{Text: "a Xen guest", met: func(img *Image) bool { return img.Type.XenMachine() }}
 )
 
 // needsVolumes is for settings of volumes beside the root.
-var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", Refused: true, met: func(img *Image) bool { return img.Type.VolumeManagement != "" }}
+var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", met: func(img *Image) bool { return img.Type.VolumeManagement != "" }}
 
 // Why some settings do nothing.
 const (

@@ -103,6 +103,7 @@ var resolvedHere = map[string]string{
 	"Type.LUKSFormatOptions": "goes with luks, which is refused",
 	"Type.VolumeGroup":       "goes with LVM, which is refused",
 	"Volume.SizeType":        "goes with LVM, which is refused",
+	"Volume.FullSize":        "goes with LVM, which is refused",
 	"Type.InstallMedia":      "goes with installation media, which are refused",
 	"Type.InnerContainers":   "comes from an element that the table calls idle",
 	"Image.ShowLicense":      "comes from an element that the table calls idle",

@@ -368,7 +368,21 @@ func isTrue(s string) bool {
 	return b
 }
 
-// XenGuest reports whether the image is made to run as a guest of Xen.
+// XenGuest reports whether KIWI takes the image for a guest of Xen.
 func (t *Type) XenGuest() bool {
 	return t.Firmware == "ec2" || t.Machine != nil && t.Machine.XenLoader != ""
+}
+
+// XenMachine reports whether the machine is a guest of Xen: it has a loader or
+// a disk of Xen's, or the image is no disk, for which other machines have no
+// settings.
+func (t *Type) XenMachine() bool {
+	m := t.Machine
+	switch {
+	case m == nil || t.XenServer:
+		return false
+	case m.XenLoader != "" || t.Image != onDisk:
+		return forTypes(onRoot, t.Image)
+	}
+	return m.Disk != nil && strings.HasPrefix(strings.TrimPrefix(m.Disk.Device, "/dev/"), "xvd")
 }

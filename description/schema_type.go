@@ -61,7 +61,7 @@ var typeBasicAttrs = []attrRule{
 	{Name: "fsmountoptions", Value: text, effect: effect{For: onRoot}, Doc: "Mount options of the root file system, also in /etc/fstab."},
 	{Name: "rootfs_label", Value: text, Types: "oem pxe kis docker ext2 ext3 ext4 xfs btrfs erofs cramfs reiserfs", effect: effect{For: onLabel}, Doc: "The label of the root file system; ROOT on a disk by default.", KIWI: "refuses it for file systems and obeys it for oem alone"},
 	{Name: "squashfscompression", Value: oneOf("uncompressed", "gzip", "lzo", "lz4", "xz", "zstd"), Types: "oem pxe kis iso squashfs", effect: effect{Needs: needsSquashfs}, Doc: "The compression of a squashfs; xz by default."},
-	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", effect: effect{Needs: needsErofs, Idle: notYet}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it."},
+	{Name: "erofscompression", Value: text, Types: "oem pxe kis iso erofs", effect: effect{For: "oem pxe kis erofs", Needs: needsErofs}, Doc: "The compression of an erofs, as mkfs.erofs -z takes it; lz4 by default."},
 	{Name: "compressed", Value: boolean, Types: "pxe kis", Default: "false", Doc: "Compress the file system inside the archive instead of the archive."},
 	{Name: "selinux_policy", Value: oneOf("targeted", "mls", "minimum"), Default: "targeted", Doc: "The SELinux policy whose labels files get."},
 	{Name: "bundle_format", Value: text, Doc: "The pattern of the results' names in a bundle: %N name, %P profiles, %A architecture, %I bundle id, %T type, %v version, %M %m %p parts of the version."},
@@ -81,7 +81,7 @@ var typeDiskAttrs = []attrRule{
 	{Name: "efipartsize", Value: number, Types: onDisk, effect: effect{Needs: needsEFI}, Doc: "The size of the EFI system partition in MiB; 20 by default, more where the boot loader needs it."},
 	{Name: "efifatimagesize", Value: number, Types: onBootloader, effect: effect{Needs: needsISO}, Doc: "The size of the EFI system partition of an ISO in MiB; 20 by default."},
 	{Name: "efiparttable", Value: oneOf("msdos", "gpt"), Types: onBootloader, OldTypes: onDisk, effect: effect{For: onDisk, Needs: needsEFI}, Doc: "The partition table of an EFI disk; gpt by default."},
-	{Name: "eficsm", Value: boolean, Types: onBootloader, Default: "true", Since: v8_0, effect: effect{Needs: needsEFI, Idle: notYet}, Doc: "An EFI disk also boots under BIOS; true by default."},
+	{Name: "eficsm", Value: boolean, Types: onBootloader, Default: "true", Since: v8_0, effect: effect{Needs: needsEFI}, Doc: "A disk or ISO for EFI also boots under BIOS (x86-64); true by default."},
 	{Name: "dosparttable_extended_layout", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsMSDOS}, Doc: "With an msdos table, the fourth partition is an extended one that holds all further ones."},
 	{Name: "force_mbr", Value: boolean, Types: onDisk, Default: "false", Doc: "Use an msdos partition table where gpt would be the default."},
 	{Name: "gpt_hybrid_mbr", Value: boolean, Types: onBootloader, OldTypes: onDisk, Default: "false", effect: effect{For: onDisk, Needs: needsGPT}, Doc: "Write a hybrid MBR beside the GPT."},
@@ -89,7 +89,7 @@ var typeDiskAttrs = []attrRule{
 	{Name: "spare_part", Value: partSize, Types: onDisk, Doc: "The size of a spare partition before the root partition."},
 	{Name: "spare_part_fs", Value: oneOf("btrfs", "ext2", "ext3", "ext4", "xfs"), Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "The file system of the spare partition."},
 	{Name: "spare_part_mountpoint", Value: text, Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "Where the spare partition is mounted."},
-	{Name: "spare_part_fs_attributes", Value: fsAttrs, Types: onDisk, effect: effect{Needs: needsSpare, Idle: notYet}, Doc: "File attributes of the spare partition's top directory."},
+	{Name: "spare_part_fs_attributes", Value: fsAttrs, Types: onDisk, effect: effect{Needs: needsSpare}, Doc: "File attributes of the spare partition's top directory and all in it, with commas between; no-copy-on-write is for btrfs alone."},
 	{Name: "spare_part_is_last", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsSpare}, Doc: "The spare partition stands behind the root partition; needs `<oem-resize>false</oem-resize>`."},
 	{Name: "overlayroot", Value: boolean, Types: onDisk, Default: "false", Doc: "A read-only squashfs root with a partition for changes over it."},
 	{Name: "overlayroot_write_partition", Value: boolean, Types: onDisk, Default: "true", effect: effect{Needs: needsOverlay}, Doc: "Have the partition for changes."},
@@ -99,12 +99,12 @@ var typeDiskAttrs = []attrRule{
 }
 
 var typeBtrfsAttrs = []attrRule{
-	{Name: "btrfs_quota_groups", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsBtrfs, Idle: notYet}, Doc: "Switch quota groups on."},
+	{Name: "btrfs_quota_groups", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsBtrfs}, Doc: "Switch quota groups on; with a root in a snapshot snapper gets the group 1/0."},
 	{Name: "btrfs_root_is_snapshot", Value: boolean, Types: onDisk, Default: "false", Until: v8_2, effect: effect{Needs: needsBtrfs}, Doc: "The root is the first snapshot of snapper's layout."},
 	{Name: "btrfs_root_is_snapper_snapshot", Value: boolean, Types: onDisk, Default: "false", Since: v8_3, effect: effect{Needs: needsBtrfs}, Doc: "The root is the first snapshot of snapper's layout."},
 	{Name: "btrfs_root_is_readonly_snapshot", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsSnapshot}, Doc: "That snapshot is read-only."},
 	{Name: "btrfs_root_is_subvolume", Value: boolean, Types: onDisk, effect: effect{Needs: needsBtrfs}, Doc: "The root is a subvolume, @ by default; true by default."},
-	{Name: "btrfs_set_default_volume", Value: boolean, Types: onDisk, effect: effect{Needs: needsBtrfs, Idle: notYet}, Doc: "Make the root's volume the default one; true by default."},
+	{Name: "btrfs_set_default_volume", Value: boolean, Types: onDisk, effect: effect{Needs: needsBtrfs}, Doc: "Make the root's volume the one that is mounted by default; true by default. Without it the kernel is told by rootflags."},
 }
 
 var typeProtectionAttrs = []attrRule{

@@ -76,8 +76,12 @@ func bootCases() []bootCase {
 			firmware: []qemu.Firmware{qemu.SecureBoot}, checks: map[string]string{"od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*": " 1\n"},
 		},
 		{
-			name: "btrfs", attributes: `filesystem="btrfs" firmware="uefi" ` + console, content: quick, format: "raw",
-			firmware: []qemu.Firmware{qemu.BIOS}, checks: map[string]string{"findmnt -n -o FSTYPE,OPTIONS /": "subvol=/@"},
+			name: "btrfs", attributes: `filesystem="btrfs" firmware="uefi" btrfs_root_is_snapshot="true" btrfs_quota_groups="true" ` + console,
+			content: quick + `<systemdisk><volume name="home"/><volume name="var/log" copy_on_write="false"/></systemdisk>`, format: "raw",
+			firmware: []qemu.Firmware{qemu.BIOS}, checks: map[string]string{
+				"findmnt -n -o FSTYPE,OPTIONS /": "subvol=/@/.snapshots/1/snapshot", "findmnt -n -o OPTIONS /home": "subvol=/@/home", "findmnt -n -o OPTIONS /.snapshots": "subvol=/@/.snapshots",
+				"lsattr -d /var/log": "C", "systemctl is-system-running --wait": "running",
+			},
 		},
 	}
 }

@@ -30,6 +30,9 @@ func (d *design) bootFiles(tree *layers.Tree, log *slog.Logger) (*layers.Tree, e
 			return nil, fmt.Errorf("making the mount point /%s: %w", v.Mountpoint, err)
 		}
 	}
+	if err := d.makeSubvolumes(edit); err != nil {
+		return nil, err
+	}
 	steps := []func(*layers.Editor, *slog.Logger) error{d.writeFstab, d.writeNotes}
 	if d.bootloader {
 		steps = append(steps, d.collectKernels, d.writeGrubFiles, d.writeGrubDefaults)
@@ -66,13 +69,19 @@ func (d *design) fstab() string {
 	for _, v := range mounts {
 		at := "/"
 		if v.Mountpoint != "." {
-			at += strings.ReplaceAll(v.Mountpoint, " ", `\040`)
+			at += escapeBlanks(v.Mountpoint)
 		}
 		kind := v.FS
 		if v.isFAT() {
 			kind = "vfat"
 		}
 		fmt.Fprintf(&b, "%s %s %s %s 0 %d\n", d.persistent(v), at, kind, v.MountOptions, v.Pass)
+		for _, s := range v.Btrfs.Subvolumes {
+			fmt.Fprintf(&b, "%s /%s btrfs %s,subvol=%s 0 0\n", d.persistent(v), escapeBlanks(s.Path), v.SubvolumeOptions, escapeBlanks(s.Name))
+		}
+		if name := v.Btrfs.SnapshotsName(); name != "" {
+			fmt.Fprintf(&b, "%s /.snapshots btrfs %s,subvol=%s 0 0\n", d.persistent(v), v.SubvolumeOptions, escapeBlanks(name))
+		}
 	}
 	for _, v := range d.volumes {
 		if v.FS == fsSwap {
@@ -81,6 +90,9 @@ func (d *design) fstab() string {
 	}
 	return b.String()
 }
+
+// escapeBlanks writes a path as fstab has it.
+func escapeBlanks(name string) string { return strings.ReplaceAll(name, " ", `\040`) }
 
 // writeFstab writes /etc/fstab and appends /etc/fstab.append, which descriptions may bring and which is not needed afterwards.
 func (d *design) writeFstab(edit *layers.Editor, _ *slog.Logger) error {
@@ -181,7 +193,7 @@ func (d *design) writeGrubFiles(edit *layers.Editor, _ *slog.Logger) error {
 // device is where GRUB finds /boot.
 func (d *design) device() grub.Device {
 	v := bootVolume(d.volumes)
-	if v.FS == "squashfs" {
+	if v.FS == "squashfs" { // which has no UUID
 		return grub.Device{File: d.onDevice(d.markerFile())}
 	}
 	return grub.Device{UUID: v.UUID}
@@ -193,17 +205,14 @@ func (d *design) onDevice(name string) string {
 	if v.Mountpoint == "boot" {
 		name = strings.TrimPrefix(name, "boot/")
 	}
-	if v.Subvolume != "" {
-		// GRUB names subvolumes from the top of the file system, whatever the default one is.
-		name = v.Subvolume + "/" + name
-	}
-	return "/" + name
+	// GRUB names subvolumes from the top of the file system, whatever the default one is.
+	return "/" + path.Join(v.Btrfs.Tree(), name)
 }
 
 // kernelCmdline is the command line of every kernel of the disk.
 func (d *design) kernelCmdline() string {
 	v := root(d.volumes)
-	return d.cmdline(d.persistent(v), v.FS == "squashfs")
+	return d.cmdline(v, v.isPacked() || v.Btrfs.ReadOnly)
 }
 
 // writeGrubDefaults sets what the distribution's own tools write into grub.cfg when they make it anew on the machine.

@@ -53,14 +53,14 @@ func newDesign(d *description.Image, ids repro.Source) (*design, error) {
 // spec is what package filesystem is to make of the volume.
 func (v *volume) spec() filesystem.Spec {
 	return filesystem.Spec{
-		Type: v.FS, Label: v.Label, UUID: v.UUID, MkfsOptions: v.MkfsOptions, Compression: v.Compression, Subvolume: v.Subvolume, MountOptions: v.MountOptions, Size: v.Size, Free: freeSpace(v),
+		Type: v.FS, Label: v.Label, UUID: v.UUID, MkfsOptions: v.MkfsOptions, Compression: v.Compression, Btrfs: v.Btrfs, Attributes: v.FSAttributes, MountOptions: v.MountOptions, Size: v.Size, Free: freeSpace(v),
 	}
 }
 
 // freeSpace is how many bytes stay free in a file system that is made as large as needed, so that a machine can start, log and be updated a
 // little. ext2, ext3 and ext4 keep 5 % of their size for the superuser alone. As holes of the disk's file these bytes cost nothing.
 func freeSpace(v *volume) int64 {
-	if v.FS == "squashfs" || v.Tree == nil {
+	if v.isPacked() || v.Tree == nil {
 		return 0
 	}
 	const least = 64 << 20

@@ -75,7 +75,7 @@ func (s *settings) firmware() error {
 		s.bios, s.scheme = true, partition.MBR
 	case "efi", "uefi":
 		s.efi, s.secure = true, t.Firmware == "uefi"
-		s.bios = s.arch == "x86_64"
+		s.bios = s.arch == "x86_64" && t.EFICSM.Or(true)
 	case "custom":
 		s.bootloader = false
 	case "":
@@ -131,7 +131,6 @@ func refuseUnsupported(t *description.Type) error {
 		{t.RootClone > 0, "root_clone", "a clone of the root partition"},
 		{t.BootClone > 0, "boot_clone", "a clone of the boot partition"},
 		{t.XenServer, "xen_server", "a Xen host"},
-		{t.BtrfsRootIsSnapshot, "btrfs_root_is_snapshot", "a btrfs root in a snapshot"},
 		{t.InstallISO || t.InstallStick, "installiso", "an installation ISO"},
 		{t.InstallPXE, "installpxe", "an installation archive for PXE"},
 	} {
@@ -139,12 +138,8 @@ func refuseUnsupported(t *description.Type) error {
 			return t.Errorf(c.attr, "leave it out", "%s is not supported for disks yet", c.what)
 		}
 	}
-	if t.VolumeManagement == "btrfs" {
-		for i := range t.Volumes {
-			if v := &t.Volumes[i]; !v.Root {
-				return v.Errorf("name", "leave it out", "btrfs subvolumes beside the root's are not supported yet")
-			}
-		}
+	if slices.Contains(t.SparePartFSAttributes, "no-copy-on-write") && t.SparePartFS != "btrfs" {
+		return t.Errorf("spare_part_fs_attributes", "set spare_part_fs=\"btrfs\"", "no-copy-on-write is an attribute of btrfs alone")
 	}
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
@@ -202,15 +197,18 @@ func (s *settings) vmdkDefaults() []diskformat.Option {
 	return options
 }
 
-// cmdline returns the kernel's command line for a root device such as UUID=….
-func (s *settings) cmdline(root string, readOnly bool) string {
+// cmdline returns the kernel's command line for a root file system.
+func (s *settings) cmdline(root *volume, readOnly bool) string {
 	words := strings.Fields(s.typ.KernelCmdline)
 	has := func(prefix string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return w == prefix || strings.HasPrefix(w, prefix+"=") })
 	}
 	var front []string
 	if !has("root") {
-		front = append(front, "root="+root)
+		front = append(front, "root="+s.persistent(root))
+	}
+	if tree := root.Btrfs.Tree(); tree != "" && root.Btrfs.KeepDefault && !has("rootflags") {
+		front = append(front, "rootflags=subvol="+tree)
 	}
 	if !has("ro") && !has("rw") || readOnly && !has("ro") {
 		front = append(front, "ro")

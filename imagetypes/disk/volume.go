@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/internal/fat"
 	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/internal/repro"
@@ -50,12 +51,15 @@ type volume struct {
 	UUID         string
 	PartUUID     string
 	MkfsOptions  []string
-	Compression  string // of squashfs
-	Subvolume    string // of btrfs
+	Compression  string // of squashfs and erofs
+	FSAttributes string // letters of chattr(1)
+	Btrfs        filesystem.Btrfs
 	Mountpoint   string // in the tree, without a leading slash; "." for the root; "" for none
 	MountOptions string
-	Pass         int // of fsck in fstab
-	FATID        uint32
+	// SubvolumeOptions are the mount options of subvolumes beside the root's.
+	SubvolumeOptions string
+	Pass             int // of fsck in fstab
+	FATID            uint32
 
 	Number int          // of the partition
 	Tree   *layers.Tree // what goes into the file system
@@ -63,6 +67,9 @@ type volume struct {
 
 // isFAT reports whether the file system is one of the FATs.
 func (v *volume) isFAT() bool { return strings.HasPrefix(v.FS, "fat") }
+
+// isPacked reports whether the file system is compressed, as large as its content and never written to.
+func (v *volume) isPacked() bool { return v.FS == "squashfs" || v.FS == "erofs" }
 
 // root returns the volume with the root file system.
 func root(volumes []*volume) *volume {
@@ -103,6 +110,9 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 		if fs == "" {
 			fs = t.Filesystem
 		}
+		if fs == "squashfs" || fs == "erofs" { // kernels are installed here later too
+			fs = "ext4"
+		}
 		size := int64(t.BootPartitionSize) * mib
 		if size == 0 {
 			size = bootSize
@@ -132,6 +142,9 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 	if boot := bootVolume(list); s.bootloader && boot.FS == "squashfs" && (boot.Compression == "zstd" || boot.Compression == "lz4") {
 		return nil, t.Errorf("squashfscompression", "use gzip, lzo or xz, or bootpartition=\"true\"", "GRUB can't read a squashfs that is compressed by %s", boot.Compression)
 	}
+	if boot := bootVolume(list); s.bootloader && boot.FS == "erofs" {
+		return nil, t.Errorf("filesystem", "set bootpartition=\"true\"", "GRUB can't read the kernel on an erofs")
+	}
 	s.identify(list, ids)
 	return list, checkMountpoints(list, t)
 }
@@ -148,7 +161,7 @@ func (s *settings) rootVolume() *volume {
 	}
 	v := &volume{
 		Name: rootVolumeName, ID: "kiwi_RootPart", Type: kind, Rest: true, FS: t.Filesystem, Label: t.RootFSLabel, Mountpoint: ".",
-		MountOptions: options, MkfsOptions: t.FSCreateOptions, Compression: t.SquashfsCompression,
+		MountOptions: options, MkfsOptions: t.FSCreateOptions, Compression: filesystem.Compression(t),
 	}
 	if v.Label == "" {
 		v.Label = "ROOT"
@@ -165,14 +178,13 @@ func (s *settings) rootVolume() *volume {
 			v.Compression = "gzip" // which GRUB reads
 		}
 	case "btrfs":
-		if t.BtrfsRootIsSubvolume.Or(true) {
-			v.Subvolume = "@"
-			for i := range t.Volumes {
-				if t.Volumes[i].Root && t.Volumes[i].Name != "" {
-					v.Subvolume = t.Volumes[i].Name
-				}
-			}
-			v.MountOptions += ",subvol=" + v.Subvolume
+		v.SubvolumeOptions = options
+		v.Btrfs = s.btrfs()
+		switch {
+		case v.Btrfs.ReadOnly:
+			v.MountOptions = "ro," + v.MountOptions
+		case !v.Btrfs.Snapshot && v.Btrfs.Root != "":
+			v.MountOptions += ",subvol=" + v.Btrfs.Root
 		}
 	}
 	if t.OEM.SystemSize > 0 && !t.OEM.Resize.Or(true) {
@@ -183,8 +195,12 @@ func (s *settings) rootVolume() *volume {
 
 func (s *settings) spare() *volume {
 	t := s.typ
+	attributes := ""
+	for _, name := range t.SparePartFSAttributes {
+		attributes += map[string]string{"no-copy-on-write": "C", "synchronous-updates": "S"}[name]
+	}
 	return &volume{
-		Name: spareName, ID: "kiwi_SparePart", Type: partition.Linux(), Size: int64(t.SparePart) * mib, FS: t.SparePartFS, Label: "SPARE",
+		Name: spareName, ID: "kiwi_SparePart", Type: partition.Linux(), Size: int64(t.SparePart) * mib, FS: t.SparePartFS, Label: "SPARE", FSAttributes: attributes,
 		Mountpoint: strings.TrimPrefix(t.SparePartMountpoint, "/"), MountOptions: "defaults",
 	}
 }
@@ -233,6 +249,9 @@ func (s *settings) identify(list []*volume, ids repro.Source) {
 // checkMountpoints refuses mount points that are used twice or belong to the kernel.
 func checkMountpoints(list []*volume, t *description.Type) error {
 	seen := map[string]string{}
+	for _, s := range root(list).Btrfs.Subvolumes {
+		seen[s.Path] = "subvolume " + s.Name
+	}
 	for _, v := range list {
 		if v.Mountpoint == "" {
 			continue
@@ -244,7 +263,7 @@ func checkMountpoints(list []*volume, t *description.Type) error {
 			return t.Errorf("", "give it a file system", "the partition %s has a mount point and no file system", v.Name)
 		}
 		if other := seen[v.Mountpoint]; other != "" {
-			return t.Errorf("", "choose another mount point", "the partitions %s and %s have the same mount point /%s", other, v.Name, v.Mountpoint)
+			return t.Errorf("", "choose another mount point", "%s and %s have the same mount point /%s", other, v.Name, v.Mountpoint)
 		}
 		switch first, _, _ := strings.Cut(v.Mountpoint, "/"); first {
 		case "proc", "sys", "dev", "run", "..":

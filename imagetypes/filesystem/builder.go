@@ -44,11 +44,19 @@ func CheckTree(tree *layers.Tree, spec Spec) error {
 	return nil
 }
 
+// Compression is that of the root file system, if it is one of the compressed ones.
+func Compression(t *description.Type) string {
+	if t.Filesystem == "erofs" {
+		return t.ErofsCompression
+	}
+	return t.SquashfsCompression
+}
+
 // specOf is what the description asks for.
 func specOf(d *description.Image) Spec {
 	t := &d.Type
 	return Spec{
-		Type: t.Image, Label: t.RootFSLabel, MkfsOptions: t.FSCreateOptions, Compression: t.SquashfsCompression, MountOptions: t.FSMountOptions,
+		Type: t.Image, Label: t.RootFSLabel, MkfsOptions: t.FSCreateOptions, Compression: Compression(t), MountOptions: t.FSMountOptions,
 	}
 }
 

@@ -105,8 +105,8 @@ func TestRefused(t *testing.T) {
 		{Spec{Type: "ext4", MkfsOptions: []string{"-O"}}, "-O needs a value"},
 		{Spec{Type: "ext4", MkfsOptions: []string{"/dev/sda"}}, `"/dev/sda" is no option`},
 		{Spec{Type: "xfs", MkfsOptions: []string{"/dev/sda"}}, `"/dev/sda" is no mkfs option`},
-		{Spec{Type: "btrfs", Subvolume: "a//b"}, `"a//b" is no name for a btrfs subvolume`},
-		{Spec{Type: "btrfs", Subvolume: "../b"}, `is no name for a btrfs subvolume`},
+		{Spec{Type: "btrfs", Btrfs: Btrfs{Root: "a//b"}}, `"a//b" is no name for a btrfs subvolume`},
+		{Spec{Type: "btrfs", Btrfs: Btrfs{Root: "../b"}}, `is no name for a btrfs subvolume`},
 		{Spec{Type: "squashfs", Compression: "best"}, `"best" is no compression of squashfs`},
 	} {
 		if err := Check(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {

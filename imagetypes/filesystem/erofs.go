@@ -1,13 +1,16 @@
 package filesystem
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"os"
 	"path"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/imgbuild/imgbuild/internal/command"
@@ -21,9 +24,12 @@ import (
 const erofsDefault = "lz4"
 
 func checkErofs(spec Spec) error {
-	methods := []string{"", "lz4", "lz4hc", "lzma", "deflate", "zstd", "uncompressed"}
-	if !slices.Contains(methods, spec.Compression) {
-		return fmt.Errorf("%q is no compression of erofs; it has lz4, lz4hc, lzma, deflate and zstd, or uncompressed", spec.Compression)
+	methods := []string{"lz4", "lz4hc", "lzma", "deflate", "zstd", "uncompressed"}
+	for algorithm := range strings.SplitSeq(cmp.Or(spec.Compression, erofsDefault), ":") {
+		method, level, _ := strings.Cut(algorithm, ",")
+		if !slices.Contains(methods, method) || !regexp.MustCompile(`^[a-z0-9=,]*$`).MatchString(level) || method == "uncompressed" && method != spec.Compression {
+			return fmt.Errorf("%q is no compression of erofs; it has lz4, lz4hc, lzma, deflate and zstd, each with a level if wanted (lz4hc,12), or uncompressed", spec.Compression)
+		}
 	}
 	if len(spec.Label) > 15 {
 		return fmt.Errorf("the label %q has %d bytes; erofs file systems allow 15", spec.Label, len(spec.Label))

@@ -38,11 +38,14 @@ type Spec struct {
 	// Size is the least size in bytes that [Size] returns; 0 for as large as needed.
 	Size int64
 
-	// Compression is the method of squashfs (gzip, lz4, lzma, lzo, xz or zstd; empty for zstd) or erofs (lz4, lz4hc, lzma, deflate or zstd; empty for
-	// lz4), or uncompressed.
+	// Attributes are letters of chattr(1) for the top directory and all in it, which inherits them: S, and on btrfs C too. ext2, ext3, ext4, xfs and
+	// btrfs have them.
+	Attributes string
+	// Compression is the method of squashfs (gzip, lz4, lzma, lzo, xz or zstd; empty for zstd), or what mkfs.erofs takes after -z, such as lz4hc,12
+	// (empty for lz4), or uncompressed.
 	Compression string
-	// Subvolume is the btrfs subvolume that the tree goes into and that is mounted by default, such as "@"; empty for the top level.
-	Subvolume string
+	// Btrfs has what btrfs alone knows.
+	Btrfs Btrfs
 	// MountOptions are those that the file system will be mounted with, separated by commas. Of them btrfs's compress=... counts here, so that
 	// the files are compressed at once.
 	MountOptions string
@@ -137,10 +140,24 @@ func Check(spec Spec) error {
 	if spec.UUID != "" && !isUUID(spec.UUID) {
 		return fmt.Errorf("making a file system: %q is no UUID; it looks like 01234567-89ab-cdef-0123-456789abcdef", spec.UUID)
 	}
+	if err := checkAttributes(spec); err != nil {
+		return err
+	}
 	if err := f.check(spec); err != nil {
 		return err
 	}
 	return needTools(f.tools)
+}
+
+// checkAttributes refuses attributes that the file system has not.
+func checkAttributes(spec Spec) error {
+	known := map[string]string{"ext2": "S", "ext3": "S", "ext4": "S", "xfs": "S", "btrfs": "SC"}[spec.Type]
+	for _, letter := range spec.Attributes {
+		if !strings.ContainsRune(known, letter) {
+			return fmt.Errorf("%s file systems have no attribute %c of chattr", spec.Type, letter)
+		}
+	}
+	return nil
 }
 
 func isUUID(s string) bool {

@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,16 +33,6 @@ const (
 func checkXFS(spec Spec) error {
 	if len(spec.Label) > 12 {
 		return fmt.Errorf("the label %q has %d bytes; xfs file systems allow 12", spec.Label, len(spec.Label))
-	}
-	return checkWords(spec.MkfsOptions)
-}
-
-func checkBtrfs(spec Spec) error {
-	if len(spec.Label) > 255 {
-		return fmt.Errorf("the label %q has %d bytes; btrfs file systems allow 255", spec.Label, len(spec.Label))
-	}
-	if spec.Subvolume != "" && (!filepath.IsLocal(spec.Subvolume) || path.Clean(spec.Subvolume) != spec.Subvolume || spec.Subvolume == ".") {
-		return fmt.Errorf("%q is no name for a btrfs subvolume", spec.Subvolume)
 	}
 	return checkWords(spec.MkfsOptions)
 }
@@ -121,12 +109,6 @@ func xfsLog(ctx context.Context, size int64, env Env, spec Spec) (int64, error) 
 	return blockSize * blocks, err
 }
 
-// sizeBtrfs counts the metadata twice, as mkfs.btrfs keeps it, and leaves room for the large chunks that space is given out in.
-func sizeBtrfs(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64, error) {
-	need := estimate(tree, 2*1200) + spec.Free
-	return max(need+need/8+192<<20, minBtr), nil
-}
-
 func writeXFS(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
 	if size < minXFS {
 		return fmt.Errorf("%d MiB are too small: xfs needs %d MiB", size>>20, minXFS>>20)
@@ -140,30 +122,9 @@ func writeXFS(ctx context.Context, env Env, f *os.File, offset, size int64, tree
 root=/tmp/root
 mkdir $root
 mount -t xfs -o nouuid,` + spec.mountOptions() + ` $disk1 $root
-` + extract + `umount $root
+` + spec.chattr() + extract + `umount $root
 `
-	return runKernel(ctx, env, f, offset, size, tree, spec, script, []string{"mkfs.xfs"})
-}
-
-func writeBtrfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
-	mkfs := []string{"mkfs.btrfs", "-q", "-f", "-U", env.uuid(spec)}
-	if spec.Label != "" {
-		mkfs = append(mkfs, "-L", spec.Label)
-	}
-	mkfs = append(mkfs, spec.MkfsOptions...)
-	var script strings.Builder
-	script.WriteString(shellLine(mkfs) + ` $disk1
-root=/tmp/root
-mkdir $root
-mount -t btrfs -o ` + spec.mountOptions() + ` $disk1 $root
-`)
-	tools := []string{"mkfs.btrfs"}
-	if spec.Subvolume != "" {
-		tools = append(tools, "btrfs")
-		script.WriteString(makeSubvolume(spec.Subvolume))
-	}
-	script.WriteString(extract + "umount /tmp/root\n")
-	return runKernel(ctx, env, f, offset, size, tree, spec, script.String(), tools)
+	return runKernel(ctx, env, f, offset, size, tree, spec, script, append(spec.chattrTool(), "mkfs.xfs"))
 }
 
 func checkReiserfs(spec Spec) error {
@@ -198,11 +159,20 @@ mount -t reiserfs -o noatime,user_xattr,acl $disk1 $root
 	return runKernel(ctx, env, f, offset, size, tree, spec, script, []string{"mkreiserfs"})
 }
 
-// makeSubvolume makes the subvolume that the tree goes into, and has it mounted when no other is asked for.
-func makeSubvolume(name string) string {
-	place := path.Join("/tmp/root", name)
-	return fmt.Sprintf("mkdir -p %s\nroot=%s\nbtrfs -q subvolume create \"$root\"\nbtrfs subvolume set-default \"$root\"\n",
-		shellWord(path.Dir(place)), shellWord(place))
+// chattr is the line of a script that sets attributes of the top directory, which all that is made in it later inherits.
+func (s Spec) chattr() string {
+	if s.Attributes == "" {
+		return ""
+	}
+	return "chattr +" + s.Attributes + " \"$root\"\n"
+}
+
+// chattrTool is the program that chattr takes.
+func (s Spec) chattrTool() []string {
+	if s.Attributes == "" {
+		return nil
+	}
+	return []string{"chattr"}
 }
 
 // mountOptions are those that the helper kernel mounts the new file system with: of the spec's, those that change what is written.

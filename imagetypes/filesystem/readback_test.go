@@ -132,7 +132,7 @@ func TestKernelReadsEverything(t *testing.T) {
 			testenv.NeedProgram(t, check[kind][0])
 			spec := Spec{Type: kind, Label: "label"}
 			if kind == "btrfs" {
-				spec.Subvolume = "@/sub volume"
+				spec.Btrfs.Root = "@/sub volume"
 			}
 			size, err := Size(t.Context(), testEnv(), tree, spec)
 			if err != nil {

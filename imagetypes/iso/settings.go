@@ -92,7 +92,7 @@ func (s *settings) firmware() error {
 	case t.Firmware == "bios", t.Firmware == "ec2":
 		s.bios = true
 	case t.Firmware == "efi", t.Firmware == "uefi":
-		s.bios, s.efi, s.secure = s.arch == "x86_64", true, t.Firmware == "uefi"
+		s.bios, s.efi, s.secure = s.arch == "x86_64" && t.EFICSM.Or(true), true, t.Firmware == "uefi"
 	default:
 		return t.Errorf("firmware", "use bios, efi or uefi", "the firmware %s is not supported for live ISOs", t.Firmware)
 	}

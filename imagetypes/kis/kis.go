@@ -103,7 +103,7 @@ func findHypervisor(tree *layers.Tree) string {
 func spec(r *image.Request, uuid string) filesystem.Spec {
 	t := &r.Description.Type
 	return filesystem.Spec{
-		Type: t.Filesystem, Label: t.RootFSLabel, UUID: uuid, MkfsOptions: t.FSCreateOptions, Compression: t.SquashfsCompression, MountOptions: t.FSMountOptions,
+		Type: t.Filesystem, Label: t.RootFSLabel, UUID: uuid, MkfsOptions: t.FSCreateOptions, Compression: filesystem.Compression(t), MountOptions: t.FSMountOptions,
 	}
 }
 

@@ -55,6 +55,7 @@ type volume struct {
 	sb     *superblock
 	gdt    []byte // all group descriptors
 	groups []group
+	sync   bool // directories and files get the attribute S
 }
 
 // file is what a file system lies in.

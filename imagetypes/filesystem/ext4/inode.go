@@ -38,6 +38,7 @@ const (
 
 // Flags of an inode.
 const (
+	flagSync    = 0x8
 	flagIndex   = 0x1000 // a directory with a hash tree
 	flagExtents = 0x80000
 	flagInline  = 0x10000000
@@ -137,6 +138,9 @@ func (v *volume) inodeFlags(in *inode) uint32 {
 	}
 	if in.dir != nil && in.dir.inner > 0 {
 		flags |= flagIndex
+	}
+	if v.sync && (in.dir != nil || in.node.IsRegular()) {
+		flags |= flagSync
 	}
 	return flags
 }

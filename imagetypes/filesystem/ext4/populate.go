@@ -26,8 +26,10 @@ type Report struct {
 	Quota bool
 }
 
-// Options say who is told of contents while they are written. The zero value is fine.
+// Options say what to do besides. The zero value is fine.
 type Options struct {
+	// Sync gives directories and files the attribute S of chattr(1): what is written to them is on the disk at once.
+	Sync     bool
 	Progress func(n int64)                  // of every further bytes
 	Observe  func(n *layers.Node) io.Writer // asked where else to write a file's data; nil means nowhere
 }
@@ -45,6 +47,7 @@ func Populate(ctx context.Context, f interface {
 	if err != nil {
 		return nil, err
 	}
+	v.sync = opts.Sync
 	p, err := newPlan(ctx, v, tree)
 	if err != nil {
 		return nil, err

@@ -67,8 +67,14 @@ func Tree(t testing.TB, variable string) *layers.Tree {
 // Describe resolves a description of one image type, with the given attributes and content of its type element.
 func Describe(t testing.TB, arch, kind, attributes, content string) *description.Image {
 	t.Helper()
+	return DescribeIn(t, "7.5", arch, kind, attributes, content)
+}
+
+// DescribeIn is Describe in another version of the schema.
+func DescribeIn(t testing.TB, version, arch, kind, attributes, content string) *description.Image {
+	t.Helper()
 	text := fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
-<image schemaversion="7.5" name="Test-VM" displayname="Test VM">
+<image schemaversion="%s" name="Test-VM" displayname="Test VM">
   <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
   <preferences>
     <version>1.2.3</version>
@@ -78,7 +84,7 @@ func Describe(t testing.TB, arch, kind, attributes, content string) *description
   <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
   <packages type="image"><package name="bash"/></packages>
 </image>
-`, kind, attributes, content)
+`, version, kind, attributes, content)
 	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", description.LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
