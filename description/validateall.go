@@ -52,7 +52,7 @@ func (d *Document) Selections(sel Selection) []Selection {
 	for _, profiles := range choices {
 		s := sel
 		s.Profiles = profiles
-		types := d.typesFor(s)
+		types := d.TypeNames(s)
 		if sel.Type != "" && contains(types, sel.Type) {
 			types = []string{sel.Type}
 		} else if sel.Type != "" {
@@ -69,8 +69,10 @@ func (d *Document) Selections(sel Selection) []Selection {
 	return all
 }
 
-// typesFor returns the names of the types of a selection, each once.
-func (d *Document) typesFor(sel Selection) []string {
+// TypeNames returns the names of the image types of a selection, each once, in the
+// order of the description: none if the selection is wrong, for which
+// [Document.Resolve] says why.
+func (d *Document) TypeNames(sel Selection) []string {
 	r := &resolver{doc: d, arch: sel.Arch, active: map[string]bool{}}
 	if r.arch == "" {
 		r.arch = hostArch()

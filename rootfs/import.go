@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,19 @@ func imports(image *description.Image) []imported {
 	} {
 		list = append(list, imported{from: name, to: name})
 	}
+	for _, set := range []description.PackageSet{image.Packages.Bootstrap, image.Packages.System} {
+		for _, archive := range set.Archives {
+			list = append(list, imported{archive.Name, path.Base(archive.Name), func(cause error) error {
+				return archive.Errorf("name", "paths are relative to the description's directory", "the archive %s can't be read: %v", archive.Name, cause)
+			}})
+		}
+	}
+	return list
+}
+
+// typeImports is what belongs there for an image type alone.
+func typeImports(image *description.Image) []imported {
+	var list []imported
 	for _, script := range []struct{ attribute, from, to string }{
 		{"editbootconfig", image.Type.EditBootConfig, scripts.EditBootConfig}, {"editbootinstall", image.Type.EditBootInstall, scripts.EditBootInstall},
 	} {
@@ -43,14 +57,47 @@ func imports(image *description.Image) []imported {
 			}})
 		}
 	}
-	for _, set := range []description.PackageSet{image.Packages.Bootstrap, image.Packages.System} {
-		for _, archive := range set.Archives {
-			list = append(list, imported{archive.Name, path.Base(archive.Name), func(cause error) error {
-				return archive.Errorf("name", "paths are relative to the description's directory", "the archive %s can't be read: %v", archive.Name, cause)
-			}})
+	return list
+}
+
+// importTypeFiles puts the image type's own files into the tree, and the description as it is for this type where the common steps were those of another.
+func (o *overlay) importTypeFiles(ctx context.Context) error {
+	return o.work.edit(ctx, func(edit *layers.Editor) error {
+		for _, file := range typeImports(o.Description) {
+			if err := o.importFile(edit, file); err != nil {
+				return err
+			}
+		}
+		if o.described == o.Description {
+			return nil
+		}
+		return o.describe(edit)
+	})
+}
+
+// describe writes the description and its variables.
+func (o *overlay) describe(edit *layers.Editor) error {
+	o.described = o.Description
+	if text := o.Description.XML(); text != nil {
+		if err := edit.WriteFile(scripts.ImageDir+"/config.xml", text, 0o644); err != nil {
+			return err
 		}
 	}
-	return list
+	return edit.WriteFile(scripts.ProfileFile, o.Description.ProfileFile(), 0o644)
+}
+
+// profile gives a tree that was prepared for another image type the variables of this one.
+func (o *overlay) profile(ctx context.Context) error {
+	if _, err := o.Tree.Lookup(scripts.ProfileFile); err != nil {
+		return nil //nolint:nilerr // nothing reads them there
+	}
+	return o.work.edit(ctx, func(edit *layers.Editor) error {
+		text := o.Description.ProfileFile()
+		if there, err := edit.ReadFile(scripts.ProfileFile, maxImported); err == nil && bytes.Equal(there, text) {
+			return nil
+		}
+		return edit.WriteFile(scripts.ProfileFile, text, 0o644)
+	})
 }
 
 // excludeFile lists what of the tree does not belong into images.
@@ -88,11 +135,6 @@ func (o *overlay) importDescription(ctx context.Context) error {
 		if err := edit.MkdirAll(scripts.ImageDir, 0o755); err != nil {
 			return err
 		}
-		if text := o.Description.XML(); text != nil {
-			if err := edit.WriteFile(scripts.ImageDir+"/config.xml", text, 0o644); err != nil {
-				return err
-			}
-		}
 		for _, file := range list {
 			if err := o.importFile(edit, file); err != nil {
 				return err
@@ -101,7 +143,7 @@ func (o *overlay) importDescription(ctx context.Context) error {
 		if err := edit.WriteFile(scripts.LibraryFile, scripts.Library(), 0o644); err != nil {
 			return err
 		}
-		return edit.WriteFile(scripts.ProfileFile, o.Description.ProfileFile(), 0o644)
+		return o.describe(edit)
 	})
 }
 

@@ -90,28 +90,37 @@ func Overlay(ctx context.Context, request Request) (*Result, error) {
 }
 
 // do takes steps and returns what they make.
-func (o *overlay) do(ctx context.Context, steps []func(context.Context) error) (*Result, error) {
+func (o *overlay) do(ctx context.Context, steps []stepFunc) (*Result, error) {
+	if err := o.take(ctx, steps); err != nil {
+		return nil, err
+	}
+	return o.result(ctx)
+}
+
+// take takes steps.
+func (o *overlay) take(ctx context.Context, steps []stepFunc) error {
 	for _, step := range steps {
 		err := context.Cause(ctx)
 		if err == nil {
 			err = step(ctx)
 		}
 		if err != nil {
-			return nil, errors.Join(err, o.close())
+			return errors.Join(err, o.close())
 		}
 	}
-	var installed []packages.Package
 	if o.manager != nil {
-		installed = o.manager.Installed()
+		o.packagesDone = append(o.packagesDone, o.manager.Installed()...)
 	}
-	if err := o.close(); err != nil {
-		return nil, err
-	}
+	return o.close()
+}
+
+// result is what the steps have made.
+func (o *overlay) result(ctx context.Context) (*Result, error) {
 	tree, err := o.work.current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	result := &Result{Tree: tree, Ran: o.ran, Installed: installed, overlay: o}
+	result := &Result{Tree: tree, Ran: o.ran, Installed: o.packagesDone, overlay: o}
 	if o.work.onDisk != nil {
 		result.Dir = o.Dir
 	}
@@ -127,10 +136,14 @@ type overlay struct {
 	repos   *repositories.Set // nil until repositories are needed
 	scratch *scratch          // nil until temporary files are needed
 	ran     []string
+	// described is what the tree has in its /image; nil until then.
+	described *description.Image
 	// imported are the names of the files that the description has put into /image.
 	imported map[string]bool
 	// installed says that packages were added or removed, so that initial RAM disks are out of date.
 	installed bool
+	// packagesDone are those that were installed.
+	packagesDone []packages.Package
 	// initrdSettings says that the settings of initial RAM disks have changed.
 	initrdSettings bool
 }
@@ -154,28 +167,48 @@ func newOverlay(r Request) *overlay {
 }
 
 // steps is what is to be done.
-func (o *overlay) steps() []func(context.Context) error {
-	prepare := []func(context.Context) error{
+func (o *overlay) steps() []stepFunc {
+	switch o.Phase {
+	case Prepare:
+		return slices.Concat(o.commonSteps(), o.typeSteps(), o.configSteps(), o.lastSteps())
+	case Create:
+		return slices.Concat([]stepFunc{o.profile}, o.createSteps(), o.lastSteps())
+	}
+	return slices.Concat(o.commonSteps(), o.typeSteps(), o.configSteps(), o.createSteps(), o.lastSteps())
+}
+
+// stepFunc is one step.
+type stepFunc = func(context.Context) error
+
+// commonSteps do not depend on the image type.
+func (o *overlay) commonSteps() []stepFunc {
+	return []stepFunc{
 		o.baseTree, o.importDescription,
 		o.bootstrapPackages, o.bootstrapFiles, o.step(o.script, scripts.PostBootstrap),
 		o.systemPackages, o.systemFiles, o.overlayFiles,
-		o.accounts, o.settings, o.imageRepositories, o.drivers, o.splash, o.permissions,
-		o.step(o.script, scripts.Config), o.removePackages, o.rpmDatabase,
+		o.accounts, o.settings, o.imageRepositories, o.splash, o.permissions,
 	}
-	create := []func(context.Context) error{o.step(o.script, scripts.Images)}
-	if o.Description.Type.DeltaRoot {
-		create = append(create, o.step(o.script, scripts.ConfigOverlay), o.step(o.outsideScript, scripts.ConfigHostOverlay))
-	}
-	// The initial RAM disks, too, are made with the root tree, so that each image of it finds them.
-	finish := []func(context.Context) error{o.initrds, o.cleanUp, o.labels}
-	switch o.Phase {
-	case Prepare:
-		return append(prepare, finish...)
-	case Create:
-		return append(create, finish...)
-	}
-	return slices.Concat(prepare, create, finish)
 }
+
+// typeSteps add what the image type has of its own. No program runs.
+func (o *overlay) typeSteps() []stepFunc { return []stepFunc{o.importTypeFiles, o.hostname, o.drivers} }
+
+// configSteps end the making of the root tree.
+func (o *overlay) configSteps() []stepFunc {
+	return []stepFunc{o.step(o.script, scripts.Config), o.removePackages, o.rpmDatabase}
+}
+
+// createSteps are done for each image of a root tree.
+func (o *overlay) createSteps() []stepFunc {
+	steps := []stepFunc{o.step(o.script, scripts.Images)}
+	if o.Description.Type.DeltaRoot {
+		steps = append(steps, o.step(o.script, scripts.ConfigOverlay), o.step(o.outsideScript, scripts.ConfigHostOverlay))
+	}
+	return steps
+}
+
+// lastSteps come last. The initial RAM disks, too, are made with the root tree, so that each image of it finds them.
+func (o *overlay) lastSteps() []stepFunc { return []stepFunc{o.initrds, o.cleanUp, o.labels} }
 
 func (o *overlay) step(run func(context.Context, string) error, name string) func(context.Context) error {
 	return func(ctx context.Context) error { return run(ctx, name) }

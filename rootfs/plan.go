@@ -94,7 +94,7 @@ func (o *overlay) scriptPlan(p *Plan) bool {
 		}
 	}
 	there := map[string]bool{}
-	for _, file := range imports(o.Description) {
+	for _, file := range slices.Concat(imports(o.Description), typeImports(o.Description)) {
 		_, err := fs.Stat(o.source.FS, file.from)
 		there[file.to] = o.Phase != Create && err == nil || o.Phase == Create && scripts.Has(o.Tree, file.to)
 	}

@@ -14,7 +14,7 @@ import (
 
 // rpmDatabase makes rpm's database, which notes the second in which each package came, the same in each build where that was asked for.
 func (o *overlay) rpmDatabase(ctx context.Context) error {
-	if !o.Repro.Fixed || o.manager == nil {
+	if !o.Repro.Fixed || !o.installed {
 		return nil
 	}
 	tree, err := o.work.current(ctx)
@@ -27,7 +27,12 @@ func (o *overlay) rpmDatabase(ctx context.Context) error {
 	}
 	change, err := rpm.Rewrite(ctx, rpm.RewriteOptions{
 		Tree: tree, Inside: o.programRun, Workdir: scratch, Time: o.Repro.Epoch, Log: o.Log,
-		Outside: func(ctx context.Context, spec sandbox.Spec) error { return o.manager.toolbox.Run(ctx, spec) },
+		Outside: func(ctx context.Context, spec sandbox.Spec) error {
+			if _, err := o.packages(ctx); err != nil {
+				return err
+			}
+			return o.manager.toolbox.Run(ctx, spec)
+		},
 	})
 	var missing *command.MissingError
 	if errors.As(err, &missing) {

@@ -27,7 +27,12 @@ func (o *overlay) accounts(ctx context.Context) error {
 	})
 }
 
-// settings sets locale, keyboard, time zone, host name and image id.
+// hostname names the machine.
+func (o *overlay) hostname(ctx context.Context) error {
+	return o.work.edit(ctx, func(edit *layers.Editor) error { return settings.ApplyHostname(edit, o.Description) })
+}
+
+// settings sets locale, keyboard, time zone and image id.
 func (o *overlay) settings(ctx context.Context) error {
 	var result settings.Result
 	err := o.work.edit(ctx, func(edit *layers.Editor) (err error) {

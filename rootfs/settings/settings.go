@@ -32,7 +32,7 @@ func (r *Result) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
-// Apply writes the settings of a description into a tree. What the description leaves open stays as it is.
+// Apply writes the settings of a description into a tree, but for the host name, for which there is [ApplyHostname]. What the description leaves open stays as it is.
 func Apply(edit *layers.Editor, image *description.Image) (Result, error) {
 	var r Result
 	distribution := familyOf(edit)
@@ -46,17 +46,26 @@ func Apply(edit *layers.Editor, image *description.Image) (Result, error) {
 	if err := applyTimezone(edit, image, distribution, &r); err != nil {
 		return r, err
 	}
-	if image.Type.Image != "docker" && image.Type.Image != "oci" { // a container's name comes from who runs it
-		if err := applyHostname(edit, image.Name); err != nil {
-			return r, fmt.Errorf("setting the host name: %w", err)
-		}
-	}
 	if image.ID != "" {
 		if err := edit.WriteFile("etc/ImageID", []byte(image.ID+"\n"), 0o644); err != nil {
 			return r, fmt.Errorf("writing /etc/ImageID: %w", err)
 		}
 	}
 	return r, nil
+}
+
+// HasHostname reports whether images of the type have a host name: that of a container comes from who runs it.
+func HasHostname(t *description.Type) bool { return t.Image != "docker" && t.Image != "oci" }
+
+// ApplyHostname names a machine after its image where the tree has no name, or one that a container's build has left there.
+func ApplyHostname(edit *layers.Editor, image *description.Image) error {
+	if !HasHostname(&image.Type) {
+		return nil
+	}
+	if err := applyHostname(edit, image.Name); err != nil {
+		return fmt.Errorf("setting the host name: %w", err)
+	}
+	return nil
 }
 
 // family is a family of distributions, which keep some settings in files of their own.
@@ -245,7 +254,6 @@ func applyTimezone(edit *layers.Editor, image *description.Image, distribution f
 	return nil
 }
 
-// applyHostname names a machine after its image where the tree has no name, or one that a container's build has left there.
 func applyHostname(edit *layers.Editor, image string) error {
 	data, err := edit.ReadFile("etc/hostname", maxFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -144,6 +144,9 @@ func TestApply(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			edit := newTree(t, test.files).Edit(layers.Timespec{})
 			result, err := Apply(edit, &test.image)
+			if err == nil {
+				err = ApplyHostname(edit, &test.image)
+			}
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,0 +1,114 @@
+package rootfs
+
+import (
+	"context"
+	"io/fs"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+
+	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/description/legacy2006"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/scripts"
+)
+
+// Shared is a root tree with what several image types have in common, from which each goes on by itself. What is made so has the same bytes as what
+// [Overlay] makes for each type alone.
+type Shared struct {
+	common *overlay
+	tree   *layers.Tree
+	// configured says that config.sh, too, has run for all of them.
+	configured bool
+}
+
+// CanShare reports whether the root trees of two image types of one description begin alike: they want the same packages, and no script that runs on the
+// way asks for the type.
+func CanShare(a, b *description.Image) bool {
+	return reflect.DeepEqual(a.Packages, b.Packages) && blind(scripts.PostBootstrap, []*description.Image{a, b})
+}
+
+// Share does what is the same for the image types, which can all share: request's is the first of them. The request's directory, if something had to be
+// unpacked there, is the caller's to remove when no tree made of this one is used any more.
+func Share(ctx context.Context, request Request, types []*description.Image) (*Shared, error) {
+	o := newOverlay(request)
+	s := &Shared{common: o, configured: alikeUntilConfig(types)}
+	steps := o.commonSteps()
+	if s.configured {
+		steps = slices.Concat(steps, o.configSteps())
+	}
+	if err := o.take(ctx, steps); err != nil {
+		return nil, err
+	}
+	var err error
+	s.tree, err = o.work.current(ctx)
+	return s, err
+}
+
+// Overlay goes on for one image type. The tree of the request is the one that sharing began with; its directory is one of its own, into which the tree is
+// unpacked if programs must run for this type. It is safe for concurrent use.
+func (s *Shared) Overlay(ctx context.Context, request Request) (*Result, error) {
+	o := newOverlay(request)
+	o.work.tree = s.tree
+	o.installed, o.described, o.imported = s.common.installed, s.common.described, maps.Clone(s.common.imported)
+	o.ran, o.packagesDone = slices.Clone(s.common.ran), slices.Clone(s.common.packagesDone)
+	steps := o.typeSteps()
+	if !s.configured {
+		steps = slices.Concat(steps, o.configSteps())
+	}
+	if request.Phase != Prepare {
+		steps = slices.Concat(steps, o.createSteps())
+	}
+	return o.do(ctx, slices.Concat(steps, o.lastSteps()))
+}
+
+// Leave gives the directory of the shared tree to the result of one type, which has none of its own, so that [Result.Sync] needs not write all of the
+// tree once more. It returns the directory, "" if there is nothing to give. No other tree made of the shared one can be read after that.
+func (s *Shared) Leave(r *Result) string {
+	from, to := s.common.work, r.overlay.work
+	if from.onDisk == nil || to.onDisk != nil {
+		return ""
+	}
+	to.dir, to.onDisk, to.lacking = from.dir, from.onDisk, from.lacking
+	r.Dir = from.dir
+	return from.dir
+}
+
+// alikeUntilConfig reports whether the trees of the types are the same until config.sh has run, which then does not need what a type adds before.
+func alikeUntilConfig(types []*description.Image) bool {
+	return len(types[0].Drivers) == 0 && !mentions(types[0], scripts.Config, regexp.MustCompile(`(?i)hostname|/image\b`)) && blind(scripts.Config, types)
+}
+
+// blind reports whether a script does the same for all of the types: it names no variable whose value differs between them, and changes neither the file with the
+// variables nor the description.
+func blind(script string, types []*description.Image) bool {
+	pattern := `>\s*"?/?\.profile|sed.*\.profile|/image/config\.xml|\{!kiwi_|\benv\s*$|\bprintenv\b`
+	first := types[0].ProfileVariables()
+	for _, t := range types[1:] {
+		other := t.ProfileVariables()
+		for _, name := range slices.Concat(slices.Collect(maps.Keys(first)), slices.Collect(maps.Keys(other))) {
+			one, has := first[name]
+			if two, too := other[name]; one != two || has != too {
+				pattern += `|\b` + regexp.QuoteMeta(name) + `\b`
+			}
+		}
+	}
+	return !mentions(types[0], script, regexp.MustCompile(`(?m)`+pattern))
+}
+
+// mentions reports whether a script of the description, or one that it runs, has a pattern in it. One that can't be read may have.
+func mentions(image *description.Image, script string, pattern *regexp.Regexp) bool {
+	if image.FS == nil {
+		return false
+	}
+	if _, err := fs.Stat(image.FS, script); err != nil {
+		return false
+	}
+	text, err := fs.ReadFile(image.FS, script)
+	if err != nil || pattern.Match(text) {
+		return true
+	}
+	_, err = fs.Stat(image.FS, legacy2006.Folder)
+	return err == nil
+}
