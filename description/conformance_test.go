@@ -294,8 +294,8 @@ func sizeView(t *Type, view map[string]any) {
 		return
 	}
 	size := map[string]any{"mbytes": t.Size.MB - t.Size.Unpartitioned>>20, "additive": nil}
-	if t.Size.Additive {
-		size["additive"] = true
+	if t.Size.Has("additive") {
+		size["additive"] = t.Size.Additive
 	}
 	view["build_type_size"], view["build_type_unpartitioned_bytes"] = size, t.Size.Unpartitioned
 }
