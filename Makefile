@@ -17,7 +17,8 @@ RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common gr
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
-	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode
+	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode cryptsetup-bin lvm2 mdadm
+BOOT_PACKAGES := qemu-system-arm qemu-efi-aarch64
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
 
 .PHONY: help
@@ -55,6 +56,10 @@ endef
 deps: ## install what the tests need and is missing (Debian)
 	@$(call install_packages,$(TEST_PACKAGES))
 
+.PHONY: boot-deps
+boot-deps: deps
+	@$(call install_packages,$(BOOT_PACKAGES))
+
 .PHONY: demo-deps
 demo-deps:
 	@$(call install_packages,$(DEMO_PACKAGES))
@@ -72,7 +77,7 @@ test: deps build $(BUILD)/debian.tar $(BUILD)/debian-vm.tar $(BUILD)/debian-live
 	.ci/test
 
 .PHONY: test-boot
-test-boot: deps $(BUILD)/debian-vm.tar $(BUILD)/debian-live.tar ## boot every image type in every way, which takes a quarter of an hour more
+test-boot: boot-deps $(BUILD)/debian-vm.tar $(BUILD)/debian-live.tar ## boot every image type in every way, which takes a quarter of an hour more
 	IMGBUILD_TEST_BOOT=all IMGBUILD_TEST_VM_TAR=$(CURDIR)/$(BUILD)/debian-vm.tar IMGBUILD_TEST_LIVE_TAR=$(CURDIR)/$(BUILD)/debian-live.tar \
 		go test -count=1 -timeout 60m -run Boot ./imagetypes/... ./boot
 
