@@ -23,6 +23,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/iso"
 	"github.com/imgbuild/imgbuild/imagetypes/kis"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
+	"github.com/imgbuild/imgbuild/imagetypes/xen/guest"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -151,6 +152,9 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 	t, err := Lookup(o.Description.Type.Image)
 	if err != nil {
 		return nil, Type{}, o.Description.Type.Errorf("image", "", "%v", err)
+	}
+	if o.Description.Type.XenMachine() {
+		t.Builder = guest.Builder{Image: t.Builder}
 	}
 	tree := o.Tree
 	if tree != nil {

@@ -28,6 +28,9 @@ const (
 	PlatformBIOS  = "i386-pc"
 	PlatformEFI64 = "x86_64-efi"
 	PlatformEFIA6 = "arm64-efi"
+	// GRUB as the kernel of a guest of Xen.
+	PlatformXenPV  = "x86_64-xen"
+	PlatformXenPVH = "i386-xen_pvh"
 )
 
 // FormatElTorito is the core image that a BIOS starts from a CD: see [ImageSpec].Format.
@@ -83,6 +86,9 @@ func PackageHint(platform string) string {
 		PlatformBIOS:  "grub-pc-bin (Debian), grub2-pc-modules (Fedora) or grub2-i386-pc (openSUSE)",
 		PlatformEFI64: "grub-efi-amd64-bin (Debian), grub2-efi-x64-modules (Fedora) or grub2-x86_64-efi (openSUSE)",
 		PlatformEFIA6: "grub-efi-arm64-bin (Debian), grub2-efi-aa64-modules (Fedora) or grub2-arm64-efi (openSUSE)",
+
+		PlatformXenPV:  "grub-xen-bin (Debian) or grub2-x86_64-xen (openSUSE)",
+		PlatformXenPVH: "grub-xen-bin (Debian)",
 	}
 	return "add the package " + names[platform] + " to the description"
 }
@@ -304,8 +310,11 @@ func CoreModules(platform string) []string {
 		"part_gpt", "part_msdos", "fat", "ext2", "xfs", "btrfs", "squash4", "normal", "configfile", "linux", "search", "search_fs_uuid", "search_fs_file",
 		"search_label", "echo", "test", "true", "loadenv", "gzio", "zstd", "minicmd", "ls", "cat", "serial", "terminal", "gfxterm", "font", "regexp", "reboot", "halt", "sleep",
 	}
-	if platform == PlatformBIOS {
+	switch platform {
+	case PlatformBIOS:
 		return append(names, "biosdisk", "vga", "vbe", "boot", "chain")
+	case PlatformXenPV, PlatformXenPVH:
+		return append(names, "boot")
 	}
 	return append(names, "all_video", "efi_gop", "boot", "chain", "gfxmenu", "png", "gettext", "lvm", "luks", "luks2", "cryptodisk", "gcry_rijndael", "gcry_sha256", "gcry_sha512",
 		"efi_uga", "iso9660")
