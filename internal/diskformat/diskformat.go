@@ -1,4 +1,5 @@
-// Package diskformat writes a raw disk in the formats of virtual machine monitors: qcow2, VMDK, VDI, VHD and VHDX.
+// Package diskformat writes a raw disk in the formats of virtual machine monitors: qcow2, VMDK, VDI, VHD, VHDX, and the archive that the Google Compute
+// Engine takes.
 //
 // The writers here skip what reads as zeros, compress on all processors and give the same bytes for the same disk. What a user asks for
 // beyond them (by options that only qemu-img knows) is left to qemu-img.
@@ -18,6 +19,9 @@ import (
 	"github.com/imgbuild/imgbuild/internal/repro"
 )
 
+// qemuImg is the program for options that the writers here don't know.
+const qemuImg = "qemu-img"
+
 // Option is one option of a format, as in qemu-img's -o name=value.
 type Option struct {
 	Name, Value string
@@ -28,6 +32,8 @@ type Settings struct {
 	Options []Option
 	// Tag is a GUID that a vhd-fixed image carries at byte 65536; empty for none. Some clouds ask for it.
 	Tag string
+	// License is the address of a licence that a gce image carries; empty for none.
+	License string
 	// IDs gives the identifiers and times that a format keeps.
 	IDs repro.Source
 	// Jobs is how many processors compress; 0 means all.
@@ -43,7 +49,7 @@ type Format struct {
 	Name      string // as in a description's format attribute
 	Extension string // of the file, without a dot
 
-	qemu  string   // qemu-img's name
+	qemu  string   // qemu-img's name; empty: it does not know the format
 	fixed []Option // options of qemu-img that the name implies
 	write func(context.Context, *job) error
 	// check looks at the values of options, nil if there is nothing to see.
@@ -55,6 +61,7 @@ type Format struct {
 // All returns the formats in the order of their names.
 func All() []Format {
 	return []Format{
+		{Name: "gce", Extension: "tar.gz", write: writeGCE, check: checkGCE},
 		{Name: "qcow2", Extension: "qcow2", qemu: "qcow2", write: writeQcow2, check: checkQcow2, options: []string{"cluster_size", "compression", "compression_type", "compat"}},
 		{Name: "raw", Extension: "raw", qemu: "raw", write: writeRaw},
 		{Name: "vdi", Extension: "vdi", qemu: "vdi", write: writeVDI},
@@ -99,6 +106,9 @@ func (j *job) option(name, other string) string {
 
 // native reports whether the writer here obeys all these options.
 func (f Format) native(options []Option) bool {
+	if f.qemu == "" {
+		return true
+	}
 	for _, o := range options {
 		if !slices.Contains(f.options, o.Name) {
 			return false
@@ -118,7 +128,7 @@ func (f Format) Needs(options []Option) string {
 	if f.native(options) {
 		return ""
 	}
-	return "qemu-img"
+	return qemuImg
 }
 
 // Check refuses settings that Write can't obey. Options that only qemu-img knows are not looked at.
@@ -180,5 +190,5 @@ func (f Format) convert(ctx context.Context, raw *os.File, path string, s Settin
 		args = append(args, "-o", o.Name+"="+o.Value)
 	}
 	s.Log.Info("disk is converted by qemu-img, because of its options; some of its formats differ from run to run", "format", f.Name, "options", fmt.Sprint(s.Options))
-	return command.Run(ctx, command.Cmd{Name: "qemu-img", Args: append(args, raw.Name(), path)})
+	return command.Run(ctx, command.Cmd{Name: qemuImg, Args: append(args, raw.Name(), path)})
 }
