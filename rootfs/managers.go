@@ -31,7 +31,7 @@ type kind struct {
 	// open starts a session.
 	open func(context.Context, packages.Options) (packages.Session, error)
 	// write writes into a tree the repositories that the image itself is to have, and says what could not be written.
-	write func(*layers.Editor, *repositories.Set) (notes []string, err error)
+	write func(*layers.Editor, *repositories.Set, repositories.Change) (notes []string, err error)
 	// from is a container to start from that has the manager.
 	from string
 }
@@ -129,7 +129,7 @@ func (o *overlay) repositories(ctx context.Context, dir string) (*repositories.S
 }
 
 // imageRepositories writes the repositories that the image is to have.
-func (o *overlay) imageRepositories(ctx context.Context) error {
+func (o *overlay) imageRepositories(ctx context.Context) (err error) {
 	if !slices.ContainsFunc(o.Description.Repositories, func(r description.Repository) bool { return r.ImageInclude || r.ImageOnly }) {
 		return nil
 	}
@@ -145,8 +145,13 @@ func (o *overlay) imageRepositories(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	box := toolbox.Open(toolbox.Options{Builder: o.Builder, Workdir: scratch, Progress: o.Progress, Log: o.Log})
+	defer func() { err = errors.Join(err, box.Close()) }()
+	change := func(r repositories.Repository, name string, data []byte) ([]byte, error) {
+		return r.Customize(ctx, repositories.CustomizeOptions{Files: o.source, Run: box.Run, Workdir: scratch, Name: name, Data: data})
+	}
 	return o.work.edit(ctx, func(edit *layers.Editor) error {
-		notes, err := k.write(edit, set)
+		notes, err := k.write(edit, set, change)
 		for _, note := range notes {
 			o.note(note)
 		}

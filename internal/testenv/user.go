@@ -140,8 +140,8 @@ func NoProcess(t testing.TB, pid string) {
 	}
 }
 
-// AsBoth runs a test as root and again as an ordinary user.
-func AsBoth(t *testing.T, test func(t *testing.T)) {
+// AsBoth runs a test as root and again as an ordinary user, whose environment gets env added.
+func AsBoth(t *testing.T, test func(t *testing.T), env ...string) {
 	t.Helper()
 	NeedRoot(t)
 	test(t)
@@ -149,6 +149,6 @@ func AsBoth(t *testing.T, test func(t *testing.T)) {
 		return
 	}
 	t.Run("ordinary user", func(t *testing.T) {
-		OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"))
+		OrdinaryUser(t).RunAgain(t, strings.TrimSuffix(t.Name(), "/ordinary_user"), env...)
 	})
 }

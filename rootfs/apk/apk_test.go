@@ -14,18 +14,27 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
+
+func TestMain(m *testing.M) {
+	sandbox.Init()
+	userns.MustEnter()
+	os.Exit(m.Run())
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -517,21 +526,22 @@ func TestWriteRepositories(t *testing.T) {
 	main.ImageInclude, main.SigningKeys = true, []description.SigningKey{{URI: "test@example.org-1.rsa.pub"}}
 	image := w.image
 	image.Repositories = []description.Repository{
-		main, {Source: "dir://" + w.repo, ImageInclude: true}, {Source: "file:///media/cdrom/apks", ImageOnly: true}, {Source: "https://list.example/", SourceType: "mirrorlist", ImageOnly: true},
+		main, {Source: "dir://" + w.repo, ImageInclude: true}, {Source: "file:///media/cdrom/apks", ImageOnly: true}, {Source: "https://own.example/apks", ImageOnly: true, Customize: "edit.sh"},
 	}
 	set, err := repositories.Open(t.Context(), repositories.Options{Image: &image, Files: files.Source{Dir: w.repo, FS: os.DirFS(w.repo)}, Workdir: w.work})
 	must(t, err)
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	must(t, edit.WriteFile(imageRepos, []byte("#comment"), 0o644))
+	change := managertest.Change(t, files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("echo https://own.example/more >> \"$1\"\n")}}})
 	for range 2 {
-		notes, err := WriteRepositories(edit, set)
+		notes, err := WriteRepositories(edit, set, change)
 		must(t, err)
-		if len(notes) != 3 {
+		if len(notes) != 2 {
 			t.Errorf("notes %q", notes)
 		}
 	}
 	for name, want := range map[string]string{
-		imageRepos: "#comment\nhttps://mirror.example/alpine/v3.20/main\nhttps://mirror.example/alpine/v3.20/community\n/media/cdrom/apks\n", imageKeys + "/test@example.org-1.rsa.pub": realKey,
+		imageRepos: "#comment\nhttps://mirror.example/alpine/v3.20/main\nhttps://mirror.example/alpine/v3.20/community\n/media/cdrom/apks\nhttps://own.example/apks\nhttps://own.example/more\n", imageKeys + "/test@example.org-1.rsa.pub": realKey,
 	} {
 		if data, err := edit.Tree().ReadFile(name, 1<<20); string(data) != want {
 			t.Errorf("%s: %q, %v", name, data, err)

@@ -18,29 +18,23 @@ const (
 
 // WriteRepositories writes into a tree the repositories that the image itself is to have: as lines of /etc/apk/repositories, with their keys. Secrets stay out of
 // the image, and so do repositories that only this machine can read; the notes say so.
-func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+func WriteRepositories(edit *layers.Editor, set *repositories.Set, change repositories.Change) (notes []string, err error) {
 	for _, r := range set.Image {
 		switch {
 		case r.Local != "":
 			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
 			continue
-		case r.IsList():
-			notes = append(notes, fmt.Sprintf("repository %s is a list of mirrors, which apk can't fetch by itself, and was not written into the image; give the address of a mirror", r))
-			continue
 		case r.User != "" || r.Password != "":
 			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its address in /%s", r, imageRepos))
 		}
-		if r.Description.Customize != "" {
-			notes = append(notes, fmt.Sprintf("the script that customizes the repository %s was not run for the image's own /%s", r, imageRepos))
-		}
-		if err := writeRepository(edit, r); err != nil {
+		if err := writeRepository(edit, r, change); err != nil {
 			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
 		}
 	}
 	return notes, nil
 }
 
-func writeRepository(edit *layers.Editor, r repositories.Repository) error {
+func writeRepository(edit *layers.Editor, r repositories.Repository, change repositories.Change) error {
 	data, err := edit.Tree().ReadFile(imageRepos, 1<<20)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -49,7 +43,11 @@ func writeRepository(edit *layers.Editor, r repositories.Repository) error {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	for _, line := range repositoryLines(r, strings.TrimPrefix(r.URI, "file://")) {
+	own, err := change(r, r.Alias+".list", []byte(strings.Join(repositoryLines(r, strings.TrimPrefix(r.URI, "file://")), "\n")+"\n"))
+	if err != nil {
+		return err
+	}
+	for line := range strings.SplitSeq(strings.TrimRight(string(own), "\n"), "\n") {
 		if !strings.Contains("\n"+text, "\n"+line+"\n") {
 			text += line + "\n"
 		}

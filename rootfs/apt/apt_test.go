@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 	"github.com/imgbuild/imgbuild/rootfs/toolbox"
@@ -533,11 +535,12 @@ func TestWriteRepositories(t *testing.T) {
 		{Source: "http://build.example.org/x"},
 		{Source: "obs://Virtualization:Appliances/xUbuntu_22.04", Alias: "obs", ImageInclude: true},
 		{Source: "https://user:pass@deb.example.org/debian", Distribution: "bookworm", Components: []string{"main", "contrib"}, Alias: "Debian main", ImageInclude: true, Priority: 600, SigningKeys: []description.SigningKey{{URI: "this://key.gpg"}}},
-		{Source: "http://flat.example.org/", ImageOnly: true, RepoGPGCheck: description.False, Alias: "flat"},
+		{Source: "http://flat.example.org/", ImageOnly: true, RepoGPGCheck: description.False, Alias: "flat", Customize: "edit.sh"},
 		{Source: "dir://" + dir, ImageInclude: true},
 	}}})
 	must(t, err)
-	notes, err := WriteRepositories(edit, set)
+	scripts := files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("echo \"X-File: ${1##*/}\" >> \"$1\"\n")}}}
+	notes, err := WriteRepositories(edit, set, managertest.Change(t, scripts))
 	must(t, err)
 	if len(notes) != 2 || strings.Contains(notes[0]+notes[1], "pass@") {
 		t.Errorf("notes %q", notes)
@@ -560,7 +563,7 @@ func TestWriteRepositories(t *testing.T) {
 		"etc/apt/sources.list.d/Debian_main.sources": "Types: deb\nURIs: https://deb.example.org/debian\nSuites: bookworm\nComponents: main contrib\nSigned-By: /etc/apt/keyrings/Debian_main.gpg\n",
 		"etc/apt/preferences.d/Debian_main.pref":     "Package: *\nPin: origin \"deb.example.org\"\nPin-Priority: 600\n\n",
 		"etc/apt/sources.list.d/obs.sources":         "Types: deb\nURIs: https://download.opensuse.org/repositories/Virtualization:/Appliances/xUbuntu_22.04\nSuites: ./\n",
-		"etc/apt/sources.list.d/flat.sources":        "Types: deb\nURIs: http://flat.example.org/\nSuites: ./\nTrusted: yes\nCheck-Valid-Until: no\n",
+		"etc/apt/sources.list.d/flat.sources":        "Types: deb\nURIs: http://flat.example.org/\nSuites: ./\nTrusted: yes\nCheck-Valid-Until: no\nX-File: flat.sources\n",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -146,7 +146,7 @@ func pin(d description.Repository, address string) string {
 
 // WriteRepositories writes into a tree the repositories that the image itself is to have. Their keys go to /etc/apt/keyrings. Secrets stay out of the image, and
 // so do repositories that only this machine can read; the notes say so.
-func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+func WriteRepositories(edit *layers.Editor, set *repositories.Set, change repositories.Change) (notes []string, err error) {
 	for _, r := range set.Image {
 		if r.Local != "" {
 			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
@@ -155,14 +155,14 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 		if r.User != "" || r.Password != "" {
 			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its /etc/apt/auth.conf.d", r))
 		}
-		if err := writeRepository(edit, r); err != nil {
+		if err := writeRepository(edit, r, change); err != nil {
 			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
 		}
 	}
 	return notes, nil
 }
 
-func writeRepository(edit *layers.Editor, r repositories.Repository) error {
+func writeRepository(edit *layers.Editor, r repositories.Repository, change repositories.Change) error {
 	signedBy := ""
 	if r.Keys != nil {
 		name := "etc/apt/keyrings/" + r.Alias + ".gpg"
@@ -176,14 +176,21 @@ func writeRepository(edit *layers.Editor, r repositories.Repository) error {
 	case "mirrorlist":
 		address = "mirror+" + address // apt-transport-mirror(1)
 	}
+	own := func(dir, name, text string) error {
+		if text == "" {
+			return nil
+		}
+		data, err := change(r, name, []byte(text))
+		if err != nil {
+			return err
+		}
+		return edit.WriteFile(dir+name, data, 0o644)
+	}
 	text := deb822(r.Description, address, signedBy, r.Description.RepoGPGCheck == description.False)
-	if err := edit.WriteFile("etc/apt/sources.list.d/"+r.Alias+".sources", []byte(text), 0o644); err != nil {
+	if err := own("etc/apt/sources.list.d/", r.Alias+".sources", text); err != nil {
 		return err
 	}
-	if pin := pin(r.Description, address); pin != "" {
-		return edit.WriteFile("etc/apt/preferences.d/"+r.Alias+".pref", []byte(pin), 0o644)
-	}
-	return nil
+	return own("etc/apt/preferences.d/", r.Alias+".pref", pin(r.Description, address))
 }
 
 // listed marks what the description names.

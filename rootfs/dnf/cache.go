@@ -20,6 +20,9 @@ type fileKey struct{ repository, file string }
 func (s *Session) files(t tool) (map[fileKey]string, error) {
 	files := map[fileKey]string{}
 	err := eachPackage(filepath.Join(s.dir, "cache", t.name), func(name string) {
+		if info, err := os.Stat(name); err != nil || info.Size() == 0 {
+			return // dnf5 leaves an empty file of what it could not fetch
+		}
 		// dnf downloads to ALIAS-HASH/packages.
 		alias := repositoryOf(filepath.Base(filepath.Dir(filepath.Dir(name))))
 		files[fileKey{alias, filepath.Base(name)}] = name
@@ -49,6 +52,21 @@ func eachPackage(dir string, found func(name string)) error {
 		}
 		return err
 	})
+}
+
+// eachList calls found with the alias of each repository whose list of packages was fetched, and the directory that has it.
+func (s *Session) eachList(t tool, found func(alias, dir string) error) error {
+	lists, err := filepath.Glob(filepath.Join(s.dir, "cache", t.name, "*", "repodata"))
+	if err == nil && len(lists) == 0 { // microdnf's are one level further down
+		lists, err = filepath.Glob(filepath.Join(s.dir, "cache", t.name, "*", "*", "repodata"))
+	}
+	for _, list := range lists {
+		if err == nil {
+			dir := filepath.Dir(list)
+			err = found(repositoryOf(filepath.Base(dir)), dir)
+		}
+	}
+	return err
 }
 
 // repositoryOf returns the alias of the repository that a directory of dnf's cache is for: its name is ALIAS-HASH.

@@ -308,6 +308,10 @@ func (s *Session) settingsFor(set description.PackageSet) settings {
 func (s *Session) transact(ctx context.Context, t tool, verb string, set description.PackageSet) error {
 	doing := map[string]string{"install": "installing packages", "upgrade": "updating packages"}[verb]
 	fail := func(err error) error { return fmt.Errorf("%s: %w", doing, err) }
+	before, err := s.opts.Tree(ctx)
+	if err != nil {
+		return fail(err)
+	}
 	specs, err := s.specs(t, set)
 	if err != nil {
 		return fail(err)
@@ -339,7 +343,16 @@ func (s *Session) transact(ctx context.Context, t tool, verb string, set descrip
 	}})
 	task.Done(err)
 	if err != nil {
-		return fail(s.explain(ctx, t, err, out, set))
+		onlyScripts, markErr := s.scriptsFailed(ctx, t, plan, out)
+		if markErr != nil {
+			return fail(markErr)
+		}
+		if !onlyScripts {
+			return fail(s.explain(ctx, t, err, out, set))
+		}
+	}
+	if err := s.forget(ctx, t, before); err != nil {
+		return fail(err)
 	}
 	for _, p := range s.named(plan).Packages {
 		s.installed[p.String()] = p
@@ -405,7 +418,7 @@ func (s *Session) switchModules(ctx context.Context, t tool) error {
 			if out == nil {
 				return err
 			}
-			if line := firstWith(out.Lines(), "Unable to resolve argument", "missing groups or modules", "No matching", "No module"); line != "" {
+			if line := firstWith(out.Lines(), "Unable to resolve argument", "missing groups or modules", "No matching", "No module", "No match for argument: "); line != "" {
 				return m.Errorf("", "check its name and stream; the repositories are: "+strings.Join(s.repositories(), ", "), "no repository has the module %s: %s", step[2], line)
 			}
 			return fmt.Errorf("switching the module %s: %w", step[2], s.explain(ctx, t, err, out, description.PackageSet{}))

@@ -1,12 +1,10 @@
 package dnf
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -15,53 +13,10 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
-	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
-	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
-
-func TestMain(m *testing.M) {
-	sandbox.Init()
-	userns.MustEnter()
-	code := m.Run()
-	if err := shared.remove(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// shared is the repository of many tests: making one takes a moment.
-var shared sharedRepository
-
-type sharedRepository struct {
-	mu  sync.Mutex
-	dir string
-}
-
-func (r *sharedRepository) remove() error { return os.RemoveAll(r.dir) }
-
-// path returns the directory, which is made when it is asked for first. Tests don't change it.
-func (r *sharedRepository) path(t *testing.T) string {
-	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.dir == "" {
-		dir, err := os.MkdirTemp("", "repository-")
-		managertest.Must(t, err)
-		testrepos.MakeRPMRepo(t, dir, testrepos.RPMRepo{Packages: few(), Groups: testrepos.Group("basics", []string{"hello", "absent"}, []string{"extra"})})
-		r.dir = dir
-	}
-	return r.dir
-}
-
-func needs(t *testing.T) {
-	t.Helper()
-	testenv.NeedRoot(t)
-	testenv.NeedPrograms(t, "dnf-3", "rpm", "rpmbuild", "createrepo_c")
-}
 
 // few are packages with all kinds of relations.
 func few() []testrepos.RPM {
@@ -79,25 +34,26 @@ func few() []testrepos.RPM {
 type world struct{ *managertest.World }
 
 // newWorld makes an empty tree and a repository with packages.
-func newWorld(t *testing.T, repo testrepos.RPMRepo) world {
+func (b bench) newWorld(t *testing.T, repo testrepos.RPMRepo) world {
 	t.Helper()
 	dir := t.TempDir()
 	testrepos.MakeRPMRepo(t, dir, repo)
-	return emptyWorld(t, dir)
+	return b.emptyWorld(t, dir)
 }
 
-func emptyWorld(t *testing.T, repo string) world {
+func (b bench) emptyWorld(t *testing.T, repo string) world {
 	t.Helper()
-	w := managertest.New(t, "dnf4", repo, Open)
+	w := managertest.New(t, b.manager, repo, Open)
+	w.Builder = b.builder
 	w.Files = files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("echo exclude=extra >> \"$1\"\n")}}}
 	w.Show = []string{"/etc/dnf"}
 	return world{w}
 }
 
 // fewWorld is an empty tree and the shared repository.
-func fewWorld(t *testing.T) world {
+func (b bench) fewWorld(t *testing.T) world {
 	t.Helper()
-	return emptyWorld(t, shared.path(t))
+	return b.emptyWorld(t, shared.path(t))
 }
 
 // newWorldLike is an empty tree with another one's repository.
@@ -130,15 +86,12 @@ func (w world) nothingLeft(t *testing.T) {
 	}
 }
 
-func TestBootstrap(t *testing.T) {
-	needs(t)
-	testenv.AsBoth(t, testBootstrap)
-}
+func TestBootstrap(t *testing.T) { asBoth(t, bench.testBootstrap) }
 
-func testBootstrap(t *testing.T) {
+func (b bench) testBootstrap(t *testing.T) {
 	distribution := testrepos.Distribution(t, "fedora")
 	distribution = append(distribution, testrepos.RPM{Name: "script", Requires: []string{"base"}, Post: "id > /etc/ran; grep ^ID= /etc/os-release >> /etc/ran"})
-	w := newWorld(t, testrepos.RPMRepo{Packages: distribution})
+	w := b.newWorld(t, testrepos.RPMRepo{Packages: distribution})
 	s, err := w.Open(t)
 	managertest.Must(t, err)
 	plan, err := s.Simulate(t.Context(), managertest.Set("script"))
@@ -165,13 +118,10 @@ func testBootstrap(t *testing.T) {
 	}
 }
 
-func TestInstall(t *testing.T) {
-	needs(t)
-	testenv.AsBoth(t, testInstall)
-}
+func TestInstall(t *testing.T) { asBoth(t, bench.testInstall) }
 
-func testInstall(t *testing.T) {
-	w := fewWorld(t)
+func (b bench) testInstall(t *testing.T) {
+	w := b.fewWorld(t)
 	w.Image.RPM = description.RPMSettings{LocaleFiltering: true, ExcludeDocs: true}
 	w.Image.Locales = []string{"en_US"}
 	what := managertest.Set("hello")
@@ -189,7 +139,7 @@ func testInstall(t *testing.T) {
 	}
 	w.nothingLeft(t)
 
-	other := fewWorld(t)
+	other := b.fewWorld(t)
 	what = managertest.Set("hello")
 	what.PlusRecommended = true
 	managertest.Must(t, other.Bootstrap(t, what))
@@ -197,7 +147,7 @@ func testInstall(t *testing.T) {
 	if doc := other.Read(t, "usr/share/doc/greeting") + other.Read(t, "opt/de"); doc != "docde" {
 		t.Error(doc)
 	}
-	other = fewWorld(t)
+	other = b.fewWorld(t)
 	what.Ignore = managertest.Packages(13, "extra")
 	managertest.Must(t, other.Bootstrap(t, what))
 	other.wantInstalled(t, "greeting-1:2.0", "hello-1.0")
@@ -205,13 +155,10 @@ func testInstall(t *testing.T) {
 	managertest.WantError(t, newWorldLike(t, other).Bootstrap(t, what), "the packages don't fit together", "greeting")
 }
 
-func TestRemove(t *testing.T) {
-	needs(t)
-	testenv.AsBoth(t, testRemove)
-}
+func TestRemove(t *testing.T) { asBoth(t, bench.testRemove) }
 
-func testRemove(t *testing.T) {
-	w := fewWorld(t)
+func (b bench) testRemove(t *testing.T) {
+	w := b.fewWorld(t)
 	what := managertest.Set("hello", "guard")
 	what.PlusRecommended = true
 	managertest.Must(t, w.Bootstrap(t, what))
@@ -234,9 +181,28 @@ func testRemove(t *testing.T) {
 	}
 }
 
-func TestGroups(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestFailingScripts(t *testing.T) { each(t, bench.testFailingScripts) }
+
+// testFailingScripts has packages whose scripts fail, before and after they are installed.
+func (b bench) testFailingScripts(t *testing.T) {
+	w := b.newWorld(t, testrepos.RPMRepo{Packages: append(testrepos.Distribution(t, "fedora"),
+		testrepos.RPM{Name: "after", Requires: []string{"base", "along"}, Post: "exit 3"}, testrepos.RPM{Name: "along"}, testrepos.RPM{Name: "before", Requires: []string{"base"}, Pre: "exit 4"})})
+	managertest.Must(t, w.Bootstrap(t, managertest.Set("after", "base")))
+	all := []string{"after-1", "along-1", "base-1", "busybox-1.35", "filesystem-1", "release-15.6"}
+	w.wantInstalled(t, all...)
+	if !strings.Contains(w.Log.String(), `msg="a package's script failed"`) {
+		t.Error("nothing is said of the script")
+	}
+	managertest.WantError(t, w.Bootstrap(t, managertest.Set("before")), "a package does not install", "before-1-1.noarch", "scriptlet")
+	w.wantInstalled(t, all...)
+	managertest.Must(t, w.With(t, func(s packages.Session) error { return s.Uninstall(t.Context(), managertest.Packages(20, "after")) }))
+	w.wantInstalled(t, "base-1", "busybox-1.35", "filesystem-1", "release-15.6")
+}
+
+func TestGroups(t *testing.T) { each(t, bench.testGroups) }
+
+func (b bench) testGroups(t *testing.T) {
+	w := b.fewWorld(t)
 	managertest.Must(t, w.Bootstrap(t, description.PackageSet{Collections: managertest.Packages(14, "basics")}))
 	w.wantInstalled(t, "greeting-1:2.0", "hello-1.0")
 	if !strings.Contains(w.Log.String(), "a group names a package that no repository has") {
@@ -246,18 +212,19 @@ func TestGroups(t *testing.T) {
 	managertest.WantError(t, err, "config.xml:14:5", "no repository has the group basicks")
 }
 
-func TestModules(t *testing.T) {
-	needs(t)
+func TestModules(t *testing.T) { each(t, bench.testModules) }
+
+func (b bench) testModules(t *testing.T) {
 	testenv.NeedPrograms(t, "modifyrepo_c")
 	server := func(version string) testrepos.RPM { return testrepos.RPM{Name: "server", Version: version} }
-	w := newWorld(t, testrepos.RPMRepo{
+	w := b.newWorld(t, testrepos.RPMRepo{
 		Packages: []testrepos.RPM{server("1"), server("2")},
 		Modules:  testrepos.Module("web", "1", "server", "server-0:1-1.noarch") + testrepos.Module("web", "2", "server", "server-0:2-1.noarch"),
 	})
 	w.Image.Packages.Modules = []description.CollectionModule{{Origin: managertest.Origin(15), Name: "web", Stream: "1", Enable: true}}
 	managertest.Must(t, w.Bootstrap(t, managertest.Set("server")))
 	w.wantInstalled(t, "server-1")
-	if state := w.Read(t, "etc/dnf/modules.d/web.module"); !strings.Contains(state, "state=enabled") {
+	if state := w.Read(t, "etc/dnf/modules.d/web.module") + w.Read(t, "usr/lib/sysimage/libdnf5/modules.toml"); !strings.Contains(state, "state=enabled") && !strings.Contains(state, `state = "Enabled"`) {
 		t.Error(state)
 	}
 	w.Image.Packages.Modules = []description.CollectionModule{{Origin: managertest.Origin(15), Name: "web"}}
@@ -266,9 +233,10 @@ func TestModules(t *testing.T) {
 	managertest.WantError(t, newWorldLike(t, w).Bootstrap(t, managertest.Set("server")), "config.xml:15:5", "no repository has the module mail")
 }
 
-func TestMissingPackages(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestMissingPackages(t *testing.T) { each(t, bench.testMissingPackages) }
+
+func (b bench) testMissingPackages(t *testing.T) {
+	w := b.fewWorld(t)
 	err := w.Bootstrap(t, managertest.Set("extra", "helo", "zzzzzzzzzz"))
 	managertest.WantError(t, err, `config.xml:12:5: no repository has the package helo; did you mean "hello"?`, "no repository has the package zzzzzzzzzz; check its name", w.Repo)
 	managertest.WantError(t, w.Bootstrap(t, managertest.Set("needy")), "the packages don't fit together", "nothing provides nowhere needed by needy-1-1.noarch")
@@ -280,15 +248,13 @@ func TestMissingPackages(t *testing.T) {
 	managertest.WantError(t, err, "no repository has the package helo")
 }
 
-func TestInside(t *testing.T) {
-	needs(t)
-	testenv.AsBoth(t, testInside)
-}
+func TestInside(t *testing.T) { asBoth(t, bench.testInside) }
 
 // testInside works with this machine's programs as if they were the tree's.
-func testInside(t *testing.T) {
-	w := fewWorld(t)
-	w.Borrow = []string{"dnf-3", "rpm", "bash"}
+func (b bench) testInside(t *testing.T) {
+	w := b.fewWorld(t)
+	w.Borrow = []string{b.program, "rpm", "bash"}
+	b.ownState(t, w)
 	for _, dir := range []string{"usr/bin", "usr/lib", "usr/lib64", "usr/share", "usr/sbin", "etc/dnf", "etc/yum.repos.d", "root", "tmp", "var"} {
 		managertest.Must(t, os.MkdirAll(filepath.Join(w.Root, dir), 0o755))
 	}
@@ -307,7 +273,7 @@ func testInside(t *testing.T) {
 	w.wantInstalled(t, "hello-1.0")
 	managertest.Must(t, s.Uninstall(t.Context(), managertest.Packages(20, "hello")))
 	managertest.Must(t, s.Close())
-	if commands := strings.Join(w.Commands, "\n"); !strings.Contains(commands, "inside: dnf-3 ") || !strings.Contains(commands, "inside: rpm -e") || !strings.Contains(commands, " --releasever=9 ") ||
+	if commands := strings.Join(w.Commands, "\n"); !strings.Contains(commands, "inside: "+b.program+" ") || !strings.Contains(commands, "inside: rpm -e") || !strings.Contains(commands, " --releasever=9 ") ||
 		strings.Contains(commands, "--installroot") || strings.Contains(commands, "--root") {
 		t.Error(commands)
 	}

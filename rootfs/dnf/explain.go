@@ -23,7 +23,7 @@ func (s *Session) explain(ctx context.Context, t tool, err error, out *packages.
 		return e
 	}
 	for _, c := range s.causes() {
-		detail := strings.TrimSpace(firstWith(lines, c.signs...))
+		detail := strings.TrimPrefix(strings.TrimSpace(firstWith(lines, c.signs...)), ">>> ") // dnf5's details of what it was doing
 		if detail == "" {
 			continue
 		}
@@ -62,7 +62,7 @@ func (s *Session) causes() []cause {
 		text: "it can't be read", hint: `check its address; a plain directory of packages needs type="rpm-dir"`, repository: true,
 		signs: []string{
 			"Failed to download metadata for repo", "Cannot download repomd.xml", "Cannot prepare internal mirrorlist", "Failed to synchronize cache", "Cannot download", "All mirrors were tried", "Curl error",
-			"Error downloading packages", "checksum doesn't match", "Status code: ", "cannot update repo", "Failed to download",
+			"Error downloading packages", "checksum doesn't match", "Status code: ", "cannot update repo",
 		},
 	}
 	if s.opts.Offline {
@@ -140,7 +140,7 @@ func (s *Session) missingPackages(ctx context.Context, t tool, lines []string, s
 			hint = description.DidYouMean(name, names, hint)
 		}
 		text := "no repository has the " + kind
-		if filtered := firstWith(lines, "filtered out by exclude filtering for argument: "+name); filtered != "" && s.opts.Locked != nil {
+		if filtered := firstWith(lines, "filtered out by exclude filtering for argument: "+name, "Argument '"+name+"' matches only excluded"); filtered != "" && s.opts.Locked != nil {
 			text, hint = "the lock file, or its version in the repositories, lacks the "+kind, packages.ErrNotLocked.Error()
 		}
 		found = append(found, origin.Errorf("", hint, "%s %s", text, strings.TrimPrefix(name, "@")))
@@ -160,9 +160,14 @@ func missingNames(lines []string) []string {
 		}
 	}
 	for _, line := range lines {
-		for _, before := range []string{"No match for argument: ", "filtered out by exclude filtering for argument: ", "No package matches "} {
+		for _, before := range []string{"No match for argument: ", "filtered out by exclude filtering for argument: ", "No package matches ", "No packages to remove for argument: "} {
 			if _, rest, ok := strings.Cut(line, before); ok {
 				add(rest)
+			}
+		}
+		if rest, ok := strings.CutPrefix(line, "Argument '"); ok {
+			if name, _, ok := strings.Cut(rest, "' matches only excluded packages"); ok {
+				add(name)
 			}
 		}
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "Module or Group '"); ok {

@@ -18,7 +18,7 @@ type flavor struct {
 	own          []string // and options for the root tree's own, whose lists are refreshed once
 	outside      []string // options for a root tree that is not the root directory
 	arch         string   // option for another architecture than that of the machine, "" if it can't
-	download     []string // options for a transaction that stops after its downloads
+	download     []string // options, behind the command, for a transaction that stops after its downloads
 	groups       bool     // it knows groups
 	plugin       bool     // it runs the plugin that tells of the transaction; otherwise its table is read
 	columns      columns

@@ -5,18 +5,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/files"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
-// TestCommandLines shows what each flavor is called with. dnf5 and microdnf are not run in the tests of this package.
+// TestCommandLines shows what each flavor is called with. microdnf is not run in the tests of this package.
 func TestCommandLines(t *testing.T) {
 	const dirs = "/run/imgbuild/dnf-settings/"
 	for _, test := range []struct {
@@ -26,17 +29,17 @@ func TestCommandLines(t *testing.T) {
 		want    string
 	}{
 		{"dnf4", true, place{release: "9"}, "dnf-3 --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/dnf4 --setopt=logdir=/run/imgbuild/dnf/log --setopt=pluginpath=" + dirs +
-			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --setopt=reposdir=" + dirs + "repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --releasever=9 --downloadonly install a @b"},
+			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --setopt=reposdir=" + dirs + "repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --releasever=9 install --downloadonly a @b"},
 		{"dnf4", false, place{own: true}, "dnf-3 --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/dnf4 --setopt=logdir=/run/imgbuild/dnf/log --setopt=pluginpath=" + dirs +
-			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --setopt=*.metadata_expire=-1 --downloadonly install a @b"},
+			"plugins --setopt=pluginconfpath=/run/imgbuild/dnf/none --setopt=*.metadata_expire=-1 install --downloadonly a @b"},
 		{"dnf5", true, place{release: "41", arch: "aarch64"}, "dnf5 --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/dnf5 --setopt=system_cachedir=/run/imgbuild/dnf/cache/dnf5" +
-			" --setopt=logdir=/run/imgbuild/dnf/log --no-plugins --setopt=reposdir=" + dirs + "repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --forcearch=aarch64 --releasever=41 --downloadonly install a @b"},
+			" --setopt=logdir=/run/imgbuild/dnf/log --no-plugins --setopt=reposdir=" + dirs + "repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --forcearch=aarch64 --releasever=41 install --downloadonly a @b"},
 		{"microdnf", true, place{release: "9"}, "microdnf --config=" + dirs + "dnf.conf --setopt=cachedir=/run/imgbuild/dnf/cache/microdnf --noplugins --setopt=reposdir=" + dirs +
-			"repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --releasever=9 --setopt=tsflags=test install a @b"},
+			"repos --setopt=varsdir=/run/imgbuild/dnf/none --installroot=/run/imgbuild/target --releasever=9 install --setopt=tsflags=test a @b"},
 	} {
 		f := family(test.flavor)[0]
 		tool := tool{flavor: f, program: f.programs[0], outside: test.outside}
-		got := strings.Join(tool.arguments(test.place, append(append([]string(nil), f.download...), "install", "a", "@b")...), " ")
+		got := strings.Join(tool.arguments(test.place, append(append([]string{"install"}, f.download...), "a", "@b")...), " ")
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%s: %s", test.flavor, diff)
 		}
@@ -122,9 +125,9 @@ func TestParseTable(t *testing.T) {
 		want    packages.Transaction
 	}{
 		{nameArchVersion, tableDNF5, packages.Transaction{Growth: 2 << 20, Packages: []packages.Package{
-			{Name: "bash", Version: "5.2.26-4.fc41", Arch: "x86_64", Repository: "fedora", File: "bash-5.2.26-4.fc41.x86_64.rpm", Download: 8598323, Installed: -1},
-			{Name: "hello", Version: "2.12-1.fc41", Arch: "x86_64", Repository: "fedora", File: "hello-2.12-1.fc41.x86_64.rpm", Download: 183705, Installed: -1, Listed: true},
-			{Name: "info", Version: "1:7.1-2.fc41", Arch: "x86_64", Repository: "updates-a", File: "info-7.1-2.fc41.x86_64.rpm", Download: 357, Installed: -1},
+			{Name: "bash", Version: "5.2.26-4.fc41", Arch: "x86_64", Repository: "fedora", File: "bash-5.2.26-4.fc41.x86_64.rpm", Download: -1, Installed: 8598323},
+			{Name: "hello", Version: "2.12-1.fc41", Arch: "x86_64", Repository: "fedora", File: "hello-2.12-1.fc41.x86_64.rpm", Download: -1, Installed: 183705, Listed: true},
+			{Name: "info", Version: "1:7.1-2.fc41", Arch: "x86_64", Repository: "updates-a", File: "info-7.1-2.fc41.x86_64.rpm", Download: -1, Installed: 357},
 		}}},
 		{nevra, tableMicrodnf, packages.Transaction{Packages: []packages.Package{
 			{Name: "hello-world", Version: "1:2.12-1.el9", Arch: "x86_64", Repository: "baseos", File: "hello-world-2.12-1.el9.x86_64.rpm", Download: 179400, Installed: -1},
@@ -197,8 +200,9 @@ func TestMissingNames(t *testing.T) {
 	got := missingNames([]string{
 		"No match for argument: helo", "Error: Unable to find a match: helo", "All matches were filtered out by exclude filtering for argument: locked", "error: No package matches 'micro'",
 		"Module or Group 'basicks' is not available.", "No match for argument: helo",
+		"Argument 'hidden' matches only excluded packages.", "No packages to remove for argument: gone",
 	})
-	if diff := cmp.Diff([]string{"helo", "locked", "micro", "@basicks"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"helo", "locked", "micro", "@basicks", "hidden", "gone"}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -212,6 +216,7 @@ func TestRepositoryOf(t *testing.T) {
 }
 
 func TestWriteRepositories(t *testing.T) {
+	testenv.NeedRoot(t)
 	set := &repositories.Set{
 		Image: []repositories.Repository{
 			{Alias: "main", URI: "https://example.org/$releasever/", Keys: []byte{1}, KeyFile: "/run/k", User: "ann", Password: "s3cret", Description: description.Repository{Source: "https://example.org/", Priority: 5, PackageGPGCheck: description.True}},
@@ -221,15 +226,16 @@ func TestWriteRepositories(t *testing.T) {
 		Files: []sandbox.File{{Path: "/run/k", Data: []byte("armored")}},
 	}
 	edit := layers.NewTree().Edit(layers.Timespec{})
-	notes, err := WriteRepositories(edit, set)
+	scripts := files.Source{FS: fstest.MapFS{"x.sh": {Data: []byte("sed -i s/^name=.*/name=Changed/ \"$1\"\necho \"# ${1##*/}\" >> \"$1\"\n")}}}
+	notes, err := WriteRepositories(edit, set, managertest.Change(t, scripts))
 	managertest.Must(t, err)
-	if len(notes) != 3 || !strings.Contains(notes[0], "user name and password") || !strings.Contains(notes[1], "customizes") || !strings.Contains(notes[2], "directory of this machine") {
+	if len(notes) != 2 || !strings.Contains(notes[0], "user name and password") || !strings.Contains(notes[1], "directory of this machine") {
 		t.Errorf("%q", notes)
 	}
 	tree := edit.Tree()
 	for name, want := range map[string]string{
 		"etc/yum.repos.d/main.repo":        "[main]\nname=main\nbaseurl=https://example.org/$releasever/\nenabled=1\npriority=5\ngpgcheck=1\nrepo_gpgcheck=0\ngpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-main\n",
-		"etc/yum.repos.d/list.repo":        "[list]\nname=list\nmirrorlist=https://example.org/mirrors\nenabled=1\ngpgcheck=0\nrepo_gpgcheck=1\n",
+		"etc/yum.repos.d/list.repo":        "[list]\nname=Changed\nmirrorlist=https://example.org/mirrors\nenabled=1\ngpgcheck=0\nrepo_gpgcheck=1\n# list.repo\n",
 		"etc/pki/rpm-gpg/RPM-GPG-KEY-main": "armored",
 	} {
 		data, err := tree.ReadFile(name, 1<<20)
@@ -239,5 +245,15 @@ func TestWriteRepositories(t *testing.T) {
 	}
 	if dir, err := tree.Lookup("etc/yum.repos.d"); err != nil || dir.Len() != 2 {
 		t.Error("another repository was written")
+	}
+	// The real dnf understands it.
+	root := t.TempDir()
+	if _, err := layers.WriteDir(t.Context(), root, tree, layers.DirOptions{Overwrite: true}); err != nil {
+		t.Fatal(err)
+	}
+	testenv.NeedPrograms(t, "dnf-3")
+	out := testenv.Run(t, "dnf-3", "--setopt=reposdir="+root+"/etc/yum.repos.d", "--setopt=logdir="+root, "--setopt=cachedir="+root+"/cache", "repolist", "--all")
+	if !strings.Contains(out, "Changed") {
+		t.Errorf("dnf shows %s", out)
 	}
 }

@@ -23,12 +23,13 @@ func at(address string) description.Repository {
 	return description.Repository{Origin: managertest.Origin(7), Source: address}
 }
 
-func TestSignatures(t *testing.T) {
-	needs(t)
+func TestSignatures(t *testing.T) { each(t, bench.testSignatures) }
+
+func (b bench) testSignatures(t *testing.T) {
 	testenv.NeedPrograms(t, "gpg", "rpmsign")
 	one, two := testrepos.NewKey(t, "one"), testrepos.NewKey(t, "two")
-	signed := newWorld(t, testrepos.RPMRepo{Packages: few()[1:3], Key: &one, IndexKey: &one})
-	unsigned := fewWorld(t)
+	signed := b.newWorld(t, testrepos.RPMRepo{Packages: few()[1:3], Key: &one, IndexKey: &one})
+	unsigned := b.fewWorld(t)
 	with := func(w world, packages, index description.Tristate, key ...testrepos.Key) description.Repository {
 		r := at("dir://" + w.Repo)
 		r.PackageGPGCheck, r.RepoGPGCheck = packages, index
@@ -67,14 +68,11 @@ func TestSignatures(t *testing.T) {
 	managertest.Must(t, w.Bootstrap(t, managertest.Set("extra"), with(unsigned, description.False, description.Unset)))
 }
 
-func TestCredentials(t *testing.T) {
-	needs(t)
-	testenv.AsBoth(t, testCredentials)
-}
+func TestCredentials(t *testing.T) { asBoth(t, bench.testCredentials) }
 
-func testCredentials(t *testing.T) {
+func (b bench) testCredentials(t *testing.T) {
 	const password = "s3cret $p%ss:w/rd"
-	w := fewWorld(t)
+	w := b.fewWorld(t)
 	server := testrepos.Serve(t, w.Repo, "ann", password)
 	repo := at(server.URL)
 	repo.Username, repo.Password = "ann", password
@@ -113,9 +111,10 @@ func testCredentials(t *testing.T) {
 	managertest.WantError(t, newWorldLike(t, w).Bootstrap(t, managertest.Set("extra"), repo), "blanks at its ends")
 }
 
-func TestUnreachable(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestUnreachable(t *testing.T) { each(t, bench.testUnreachable) }
+
+func (b bench) testUnreachable(t *testing.T) {
+	w := b.fewWorld(t)
 	server := testrepos.Serve(t, w.Repo, "", "")
 	managertest.WantError(t, newWorldLike(t, w).Bootstrap(t, managertest.Set("extra"), at(server.URL+"/nowhere")), "config.xml:7:5", "can't be read", "404", "check its address")
 	server.Cut(func(path string) bool { return strings.HasSuffix(path, ".rpm") })
@@ -133,9 +132,10 @@ func TestUnreachable(t *testing.T) {
 	managertest.WantError(t, newWorldLike(t, w).Bootstrap(t, managertest.Set("extra"), description.Repository{Origin: managertest.Origin(9), Source: "dir://" + w.Repo, Type: "apt-deb"}), "config.xml:9:5", "apt-deb", "rpm-md")
 }
 
-func TestMirrors(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestMirrors(t *testing.T) { each(t, bench.testMirrors) }
+
+func (b bench) testMirrors(t *testing.T) {
+	w := b.fewWorld(t)
 	server := testrepos.Serve(t, w.Repo, "", "")
 	server.Answer("/mirrors", "http://127.0.0.1:9/gone/\n"+server.URL+"/\n")
 	repomd, err := os.ReadFile(filepath.Join(w.Repo, "repodata/repomd.xml"))
@@ -163,13 +163,10 @@ func TestMirrors(t *testing.T) {
 	managertest.WantError(t, newWorldLike(t, w).Bootstrap(t, managertest.Set("extra"), repo), "config.xml:7:5", "can't be read")
 }
 
-func TestCache(t *testing.T) {
-	needs(t)
-	testenv.AsBoth(t, testCache)
-}
+func TestCache(t *testing.T) { asBoth(t, bench.testCache) }
 
-func testCache(t *testing.T) {
-	w := fewWorld(t)
+func (b bench) testCache(t *testing.T) {
+	w := b.fewWorld(t)
 	w.Cache = t.TempDir()
 	server := testrepos.Serve(t, w.Repo, "", "")
 	managertest.Must(t, w.Bootstrap(t, managertest.Set("extra"), at(server.URL)))
@@ -205,10 +202,11 @@ func testCache(t *testing.T) {
 	managertest.Must(t, off.Bootstrap(t, managertest.Set("hello")))
 }
 
-func TestLockAndUpdate(t *testing.T) {
-	needs(t)
+func TestLockAndUpdate(t *testing.T) { each(t, bench.testLockAndUpdate) }
+
+func (b bench) testLockAndUpdate(t *testing.T) {
 	old := []testrepos.RPM{{Name: "tool", Version: "1", Requires: []string{"library"}}, {Name: "library", Version: "1", Epoch: "1"}}
-	w := newWorld(t, testrepos.RPMRepo{Packages: old})
+	w := b.newWorld(t, testrepos.RPMRepo{Packages: old})
 	s, err := w.Open(t)
 	managertest.Must(t, err)
 	managertest.Must(t, s.Bootstrap(t.Context(), managertest.Set("tool")))
@@ -248,14 +246,15 @@ func TestLockAndUpdate(t *testing.T) {
 	managertest.WantError(t, changed.Bootstrap(t, managertest.Set("tool")), "lacks the package tool", "--locked")
 }
 
-func TestPlainDirectory(t *testing.T) {
-	needs(t)
+func TestPlainDirectory(t *testing.T) { each(t, bench.testPlainDirectory) }
+
+func (b bench) testPlainDirectory(t *testing.T) {
 	dir := t.TempDir()
 	managertest.Must(t, os.Chmod(dir, 0o755))
 	for _, p := range few()[:3] {
 		testrepos.BuildRPM(t, filepath.Join(dir, "some", p.Name), p)
 	}
-	w := emptyWorld(t, dir)
+	w := b.emptyWorld(t, dir)
 	repo := at("dir://" + dir)
 	repo.Type = "rpm-dir"
 	s, err := w.Open(t, repo)

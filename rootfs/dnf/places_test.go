@@ -29,12 +29,14 @@ func bootstrap(t *testing.T, names ...string) func(packages.Session) error {
 }
 
 // TestOwnRepositories installs from what the tree's /etc/yum.repos.d says, which asks for fresh lists each time.
-func TestOwnRepositories(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestOwnRepositories(t *testing.T) { each(t, bench.testOwnRepositories) }
+
+func (b bench) testOwnRepositories(t *testing.T) {
+	w := b.fewWorld(t)
 	server := testrepos.Serve(t, w.Repo, "", "")
 	w.Own = true
-	w.Furnish(t, "dnf-3", "rpm")
+	w.Furnish(t, b.program, "rpm")
+	b.ownState(t, w)
 	for name, text := range map[string]string{
 		"etc/yum.repos.d/own.repo": "[own]\nname=own\nbaseurl=" + server.URL + "/$thing\nmetadata_expire=0\n",
 		"etc/dnf/vars/thing":       "\n",
@@ -57,9 +59,10 @@ func TestOwnRepositories(t *testing.T) {
 }
 
 // TestSameBytes makes two trees.
-func TestSameBytes(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestSameBytes(t *testing.T) { each(t, bench.testSameBytes) }
+
+func (b bench) testSameBytes(t *testing.T) {
+	w := b.fewWorld(t)
 	w.Env = []string{"SOURCE_DATE_EPOCH=1700000000"}
 	var trees []*layers.Tree
 	for range 2 {
@@ -82,26 +85,31 @@ func TestSameBytes(t *testing.T) {
 }
 
 // TestForeignArchitecture installs packages without scripts for another machine.
-func TestForeignArchitecture(t *testing.T) {
-	needs(t)
+func TestForeignArchitecture(t *testing.T) { each(t, bench.testForeignArchitecture) }
+
+func (b bench) testForeignArchitecture(t *testing.T) {
 	arch := map[string]string{"x86_64": "aarch64", "aarch64": "x86_64"}[testrepos.HostArch()]
-	w := newWorld(t, testrepos.RPMRepo{Packages: []testrepos.RPM{
+	w := b.newWorld(t, testrepos.RPMRepo{Packages: []testrepos.RPM{
 		{Name: "tool", Arch: arch, Requires: []string{"data"}, Files: []testrepos.File{{Path: "/opt/tool", Content: "x"}}}, {Name: "data"}, {Name: "native", Arch: testrepos.HostArch()},
 	}})
 	w.Image.Arch = arch
 	managertest.Must(t, w.With(t, bootstrap(t, "tool")))
 	w.wantInstalled(t, "data-1", "tool-1")
-	managertest.WantError(t, newWorldLike(t, w).With(t, bootstrap(t, "native")), "native-1-1."+testrepos.HostArch()+" does not have a compatible architecture")
+	managertest.WantError(t, newWorldLike(t, w).With(t, bootstrap(t, "native")), "native-1-1."+testrepos.HostArch(), "does not have a compatible architecture")
 }
 
 // TestInThePlaceOf asks for flavors that this machine lacks.
-func TestInThePlaceOf(t *testing.T) {
-	needs(t)
+func TestInThePlaceOf(t *testing.T) { each(t, bench.testInThePlaceOf) }
+
+func (b bench) testInThePlaceOf(t *testing.T) {
+	if b.manager != "dnf4" {
+		return
+	}
 	for _, name := range []string{"dnf5", "microdnf"} {
 		if _, err := os.Stat("/usr/bin/" + name); err == nil {
 			t.Skipf("this machine has %s", name)
 		}
-		w := fewWorld(t)
+		w := b.fewWorld(t)
 		w.Image.PackageManager = name
 		managertest.Must(t, w.With(t, bootstrap(t, "extra")))
 		w.wantInstalled(t, "extra-3")
@@ -112,7 +120,7 @@ func TestInThePlaceOf(t *testing.T) {
 }
 
 func TestBadNames(t *testing.T) {
-	w := emptyWorld(t, t.TempDir())
+	w := bench{manager: "dnf4"}.emptyWorld(t, t.TempDir())
 	s := &Session{opts: packages.Options{Image: &w.Image}}
 	bad := managertest.Packages(12, "good", "--nogpgcheck")
 	_, err := s.specs(tool{}, description.PackageSet{Packages: bad})
@@ -124,9 +132,10 @@ func TestBadNames(t *testing.T) {
 }
 
 // TestUnreadableDatabase goes outside to a tree whose database this machine's rpm does not know.
-func TestUnreadableDatabase(t *testing.T) {
-	needs(t)
-	w := fewWorld(t)
+func TestUnreadableDatabase(t *testing.T) { each(t, bench.testUnreadableDatabase) }
+
+func (b bench) testUnreadableDatabase(t *testing.T) {
+	w := b.fewWorld(t)
 	dir := filepath.Join(w.Root, "var/lib/rpm")
 	managertest.Must(t, os.MkdirAll(dir, 0o755))
 	managertest.Must(t, os.WriteFile(filepath.Join(dir, "Packages.db"), []byte("no database"), 0o644))
@@ -140,7 +149,7 @@ func TestUnreadableDatabase(t *testing.T) {
 
 // TestMissingPrograms runs where nothing is installed.
 func TestMissingPrograms(t *testing.T) {
-	w := emptyWorld(t, t.TempDir())
+	w := bench{manager: "dnf4"}.emptyWorld(t, t.TempDir())
 	managertest.Must(t, os.WriteFile(filepath.Join(w.Repo, "a.rpm"), []byte("x"), 0o644))
 	nothing := func(_ context.Context, spec sandbox.Spec) error { return &command.MissingError{Program: spec.Args[0]} }
 	plain := repositories.Repository{

@@ -15,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/rpm"
 )
 
 // Simulate says what an installation would do.
@@ -34,6 +35,11 @@ func (s *Session) Simulate(ctx context.Context, set description.PackageSet) (pac
 	// It answers its own question, which counts as a failure.
 	if err != nil && len(plan.Packages) == 0 {
 		return packages.Transaction{}, fmt.Errorf("resolving packages: %w", s.explain(ctx, t, err, out, set))
+	}
+	if !t.plugin {
+		if err := s.addSizes(t, &plan); err != nil {
+			return packages.Transaction{}, fmt.Errorf("reading the lists of packages: %w", err)
+		}
 	}
 	return s.named(plan), nil
 }
@@ -109,7 +115,8 @@ func readReport(name string) (packages.Transaction, error) {
 	return plan, nil
 }
 
-// parseTable reads the table that dnf5 and microdnf print of a transaction. Sizes are rounded there, and installed ones lack.
+// parseTable reads the table that dnf5 and microdnf print of a transaction. Sizes are rounded there: dnf5 has those of installed packages, and microdnf those of
+// the packages' files.
 func parseTable(c columns, lines []string) packages.Transaction {
 	var plan packages.Transaction
 	coming, listed := false, false
@@ -138,13 +145,14 @@ func parseRow(c columns, fields []string) (p packages.Package, ok bool) {
 	if len(fields) != want || fields[0] == "replacing" {
 		return p, false
 	}
-	p.Installed = -1
-	p.Download = parseSize(fields[want-2], fields[want-1])
+	size := parseSize(fields[want-2], fields[want-1])
 	p.Repository = fields[want-3]
 	switch c {
 	case nameArchVersion:
+		p.Download, p.Installed = -1, size
 		p.Name, p.Arch, p.Version = fields[0], fields[1], fields[2]
 	case nevra:
+		p.Download, p.Installed = size, -1
 		text := fields[0]
 		dot := strings.LastIndexByte(text, '.')
 		if dot < 0 {
@@ -197,7 +205,7 @@ func parseGrowth(text string) int64 {
 // download fetches the packages of a transaction and checks them.
 func (s *Session) download(ctx context.Context, t tool, command []string, c settings, set description.PackageSet) (packages.Transaction, error) {
 	task := s.opts.Progress.Start("fetching packages", 0, progress.Items)
-	plan, out, err := s.resolve(ctx, t, request{command: append(slices.Clone(t.flavor.download), command...), settings: c}, set)
+	plan, out, err := s.resolve(ctx, t, request{command: slices.Concat(command[:1], t.flavor.download, command[1:]), settings: c}, set)
 	switch {
 	case err != nil && out == nil:
 	case err != nil && s.opts.Offline && len(plan.Packages) > 0:
@@ -240,6 +248,13 @@ func (s *Session) check(t tool, plan *packages.Transaction, out *packages.Output
 			return fmt.Errorf("reading the package %s: %w", p, err)
 		}
 		plan.Packages[i].Checksum, plan.Packages[i].Download = sum, info.Size()
+		if !t.plugin {
+			header, err := rpm.ReadFile(name)
+			if err != nil {
+				return fmt.Errorf("reading the package %s: %w", p, err)
+			}
+			plan.Packages[i].Installed = header.Size
+		}
 	}
 	if err := packages.CheckLocked(s.opts.Locked, plan.Packages); err != nil {
 		return err

@@ -22,23 +22,16 @@ const (
 // WriteRepositories writes into a tree the repositories that the image itself is to have. A section that /etc/pacman.conf has already gets the address as its
 // first server; others go to /etc/pacman.d/NAME.repo, which /etc/pacman.conf then includes. Keys go where pacman-key --populate finds them. Secrets stay out of the
 // image, and so do repositories that only this machine can read; the notes say so.
-func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+func WriteRepositories(edit *layers.Editor, set *repositories.Set, change repositories.Change) (notes []string, err error) {
 	for _, r := range set.Image {
 		if r.Local != "" {
 			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
 			continue
 		}
-		if r.IsList() {
-			notes = append(notes, fmt.Sprintf("repository %s is a list of mirrors, which pacman can't fetch by itself, and was not written into the image; give the address of a mirror", r))
-			continue
-		}
 		if r.User != "" || r.Password != "" {
 			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its addresses in /etc/pacman.d", r))
 		}
-		if r.Description.Customize != "" {
-			notes = append(notes, fmt.Sprintf("the script that customizes the repository %s was not run for the image's own /etc/pacman.d/%s.repo", r, r.Alias))
-		}
-		note, err := writeRepository(edit, r)
+		note, err := writeRepository(edit, r, change)
 		if err != nil {
 			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
 		}
@@ -47,7 +40,7 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 	return notes, nil
 }
 
-func writeRepository(edit *layers.Editor, r repositories.Repository) (notes []string, err error) {
+func writeRepository(edit *layers.Editor, r repositories.Repository, change repositories.Change) (notes []string, err error) {
 	names, err := databases(r)
 	if err != nil {
 		return nil, err
@@ -60,17 +53,22 @@ func writeRepository(edit *layers.Editor, r repositories.Repository) (notes []st
 	if text == "" {
 		text = "[options]\nHoldPkg = pacman glibc\nArchitecture = auto\n"
 	}
-	line := "Server = " + r.URI + "\n"
 	var file strings.Builder
 	for _, name := range names {
-		if changed, there := insertServer(text, name, line); there {
-			text = changed
+		section := "[" + name + "]\nServer = " + r.URI + "\n"
+		_, there := insertLines(text, name, "")
+		if d := r.Description; !there && (r.Keys != nil || d.PackageGPGCheck != description.Unset || d.RepoGPGCheck != description.Unset) {
+			section += "SigLevel = " + sigLevel(r, true) + "\n" // else what the image's /etc/pacman.conf says for all
+		}
+		data, err := change(r, name+".repo", []byte(section))
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			text, _ = insertLines(text, name, strings.TrimPrefix(string(data), "["+name+"]\n"))
 			continue
 		}
-		fmt.Fprintf(&file, "[%s]\n%s", name, line)
-		if d := r.Description; r.Keys != nil || d.PackageGPGCheck != description.Unset || d.RepoGPGCheck != description.Unset {
-			fmt.Fprintf(&file, "SigLevel = %s\n", sigLevel(r, true)) // else what the image's /etc/pacman.conf says for all
-		}
+		file.Write(data)
 	}
 	if file.Len() > 0 {
 		if !strings.Contains(text, includeRepos+"\n") {
@@ -88,8 +86,8 @@ func writeRepository(edit *layers.Editor, r repositories.Repository) (notes []st
 	return writeKeys(edit, r)
 }
 
-// insertServer puts a line at the beginning of a section that a configuration has already.
-func insertServer(conf, name, line string) (changed string, there bool) {
+// insertLines puts lines at the beginning of a section that a configuration has already, but for those that it has.
+func insertLines(conf, name, lines string) (changed string, there bool) {
 	var out strings.Builder
 	for old := range strings.Lines(conf) {
 		out.WriteString(old)
@@ -100,8 +98,10 @@ func insertServer(conf, name, line string) (changed string, there bool) {
 		if !strings.HasSuffix(old, "\n") {
 			out.WriteString("\n")
 		}
-		if !strings.Contains(conf, line) {
-			out.WriteString(line)
+		for line := range strings.Lines(lines) {
+			if !strings.Contains(conf, line) {
+				out.WriteString(line)
+			}
 		}
 	}
 	return out.String(), there

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
@@ -33,11 +34,10 @@ func TestWriteRepositories(t *testing.T) {
 	key := testrepos.NewKey(t, "one")
 	dir := t.TempDir()
 	image := &description.Image{Name: "test", Arch: "x86_64", Repositories: []description.Repository{
-		{Source: "https://user:s3cret@mirror.example/$repo/os/$arch", Alias: "arch", Components: []string{"core", "own"}, ImageInclude: true, SigningKeys: []description.SigningKey{{URI: key.Public}}},
+		{Source: "https://user:s3cret@mirror.example/$repo/os/$arch", Alias: "arch", Components: []string{"core", "own"}, ImageInclude: true, Customize: "edit.sh", SigningKeys: []description.SigningKey{{URI: key.Public}}},
 		{Source: "https://other.example/own2", Alias: "own2", ImageOnly: true, PackageGPGCheck: description.False},
 		{Source: "file:///media/packages", Alias: "media", ImageOnly: true},
 		{Source: "dir://" + dir, Alias: "here", ImageInclude: true},
-		{Source: "https://list.example/", Alias: "list", ImageOnly: true, SourceType: "mirrorlist"},
 		{Source: "https://build.example/", Alias: "build"},
 	}}
 	set, err := repositories.Open(t.Context(), repositories.Options{Image: image, Files: files.Source{Dir: dir, FS: os.DirFS(dir)}, Workdir: dir})
@@ -45,17 +45,19 @@ func TestWriteRepositories(t *testing.T) {
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	managertest.Must(t, edit.WriteFile("etc/pacman.conf", []byte("[options]\nArchitecture = x86_64\nSigLevel = Required DatabaseOptional\n[core]\nInclude = /etc/pacman.d/mirrorlist\n"), 0o644))
 	managertest.Must(t, edit.WriteFile("etc/pacman.d/mirrorlist", []byte("Server = https://default.example/$repo\n"), 0o644))
-	notes, err := WriteRepositories(edit, set)
+	// The script changes all sections, also the one that /etc/pacman.conf has already.
+	change := managertest.Change(t, files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("case $1 in */core.repo|*/own.repo) echo 'Usage = Search' >> \"$1\";; *) exit 1;; esac\n")}}})
+	notes, err := WriteRepositories(edit, set, change)
 	managertest.Must(t, err)
-	for i, want := range []string{"needs a user name and password", "pacman-key --populate arch", "is a directory of this machine", "is a list of mirrors"} {
+	for i, want := range []string{"needs a user name and password", "pacman-key --populate arch", "is a directory of this machine"} {
 		if i >= len(notes) || !strings.Contains(notes[i], want) {
 			t.Errorf("note %d of %q is not %q", i, notes, want)
 		}
 	}
-	if len(notes) != 4 {
+	if len(notes) != 3 {
 		t.Errorf("notes %q", notes)
 	}
-	if _, err := WriteRepositories(edit, set); err != nil { // a second time changes nothing
+	if _, err := WriteRepositories(edit, set, change); err != nil { // a second time changes nothing
 		t.Fatal(err)
 	}
 	root := filepath.Join(t.TempDir(), "root")
@@ -66,8 +68,8 @@ func TestWriteRepositories(t *testing.T) {
 	conf := filepath.Join(t.TempDir(), "pacman.conf")
 	managertest.Must(t, os.WriteFile(conf, []byte(strings.ReplaceAll(string(data), "= /etc/", "= "+root+"/etc/")), 0o644))
 	for section, want := range map[string]string{
-		"core":  "Usage = All\nServer = https://mirror.example/core/os/x86_64\nServer = https://default.example/core\n",
-		"own":   "Usage = All\nSigLevel = PackageRequired\nSigLevel = PackageTrustedOnly\nSigLevel = DatabaseOptional\nSigLevel = DatabaseTrustedOnly\nServer = https://mirror.example/own/os/x86_64\n",
+		"core":  "Usage = Search\nServer = https://mirror.example/core/os/x86_64\nServer = https://default.example/core\n",
+		"own":   "Usage = Search\nSigLevel = PackageRequired\nSigLevel = PackageTrustedOnly\nSigLevel = DatabaseOptional\nSigLevel = DatabaseTrustedOnly\nServer = https://mirror.example/own/os/x86_64\n",
 		"own2":  "Usage = All\nSigLevel = PackageNever\nSigLevel = DatabaseOptional\nSigLevel = DatabaseTrustedOnly\nServer = https://other.example/own2\n",
 		"media": "Usage = All\nServer = file:///media/packages\n",
 	} {

@@ -32,6 +32,10 @@ type CustomizeOptions struct {
 	Data []byte
 }
 
+// Change lets a repository's customize script, if it has one, change the file that an image is to have of it. It gets the file's name without directories, and what it
+// would hold, and returns what it holds then. See [Repository.Customize].
+type Change func(r Repository, name string, data []byte) (changed []byte, err error)
+
 // Customize lets the repository's customize script, if it has one, change the file that a package manager reads of the repository, and returns what
 // the file then holds. As in KIWI, the script gets the file's path as its argument. It runs in a sandbox without a network and sees nothing of the host's.
 func (r Repository) Customize(ctx context.Context, opts CustomizeOptions) (changed []byte, err error) {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/imgbuild/imgbuild/description"
 )
 
 // maxMirrorList bounds a list of mirrors, in bytes.
@@ -19,6 +21,22 @@ const maxMirrorList = 4 << 20
 // IsList reports whether the repository's address is that of a list of mirrors, and not of the repository itself.
 func (r Repository) IsList() bool {
 	return r.Description.SourceType == "metalink" || r.Description.SourceType == "mirrorlist"
+}
+
+// checkList refuses lists of mirrors that the package manager or the image has no use for.
+func (o *opener) checkList(r Repository) *description.Error {
+	d, manager := r.Description, o.Image.PackageManager
+	const hint = "give the address of a mirror"
+	switch manager {
+	case "apt", "apk", "pacman":
+		if d.SourceType == "metalink" {
+			return d.Errorf("sourcetype", hint+`, or a list with one address a line as sourcetype="mirrorlist"`, "%s has repositories that no metalink can name: those list mirrors of rpm-md repositories", manager)
+		}
+	}
+	if r.IsList() && (d.ImageInclude || d.ImageOnly) && (manager == "apk" || manager == "pacman") {
+		return d.Errorf("sourcetype", hint+", or take imageinclude and imageonly away", "the image can't have the repository %s: %s can't fetch lists of mirrors by itself", r.shown(), manager)
+	}
+	return nil
 }
 
 // Mirrors returns the addresses of the repository itself, the best one first, for package managers that don't read the list by themselves. They have no secrets.

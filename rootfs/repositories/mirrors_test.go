@@ -151,3 +151,36 @@ func TestCustomize(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// TestListsThatAreRefused has lists of mirrors of which a package manager or an image can't make use. Nothing is asked of the network.
+func TestListsThatAreRefused(t *testing.T) {
+	const list = "http://127.0.0.1:9/list"
+	for _, test := range []struct {
+		manager, kind    string
+		include, only    bool
+		want, wantRemedy string
+	}{
+		{"apt", "metalink", false, false, "apt has repositories that no metalink can name", "mirrorlist"},
+		{"apt", "metalink", true, false, "apt has repositories that no metalink can name", "mirrorlist"},
+		{"pacman", "metalink", false, true, "no metalink can name", "give the address of a mirror"},
+		{"apk", "metalink", false, false, "no metalink can name", "give the address of a mirror"},
+		{"pacman", "mirrorlist", true, false, "pacman can't fetch lists of mirrors by itself", "give the address of a mirror"},
+		{"apk", "mirrorlist", false, true, "apk can't fetch lists of mirrors by itself", "imageonly"},
+		{"apt", "mirrorlist", true, false, "", ""},
+		{"dnf4", "metalink", true, false, "", ""},
+		{"zypper", "metalink", false, true, "", ""},
+		{"pacman", "mirrorlist", false, false, "", ""},
+	} {
+		origin := description.Origin{Pos: description.Position{File: "config.xml", Line: 7, Column: 3}}
+		image := &description.Image{PackageManager: test.manager, Repositories: []description.Repository{
+			{Origin: origin, Source: list, SourceType: test.kind, ImageInclude: test.include, ImageOnly: test.only},
+		}}
+		_, err := Open(t.Context(), Options{Image: image, Workdir: t.TempDir()})
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%+v: %v", test, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), test.wantRemedy) || !strings.Contains(err.Error(), "config.xml:7:3")):
+			t.Errorf("%+v: %v", test, err)
+		}
+	}
+}

@@ -125,6 +125,9 @@ func (o *opener) add(ctx context.Context, d description.Repository) description.
 		return description.Errors{err}
 	}
 	o.hide(r)
+	if err := o.checkList(r); err != nil {
+		return description.Errors{err}
+	}
 	if err := o.locate(ctx, &r, a); err != nil {
 		return description.Errors{err}
 	}

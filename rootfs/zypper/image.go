@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 // WriteRepositories writes into a tree the repositories that the image itself is to have, to /etc/zypp/repos.d, and their keys to /usr/lib/rpm/gnupg/keys.
 // Secrets stay out of the image, and so do repositories that only this machine can read; the notes say so.
-func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []string, err error) {
+func WriteRepositories(edit *layers.Editor, set *repositories.Set, change repositories.Change) (notes []string, err error) {
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	for _, r := range set.Image {
 		file := "/etc/zypp/repos.d/" + r.Alias + ".repo"
@@ -25,9 +26,6 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 		}
 		if r.User != "" || r.Password != "" {
 			note("repository %s needs a user name and password, which were not written into the image; put them into a file in its /etc/zypp/credentials.d", r)
-		}
-		if r.Description.Customize != "" {
-			note("the script that customizes the repository %s was not run for the image's own %s", r, file)
 		}
 		key := ""
 		if i := slices.IndexFunc(set.Files, func(f sandbox.File) bool { return f.Path == r.KeyFile }); r.KeyFile != "" && i >= 0 {
@@ -40,7 +38,11 @@ func WriteRepositories(edit *layers.Editor, set *repositories.Set) (notes []stri
 		if !r.IsList() {
 			opts.addresses = []string{r.URI}
 		}
-		if err := edit.WriteFile(file[1:], section(r, opts), 0o644); err != nil {
+		data, err := change(r, path.Base(file), section(r, opts))
+		if err == nil {
+			err = edit.WriteFile(file[1:], data, 0o644)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
 		}
 	}

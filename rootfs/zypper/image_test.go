@@ -3,6 +3,7 @@ package zypper
 import (
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,19 +19,21 @@ import (
 )
 
 func TestWriteRepositories(t *testing.T) {
+	testenv.NeedRoot(t)
 	testenv.NeedPrograms(t, "zypper")
 	key := testrepos.NewKey(t, "one")
 	image := &description.Image{Name: "test", Arch: "x86_64", Repositories: []description.Repository{
 		{Source: "https://example.org/one", Alias: "one", ImageInclude: true, Priority: 7, SigningKeys: []description.SigningKey{{URI: "file://" + key.Public}}},
 		{Source: "https://me:secret@example.org/two", Alias: "two", ImageOnly: true, RepoGPGCheck: description.False, PackageGPGCheck: description.False},
-		{Source: "https://example.org/list", Alias: "three", ImageOnly: true, SourceType: "mirrorlist"},
+		{Source: "https://example.org/list", Alias: "three", ImageOnly: true, SourceType: "mirrorlist", Customize: "edit.sh"},
 		{Source: "dir://" + t.TempDir(), Alias: "four", ImageInclude: true},
 		{Source: "https://example.org/five", Alias: "five"},
 	}}
 	repos, err := repositories.Open(t.Context(), repositories.Options{Image: image, Files: files.Source{}, Workdir: t.TempDir()})
 	managertest.Must(t, err)
 	edit := layers.NewTree().Edit(layers.Timespec{})
-	notes, err := WriteRepositories(edit, repos)
+	scripts := files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("sed -i s/^priority=99/priority=42/ \"$1\"\necho \"# ${1##*/}\" >> \"$1\"\n")}}}
+	notes, err := WriteRepositories(edit, repos, managertest.Change(t, scripts))
 	managertest.Must(t, err)
 	if len(notes) != 2 || !strings.Contains(notes[0], "user name and password") || !strings.Contains(notes[1], "directory of this machine") {
 		t.Errorf("%q", notes)
@@ -45,7 +48,7 @@ func TestWriteRepositories(t *testing.T) {
 	}
 	const want = "[one]\nname=one\nenabled=1\nautorefresh=1\nbaseurl=https://example.org/one\ntype=rpm-md\npriority=7\nkeeppackages=0\ngpgcheck=1\nrepo_gpgcheck=1\npkg_gpgcheck=1\ngpgkey=file:///usr/lib/rpm/gnupg/keys/one.asc\n" +
 		"[two]\nname=two\nenabled=1\nautorefresh=1\nbaseurl=https://example.org/two\ntype=rpm-md\npriority=99\nkeeppackages=0\ngpgcheck=0\nrepo_gpgcheck=0\npkg_gpgcheck=0\n" +
-		"[three]\nname=three\nenabled=1\nautorefresh=1\nmirrorlist=https://example.org/list\ntype=rpm-md\npriority=99\nkeeppackages=0\ngpgcheck=1\nrepo_gpgcheck=1\npkg_gpgcheck=1\n"
+		"[three]\nname=three\nenabled=1\nautorefresh=1\nmirrorlist=https://example.org/list\ntype=rpm-md\npriority=42\nkeeppackages=0\ngpgcheck=1\nrepo_gpgcheck=1\npkg_gpgcheck=1\n# three.repo\n"
 	if diff := cmp.Diff(want, all.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -57,7 +60,7 @@ func TestWriteRepositories(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := testenv.Run(t, "zypper", "--root", dir, "repos", "--details")
-	for _, want := range []string{"| https://example.org/one ", "| https://example.org/two ", "| ( p) Yes", "| (  ) No "} {
+	for _, want := range []string{"|   42     |", "| https://example.org/one ", "| https://example.org/two ", "| ( p) Yes", "| (  ) No "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("zypper shows no %q:\n%s", want, out)
 		}

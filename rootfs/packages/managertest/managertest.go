@@ -21,7 +21,6 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
-	"github.com/imgbuild/imgbuild/rootfs/toolbox"
 )
 
 // Must ends the test at an error.
@@ -86,6 +85,10 @@ type World struct {
 	Borrow []string
 	// Show are further directories of this machine that a tree that borrows sees.
 	Show []string
+	// Binds are further directories that a program in the tree sees.
+	Binds []sandbox.Bind
+	// Builder lends its programs in the place of this machine; nil is this machine.
+	Builder *Builder
 	// Log is what was logged, Commands the command lines of all that ran, those in the tree with "inside: " before them.
 	Log      bytes.Buffer
 	Commands []string
@@ -126,7 +129,7 @@ func (w *World) Furnish(t *testing.T, programs ...string) {
 func (w *World) Like(t *testing.T) *World {
 	t.Helper()
 	other := New(t, w.Image.PackageManager, w.Repo, w.Manager)
-	other.Image, other.Files, other.Cache, other.Offline, other.Locked, other.Env = w.Image, w.Files, w.Cache, w.Offline, w.Locked, w.Env
+	other.Image, other.Files, other.Cache, other.Offline, other.Locked, other.Env, other.Builder = w.Image, w.Files, w.Cache, w.Offline, w.Locked, w.Env, w.Builder
 	return other
 }
 
@@ -147,8 +150,7 @@ func (w *World) Open(t *testing.T, repos ...description.Repository) (packages.Se
 	if err != nil {
 		return nil, err
 	}
-	box := toolbox.Open(toolbox.Options{Workdir: w.Work})
-	t.Cleanup(func() { Must(t, box.Close()) })
+	box := w.toolbox(t)
 	return w.Manager(t.Context(), packages.Options{
 		Image: &image, Repositories: set, Files: w.Files, Workdir: w.Work, Cache: w.Cache, Offline: w.Offline, Locked: w.Locked, Arch: image.Arch, Progress: progress.Discard,
 		Log: slog.New(slog.NewTextHandler(&w.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tree: w.Tree,
@@ -176,10 +178,15 @@ func (w *World) inside(ctx context.Context, spec sandbox.Spec) error {
 	spec = w.note("inside: ", spec)
 	spec.Root = w.Root
 	for _, dir := range append([]string{"/usr/bin", "/usr/lib", "/usr/lib64", "/usr/share"}, w.Show...) {
-		if info, err := os.Stat(dir); w.Borrow != nil && err == nil && info.IsDir() {
-			spec.Binds = append(spec.Binds, sandbox.Bind{Source: dir, Target: dir, ReadOnly: true})
+		source := dir
+		if w.Builder != nil {
+			source = filepath.Join(w.Builder.Dir, dir)
+		}
+		if info, err := os.Stat(source); w.Borrow != nil && err == nil && info.IsDir() {
+			spec.Binds = append(spec.Binds, sandbox.Bind{Source: source, Target: dir, ReadOnly: true})
 		}
 	}
+	spec.Binds = append(spec.Binds, w.Binds...)
 	return sandbox.Run(ctx, spec)
 }
 
