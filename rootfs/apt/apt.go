@@ -170,7 +170,8 @@ func (s *session) spec(t task, args ...string) sandbox.Spec {
 	spec := sandbox.Spec{
 		Args: args, HostNames: !t.noNetwork, NoNetwork: t.noNetwork, Log: s.Log, Redact: s.Repositories.Secrets,
 		// The initial RAM disk is made once, at the end (update-initramfs(8) and the kernel's hooks obey INITRD).
-		Env:   []string{"INITRD=No"},
+		// Programs that have no locale to load start a fifth faster, and packages' scripts start thousands of them.
+		Env:   []string{"INITRD=No", "LC_ALL=C"},
 		Binds: append([]sandbox.Bind{{Source: s.dir, Target: insideDir}}, s.Repositories.Binds...),
 		Files: append([]sandbox.File{
 			{Path: insideConf + "/apt.conf", Data: []byte(s.configuration(t)), Perm: 0o644},

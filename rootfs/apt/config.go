@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/rootfs/packages"
+	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
 // Architecture is Debian's name of an architecture that uname -m names.
@@ -57,6 +58,7 @@ func (s *session) configuration(t task) string {
 		{"Binary::apt-get::APT::Keep-Downloaded-Packages", "true"},
 		{"Dpkg::Use-Pty", "false"},
 		{"Dpkg::Pre-Invoke::", swapIn},
+		{"Dpkg::Path", sandbox.Path}, // with the stand-ins
 	}
 	if t.local {
 		settings = append(settings, [2]string{"APT::Get::List-Cleanup", "false"}) // the lists of the others stay

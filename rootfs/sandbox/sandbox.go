@@ -313,10 +313,13 @@ func inMemory(path string) bool {
 // binDir holds, inside, the stand-ins for programs that would start services. It comes first in PATH.
 const binDir = "/run/imgbuild/bin"
 
+// Path is where programs in a sandbox find others (PATH), the stand-ins first.
+const Path = binDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // Environment returns the environment that every program in a sandbox gets. It has nothing of the host but, with a network, its proxies.
 func Environment(network bool) []string {
 	env := []string{
-		"PATH=" + binDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"PATH=" + Path,
 		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "TERM=dumb", "LC_ALL=C.UTF-8",
 		"DEBIAN_FRONTEND=noninteractive", "DEBCONF_NONINTERACTIVE_SEEN=true", "DEBIAN_PRIORITY=critical",
 		"SYSTEMD_OFFLINE=1",
