@@ -198,7 +198,7 @@ func (m *Machine) Run(ctx context.Context, cmd string, timeout time.Duration) (o
 	if err := m.Send(fmt.Sprintf("echo %s''-begin; %s\necho %s''-end $?\n", mark, cmd, mark)); err != nil {
 		return "", 0, err
 	}
-	pattern := regexp.MustCompile(`(?s)` + mark + `-begin\r?\n(.*?)` + mark + `-end (\d+)`)
+	pattern := regexp.MustCompile(`(?s)` + mark + `-begin\r*\n(.*?)` + mark + `-end (\d+)`)
 	answer, err := m.Expect(ctx, pattern, timeout)
 	if err != nil {
 		return "", 0, fmt.Errorf("running %q in the virtual machine: %w", cmd, err)
