@@ -144,8 +144,17 @@ var (
 		return t.Format == "vmdk" || t.Format == "ova" || t.Format == "vagrant" || t.XenMachine()
 	}}
 	needsVMware = needsFormat("vmdk", "ova", "vagrant")
+	needsOVF    = needsFormat("ova", "vagrant")
 	needsXen    = &need{Text: "a Xen guest", met: func(img *Image) bool { return img.Type.XenMachine() }}
 )
+
+// needsLimits is for the upper limits of a machine.
+var needsLimits = &need{Text: `format="ova" or "vagrant", or a Xen guest`, met: func(img *Image) bool { return needsOVF.met(img) || img.Type.XenGuest() }}
+
+// needsOwnMachine is for what is not left to Vagrant.
+var needsOwnMachine = &need{Text: `format="vmdk" or "ova", or a Xen guest`, met: func(img *Image) bool {
+	return img.Type.Format == "vmdk" || img.Type.Format == "ova" || img.Type.XenGuest()
+}}
 
 // needsVolumes is for settings of volumes beside the root.
 var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", met: func(img *Image) bool { return img.Type.VolumeManagement != "" }}
@@ -154,7 +163,6 @@ var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", met: func
 const (
 	noKiwiInitrd   = "initrds of kiwi's own kind are not made; dracut or initramfs-tools of the root tree makes the initrd"
 	notYet         = "imgbuild does not do that yet"
-	noVMLimits     = "no format of a virtual machine says so"
 	noBootPrograms = "imgbuild installs boot loaders itself and runs none of their programs"
 	noBootEntries  = "no image makes an entry in the firmware's boot list"
 )
@@ -168,7 +176,7 @@ func needsFormat(formats ...string) *need {
 		}
 		text += fmt.Sprintf("format=%q", f)
 	}
-	return &need{Text: text, Refused: !contains(formats, "vmdk") && !contains(formats, "vhd-fixed"), met: func(img *Image) bool { return contains(formats, img.Type.Format) }}
+	return &need{Text: text, met: func(img *Image) bool { return contains(formats, img.Type.Format) }}
 }
 
 // needsManager is met by these package managers.

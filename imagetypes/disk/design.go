@@ -11,6 +11,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/internal/diskformat"
 	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -181,6 +182,10 @@ func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 		Logical: d.typ.DosParttableExtendedLayout, Partitions: wants(d.volumes, d.typ),
 	}
 	table, err := partition.Layout(spec, d.ids)
+	if err == nil && d.results[0].format.Name == "gce" && table.DiskSize%diskformat.GCEAlign != 0 {
+		spec.DiskSize = (table.DiskSize + diskformat.GCEAlign - 1) / diskformat.GCEAlign * diskformat.GCEAlign
+		table, err = partition.Layout(spec, d.ids)
+	}
 	var small *partition.TooSmallError
 	if errors.As(err, &small) {
 		return d.sizeError(small)
@@ -192,7 +197,7 @@ func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 	for i, v := range d.volumes {
 		v.Size = table.Partitions[i].Size
 	}
-	return nil
+	return d.checkBoxes()
 }
 
 // bootLoaderRoom is what the boot loader takes on an ESP at most: shim, GRUB and MokManager, or our own core image.

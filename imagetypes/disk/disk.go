@@ -20,9 +20,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/command"
-	"github.com/imgbuild/imgbuild/internal/diskformat"
 	"github.com/imgbuild/imgbuild/internal/fat"
-	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
@@ -57,8 +55,10 @@ func (d *design) needPrograms() error {
 	if slices.ContainsFunc(d.volumes, (*volume).isFAT) {
 		names = append(names, fat.Programs()...)
 	}
-	if name := d.format.Needs(d.formatOptions()); name != "" {
-		names = append(names, name)
+	for _, p := range d.results {
+		if name := p.format.Needs(p.options); name != "" {
+			names = append(names, name)
+		}
 	}
 	for _, name := range names {
 		if _, err := command.Find(name); err != nil {
@@ -78,7 +78,11 @@ func (b Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("disk: %s.%s\n%s", r.BaseName, d.format.Extension, d), nil
+	var names []string
+	for _, p := range d.results {
+		names = append(names, r.BaseName+"."+p.suffix)
+	}
+	return fmt.Sprintf("disk: %s\n%s", strings.Join(names, ", "), d), nil
 }
 
 // prepare makes a whole design: content and sizes too. The tree it returns is the one with the boot files in it.
@@ -136,10 +140,11 @@ func (b Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact,
 		return nil, fmt.Errorf("building a disk: %w", err)
 	}
 	r.Log.Debug("disk designed", "design", d.String())
-	name := r.BaseName + "." + d.format.Extension
-	raw := filepath.Join(r.Dir, name)
-	if d.format.Name != "raw" {
-		raw = filepath.Join(scratch, "disk.raw")
+	isRaw := d.results[0].format.Name == "raw"
+	raw := filepath.Join(scratch, "disk.raw")
+	name := r.BaseName + ".raw"
+	if isRaw {
+		raw = filepath.Join(r.Dir, name)
 	}
 	f, err := os.OpenFile(raw, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -152,31 +157,18 @@ func (b Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact,
 	if err := d.editBootInstall(ctx, r, f, scratch); err != nil {
 		return nil, err
 	}
-	if d.format.Name == "raw" {
+	if isRaw {
 		return []image.Artifact{{Key: image.KeyDiskImage, File: name, Compress: true, UseForBundle: true}}, f.Close()
 	}
-	return d.convert(ctx, r, f, name)
-}
-
-// convert writes the disk in its format, and the machine's settings where the format has such a file.
-func (d *design) convert(ctx context.Context, r *image.Request, f *os.File, name string) ([]image.Artifact, error) {
-	task := r.Progress.Start("writing "+name, 0, progress.Bytes)
-	err := d.format.Write(ctx, f, d.table.DiskSize, filepath.Join(r.Dir, name), diskformat.Settings{
-		Options: d.formatOptions(), Tag: d.typ.VHDFixedTag, IDs: r.Repro, Progress: task, Log: r.Log,
-	})
-	task.Done(err)
-	if err != nil {
-		return nil, err
+	var results []image.Artifact
+	for _, p := range d.results {
+		more, err := p.make(ctx, d, r, f, scratch)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, more...)
 	}
-	results := []image.Artifact{{Key: image.KeyDiskFormatImage, File: name, Compress: d.format.Name == "raw" || d.format.Name == "vhd-fixed", UseForBundle: true}}
-	if d.format.Name != "vmdk" {
-		return results, nil
-	}
-	settings := r.BaseName + ".vmx"
-	if err := os.WriteFile(filepath.Join(r.Dir, settings), []byte(d.vmx(r.Description.Name, name)), 0o644); err != nil {
-		return nil, fmt.Errorf("writing the machine's settings: %w", err)
-	}
-	return append(results, image.Artifact{Key: image.KeyMachineSettings, File: settings, UseForBundle: true}), nil
+	return results, nil
 }
 
 // write fills the raw disk: file systems, boot loader, partition table.

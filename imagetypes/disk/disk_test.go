@@ -325,7 +325,7 @@ func TestVMX(t *testing.T) {
 			t.Errorf("the settings lack %s:\n%s", want, text)
 		}
 	}
-	if got := d.formatOptions(); len(got) != 2 || got[0].Value != "streamOptimized" || got[1].Value != "lsilogic" {
+	if got := d.results[0].options; len(got) != 2 || got[0].Value != "streamOptimized" || got[1].Value != "lsilogic" {
 		t.Errorf("options are %v", got)
 	}
 }

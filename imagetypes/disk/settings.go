@@ -19,11 +19,11 @@ type settings struct {
 	arch       string
 	scheme     partition.Scheme
 	sectorSize int64
-	bios       bool // a BIOS can start it
-	efi        bool // UEFI can start it
-	secure     bool // by signed programs, if the root tree has them
-	bootloader bool // false: bootloader="custom", nothing is installed
-	format     diskformat.Format
+	bios       bool      // a BIOS can start it
+	efi        bool      // UEFI can start it
+	secure     bool      // by signed programs, if the root tree has them
+	bootloader bool      // false: bootloader="custom", nothing is installed
+	results    []product // at least one
 }
 
 // newSettings reads a description and refuses what can't be built, with the place in the description.
@@ -52,17 +52,8 @@ func newSettings(d *description.Image) (*settings, error) {
 	default:
 		return nil, t.Bootloader.Errorf("name", "use grub2, or custom and install it in a script", "the boot loader %s is not supported for disks yet", t.Bootloader.Name)
 	}
-	name := t.Format
-	if name == "" {
-		name = "raw"
-	}
-	format, err := diskformat.Lookup(name)
-	if err != nil {
-		return nil, t.Errorf("format", "", "%v", err)
-	}
-	s.format = format
-	if err := format.Check(diskformat.Settings{Options: s.formatOptions(), Tag: t.VHDFixedTag}); err != nil {
-		return nil, t.Errorf("formatoptions", "", "the format %s can't be made so: %v", format.Name, err)
+	if err := s.products(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -163,8 +154,8 @@ func (s *settings) warn(d *description.Image, log *slog.Logger) {
 	}
 }
 
-// formatOptions returns the options for the disk format.
-func (s *settings) formatOptions() []diskformat.Option {
+// formatOptions returns the options for a disk of the given format.
+func (s *settings) formatOptions(format string) []diskformat.Option {
 	var options []diskformat.Option
 	for _, o := range s.typ.FormatOptions {
 		value := o.Value
@@ -173,7 +164,7 @@ func (s *settings) formatOptions() []diskformat.Option {
 		}
 		options = append(options, diskformat.Option{Name: o.Name, Value: value})
 	}
-	if s.format.Name == "vmdk" && s.typ.Machine != nil && s.typ.Machine.Disk != nil {
+	if format == "vmdk" && s.typ.Machine != nil && s.typ.Machine.Disk != nil {
 		options = append(s.vmdkDefaults(), options...)
 	}
 	return options
@@ -230,11 +221,23 @@ func (s *settings) persistent(v *volume) string {
 	return "UUID=" + v.UUID
 }
 
+// largestBox is the largest size of the boxes for Vagrant, in GiB.
+func (s *settings) largestBox() int {
+	size := 0
+	for _, p := range s.results {
+		if p.box != nil {
+			size = max(size, p.box.VirtualSize)
+		}
+	}
+	return size
+}
+
 // size returns the disk size that the description fixes, or 0, and the bytes on top of what is needed.
 func (s *settings) size() (fixed, additional, unpartitioned int64) {
 	size := s.typ.Size
 	if size == nil {
-		return 0, 0, 0
+		// The machine that Vagrant makes has the size that its box says.
+		return int64(s.largestBox()) << 30, 0, 0
 	}
 	if size.Additive {
 		return 0, max(size.MB<<20-size.Unpartitioned, 0), size.Unpartitioned
@@ -245,7 +248,7 @@ func (s *settings) size() (fixed, additional, unpartitioned int64) {
 // sizeError puts a disk that is too small into words of the description.
 func (s *settings) sizeError(small *partition.TooSmallError) error {
 	if s.typ.Size == nil {
-		return small
+		return s.typ.Vagrant[0].Errorf("virtualsize", fmt.Sprintf("make it at least %d", (small.Need+1<<30-1)>>30), "%v", small)
 	}
 	return s.typ.Size.Errorf("", fmt.Sprintf("make it at least %d, or leave it out to get as much as is needed", (small.Need+1<<20-1)>>20), "%v", small)
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -17,14 +18,10 @@ func (d *design) vmx(title, disk string) string {
 	set := func(key, value string) { fmt.Fprintf(&b, "%s = %q\n", key, value) }
 	set(".encoding", "UTF-8")
 	set("config.version", "8")
-	set("virtualHW.version", or(m.HWVersion, "9"))
+	set("virtualHW.version", cmp.Or(m.HWVersion, defaultHardware))
 	set("displayName", title)
-	set("guestOS", or(m.GuestOS, "otherlinux-64"))
-	memory := m.Memory
-	if memory == 0 {
-		memory = 512
-	}
-	set("memsize", fmt.Sprint(memory))
+	set("guestOS", guestOS(m))
+	set("memsize", fmt.Sprint(cmp.Or(m.Memory, defaultMemory)))
 	set("numvcpus", fmt.Sprint(max(m.CPUs, 1)))
 	if d.efi && !d.bios {
 		set("firmware", "efi")
@@ -34,7 +31,7 @@ func (d *design) vmx(title, disk string) string {
 	if m.Disk != nil {
 		drive = m.Disk
 	}
-	controller, id := or(drive.Controller, "ide"), or(drive.ID, "0")
+	controller, id := cmp.Or(drive.Controller, "ide"), cmp.Or(drive.ID, "0")
 	slot := "ide0:" + id
 	if controller != "ide" {
 		slot = "scsi0:" + id
@@ -45,23 +42,23 @@ func (d *design) vmx(title, disk string) string {
 	set(slot+".fileName", disk)
 	set(slot+".redo", "")
 	if m.DVD != nil {
-		dvd := m.DVD.Controller + "0:" + or(m.DVD.ID, "1")
+		dvd := m.DVD.Controller + "0:" + cmp.Or(m.DVD.ID, "1")
 		set(dvd+".present", "TRUE")
 		set(dvd+".deviceType", "cdrom-raw")
 		set(dvd+".autodetect", "TRUE")
 		set(dvd+".startConnected", "FALSE")
 	}
 	for i, nic := range m.NICs {
-		name := "ethernet" + or(nic.Interface, fmt.Sprint(i))
+		name := "ethernet" + cmp.Or(nic.Interface, fmt.Sprint(i))
 		set(name+".present", "TRUE")
-		set(name+".virtualDev", or(nic.Driver, "e1000"))
+		set(name+".virtualDev", cmp.Or(nic.Driver, "e1000"))
 		if nic.MAC != "" {
 			set(name+".addressType", "static")
 			set(name+".address", nic.MAC)
 		} else {
 			set(name+".addressType", "generated")
 		}
-		set(name+".connectionType", or(nic.Mode, "bridged"))
+		set(name+".connectionType", cmp.Or(nic.Mode, "bridged"))
 	}
 	set("usb.present", "TRUE")
 	set("tools.syncTime", "TRUE")
@@ -71,10 +68,16 @@ func (d *design) vmx(title, disk string) string {
 	return b.String()
 }
 
-// or returns value, or other if value is empty.
-func or(value, other string) string {
-	if value == "" {
-		return other
+// defaultMemory is a machine's memory in MiB if the description does not say.
+const defaultMemory = 512
+
+// defaultHardware is the version of a machine's virtual hardware if the description does not say.
+const defaultHardware = "9"
+
+// guestOS is VMware's name of the system.
+func guestOS(m *description.Machine) string {
+	if m.Arch == "ix86" {
+		return cmp.Or(m.GuestOS, "otherlinux")
 	}
-	return value
+	return cmp.Or(m.GuestOS, "otherlinux-64")
 }
