@@ -23,6 +23,9 @@ type Overrides struct {
 	DerivedFrom             []string // containers only
 	ContainerTag            string   // containers only
 	ContainerLabels         map[string]string
+	// TypeAttributes are attributes of the selected type, by name.
+	TypeAttributes map[string]string
+	ReleaseVersion string // of the distribution
 }
 
 // commandLine is the position of what a user added to a description.
@@ -46,6 +49,15 @@ func (img *Image) With(o Overrides) (*Image, error) {
 	}
 	if err := o.changeContainer(r.typ); err != nil {
 		return nil, err
+	}
+	for name, value := range o.TypeAttributes {
+		r.typ.setAttr(name, value, commandLine)
+	}
+	if preferences := r.sections("preferences"); o.ReleaseVersion != "" && len(preferences) > 0 {
+		for _, p := range preferences {
+			p.dropChildren("release-version")
+		}
+		preferences[0].childOrNew("release-version").setText(o.ReleaseVersion)
 	}
 	errs, _ := validate(doc.root, doc.version)
 	if err := errs.err(); err != nil {
@@ -206,22 +218,23 @@ func (e *element) childOrNew(name string) *element {
 // ParseRepository reads a repository as a command line gives it: values with
 // commas between, of which those at the end, and empty ones, may be missing.
 //
-//	source,type,alias,priority,imageinclude,package_gpgcheck,{key1;key2},components,distribution,repo_gpgcheck
+//	source,type,alias,priority,imageinclude,package_gpgcheck,{key1;key2},components,distribution,repo_gpgcheck,sourcetype
 //
 // Components have blanks between them.
 func ParseRepository(spec string) (Repository, error) {
 	r := Repository{Origin: Origin{Pos: commandLine}, SourcePos: commandLine}
 	fields := strings.Split(spec, ",")
-	if len(fields) > 10 {
-		return r, fmt.Errorf("reading repository %q: it has %d values and can have 10", withoutCredentials(spec), len(fields))
+	const most = 11
+	if len(fields) > most {
+		return r, fmt.Errorf("reading repository %q: it has %d values and can have %d", withoutCredentials(spec), len(fields), most)
 	}
-	for len(fields) < 10 {
+	for len(fields) < most {
 		fields = append(fields, "")
 	}
 	for i := range fields {
 		fields[i] = strings.TrimSpace(fields[i])
 	}
-	r.Source, r.Type, r.Alias, r.Distribution = fields[0], fields[1], fields[2], fields[8]
+	r.Source, r.Type, r.Alias, r.Distribution, r.SourceType = fields[0], fields[1], fields[2], fields[8], fields[10]
 	r.Components = strings.Fields(fields[7])
 	if r.Source == "" {
 		return r, fmt.Errorf("reading repository %q: it has no source", spec)

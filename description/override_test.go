@@ -103,6 +103,8 @@ func TestWithErrors(t *testing.T) {
 	}
 	for name, o := range map[string]Overrides{
 		"tag of no container": {ContainerTag: "2"},
+		"unknown attribute":   {TypeAttributes: map[string]string{"bootpartsiz": "200"}},
+		"wrong attribute":     {TypeAttributes: map[string]string{"bootpartsize": "large"}},
 		"repository":          {AddRepos: []Repository{bad}},
 	} {
 		_, err := img.With(o)
@@ -110,7 +112,7 @@ func TestWithErrors(t *testing.T) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	for _, spec := range []string{"", ",apt-deb", "x,,,high", "x,,,,maybe", "x,,,,,,,,,,"} {
+	for _, spec := range []string{"", ",apt-deb", "x,,,high", "x,,,,maybe", "x,,,,,,,,,,,"} {
 		if _, err := ParseRepository(spec); err == nil {
 			t.Errorf("repository %q: no error", spec)
 		}

@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func TestKiwisOrderOfArguments(t *testing.T) {
@@ -32,39 +30,6 @@ func TestKiwisOrderOfArguments(t *testing.T) {
 		got := strings.Join(commandFirst(root, strings.Fields(line)), " ")
 		if got != strings.Join(strings.Fields(want), " ") {
 			t.Errorf("%q became %q, want %q", line, got, want)
-		}
-	}
-}
-
-// TestKiwisFlags gives each command what kiwi-ng's has.
-func TestKiwisFlags(t *testing.T) {
-	global := "color-output config debug debug-run-scripts-in-screen kiwi-file logfile loglevel logsocket profile shared-cache-dir target-arch temp-dir type"
-	repos := " ignore-repos add-repo add-repo-credentials signing-key"
-	build := " description allow-existing-root clear-cache ignore-repos-used-for-build set-repo set-repo-credentials add-package add-bootstrap-package delete-package" +
-		" set-container-derived-from set-container-tag add-container-label" + repos
-	root := newRoot(&session{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard})
-	for command, flags := range map[string]string{
-		"system prepare":    global + build + " root",
-		"system build":      global + build + " target-dir",
-		"system stackbuild": global + build + " target-dir stash from-registry",
-		"system create":     global + " root target-dir signing-key",
-		"system update":     global + " root add-package delete-package",
-		"image info":        global + repos + " description resolve-package-list print-xml print-yaml",
-		"system stash":      "root tag container-name list",
-	} {
-		cmd, _, err := root.Find(strings.Fields(command))
-		if err != nil {
-			t.Errorf("%s: %v", command, err)
-			continue
-		}
-		var missing []string
-		for _, name := range strings.Fields(flags) {
-			if cmd.Flags().Lookup(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
-				missing = append(missing, name)
-			}
-		}
-		if diff := cmp.Diff([]string(nil), missing); diff != "" {
-			t.Errorf("%s: %s", command, diff)
 		}
 	}
 }

@@ -23,14 +23,16 @@ type overrideFlags struct {
 	derivedFrom                                    string
 	tag                                            string
 	labels                                         []string
+	attributes                                     []string
+	release                                        string
 }
 
 // repositoryForm tells in a command's help how --add-repo and --set-repo name a repository.
 const repositoryForm = `
 
 A repository of --add-repo and --set-repo is a list of values: source, type, alias, priority, imageinclude,
-package_gpgcheck, {key;key}, components, distribution, repo_gpgcheck. Values may be empty, and missing at
-the end: http://deb.debian.org/debian,apt-deb,bookworm,,true,,,main contrib,bookworm`
+package_gpgcheck, {key;key}, components, distribution, repo_gpgcheck, sourcetype. Values may be empty, and
+missing at the end: http://deb.debian.org/debian,apt-deb,bookworm,,true,,,main contrib,bookworm`
 
 func (f *overrideFlags) registerRepos(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.ignoreRepos, "ignore-repos", false, "leave out all repositories of the description")
@@ -59,16 +61,21 @@ func (f *overrideFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.derivedFrom, "set-container-derived-from", "", "the `container` to start from, as the attribute derived_from gives it")
 	flags.StringVar(&f.tag, "set-container-tag", "", "the `tag` of the container that is built")
 	flags.StringArrayVar(&f.labels, "add-container-label", nil, "add a label `name=value` to the container that is built; repeatable")
+	flags.StringArrayVar(&f.attributes, "set-type-attr", nil, "set an attribute of the image type, `attribute=value`; repeatable")
+	flags.StringVar(&f.release, "set-release-version", "", "the `version` of the distribution, in the place of <release-version>")
 }
 
 func (f *overrideFlags) overrides() (description.Overrides, error) {
 	o := description.Overrides{AddPackages: f.addPackages, AddBootstrapPackages: f.bootstrapPackages, DeletePackages: f.deletePackages,
-		IgnoreRepos: f.ignoreRepos, IgnoreReposUsedForBuild: f.ignoreBuildRepos, ContainerTag: f.tag}
+		IgnoreRepos: f.ignoreRepos, IgnoreReposUsedForBuild: f.ignoreBuildRepos, ContainerTag: f.tag, ReleaseVersion: f.release}
 	if f.derivedFrom != "" {
 		o.DerivedFrom = []string{f.derivedFrom}
 	}
 	var err error
-	if o.ContainerLabels, err = containerLabels(f.labels); err != nil {
+	if o.ContainerLabels, err = assignments("add-container-label", f.labels); err != nil {
+		return o, err
+	}
+	if o.TypeAttributes, err = assignments("set-type-attr", f.attributes); err != nil {
 		return o, err
 	}
 	if o.SigningKeys, err = absolute(f.signingKeys); err != nil {
@@ -126,16 +133,17 @@ func repository(spec, credentials string) (description.Repository, error) {
 	return repo, nil
 }
 
-func containerLabels(list []string) (map[string]string, error) {
-	labels := map[string]string{}
-	for _, label := range list {
-		name, value, ok := strings.Cut(label, "=")
+// assignments reads what was given to a flag as NAME=VALUE.
+func assignments(flag string, list []string) (map[string]string, error) {
+	values := map[string]string{}
+	for _, text := range list {
+		name, value, ok := strings.Cut(text, "=")
 		if !ok || name == "" {
-			return nil, fmt.Errorf("--add-container-label %q is not NAME=VALUE", label)
+			return nil, fmt.Errorf("--%s %q is not NAME=VALUE", flag, text)
 		}
-		labels[name] = value
+		values[name] = value
 	}
-	return labels, nil
+	return values, nil
 }
 
 // absolute makes paths of files independent of the directory that relative ones in a description are relative to.

@@ -31,11 +31,14 @@ const needsOwners = "needs-owners"
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	s := &session{stdin: stdin, stdout: stdout, stderr: stderr}
 	root := newRoot(s)
-	root.SetArgs(commandFirst(root, args))
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	args, err := spellOut(root, args)
+	if err == nil {
+		root.SetArgs(commandFirst(root, args))
+		err = root.ExecuteContext(ctx)
+	}
 	s.close()
 	if ctx.Err() != nil && err != nil {
 		err = errors.Join(errInterrupted, err)
@@ -95,7 +98,7 @@ Exit codes:
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err: err, command: cmd.CommandPath()}
+		return &usageError{err: unknownFlag(cmd, err), command: cmd.CommandPath()}
 	})
 	s.flags.register(root.PersistentFlags())
 	root.AddCommand(newBuild(s), newPrepare(s), newCreate(s), newUpdate(s), newImage(s), newStash(s), newStackbuild(s), newBoot(s),
