@@ -13,6 +13,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/initrd"
 	"github.com/imgbuild/imgbuild/rootfs/selinux"
 )
 
@@ -178,16 +179,24 @@ func (d *design) writeGrubFiles(edit *layers.Editor, _ *slog.Logger) error {
 	c := d.grubConfig()
 	c.Device, c.Prefix, c.Cmdline = d.device(), d.onDevice(d.grubDir), d.kernelCmdline()
 	for _, k := range slices.Backward(d.kernels) {
-		kernel := grub.Kernel{Version: k.Version, Image: d.onDevice(k.Vmlinuz)}
-		if k.Initrd != "" {
-			kernel.Initrd = d.onDevice(k.Initrd)
-		}
-		c.Kernels = append(c.Kernels, kernel)
+		c.Kernels = append(c.Kernels, d.grubKernel(k))
+	}
+	if d.host != nil {
+		c.Hypervisor, _ = d.hypervisor(edit)
 	}
 	if err := edit.WriteFile(path.Join(d.grubDir, "grub.cfg"), []byte(c.String()), 0o600); err != nil {
 		return err
 	}
 	return edit.WriteFile(path.Join(d.grubDir, "grubenv"), grub.Environment(), 0o644)
+}
+
+// grubKernel is a kernel as GRUB sees it.
+func (d *design) grubKernel(k initrd.Kernel) grub.Kernel {
+	kernel := grub.Kernel{Version: k.Version, Image: d.onDevice(k.Vmlinuz)}
+	if k.Initrd != "" {
+		kernel.Initrd = d.onDevice(k.Initrd)
+	}
+	return kernel
 }
 
 // device is where GRUB finds /boot.
@@ -223,16 +232,10 @@ func (d *design) writeGrubDefaults(edit *layers.Editor, _ *slog.Logger) error {
 		return err
 	}
 	c := d.grubConfig()
-	var words []string
-	for _, w := range strings.Fields(d.kernelCmdline()) {
-		if !strings.HasPrefix(w, "root=") && w != "ro" && w != "rw" {
-			words = append(words, w)
-		}
-	}
 	set := map[string]string{
 		"GRUB_TIMEOUT":               fmt.Sprint(c.Timeout),
 		"GRUB_TIMEOUT_STYLE":         c.Style,
-		"GRUB_CMDLINE_LINUX_DEFAULT": strings.Join(words, " "),
+		"GRUB_CMDLINE_LINUX_DEFAULT": withoutRoot(d.kernelCmdline()),
 		"GRUB_DISTRIBUTOR":           d.title,
 		"GRUB_TERMINAL_OUTPUT":       strings.Join(c.Output, " "),
 		"GRUB_TERMINAL_INPUT":        strings.Join(c.Input, " "),
@@ -245,6 +248,11 @@ func (d *design) writeGrubDefaults(edit *layers.Editor, _ *slog.Logger) error {
 	}
 	if slices.Contains(c.Output, "serial") {
 		set["GRUB_SERIAL_COMMAND"] = c.Serial
+	}
+	if d.host != nil {
+		h, always := d.hypervisor(edit)
+		set["GRUB_CMDLINE_XEN"] = always
+		set["GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT"] = withoutRoot(h.KernelCmdline)
 	}
 	switch d.typ.DevicePersistency {
 	case "by-label":

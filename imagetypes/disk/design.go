@@ -25,6 +25,7 @@ type design struct {
 	signature uint32
 	volumes   []*volume
 	kernels   []initrd.Kernel // newest last
+	host      *host           // of guests of Xen, nil if it is none
 	grubDir   string          // GRUB's directory in the tree
 	loaders   grub.Loaders
 	table     *partition.Plan // once sizes are known
@@ -91,6 +92,9 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 	if newest := d.kernels[len(d.kernels)-1]; newest.Initrd == "" && d.typ.InitrdSystem != "none" {
 		return &image.TreeError{Missing: "initrd for the kernel " + newest.Version, Need: need,
 			Hint: "add the package initramfs-tools or dracut to the description, or set initrd_system=\"none\" if the kernel needs none"}
+	}
+	if err := d.findHypervisor(tree); err != nil {
+		return err
 	}
 	var err error
 	d.loaders, err = grub.FindLoaders(tree, grub.Wanted{
@@ -225,6 +229,9 @@ func (d *design) String() string {
 		fmt.Fprintf(&b, "kernel: %s\n", k.Version)
 	}
 	fmt.Fprintf(&b, "kernel command line: %s\n", d.kernelCmdline())
+	if d.host != nil {
+		fmt.Fprintf(&b, "Xen: /%s\n", d.host.hypervisor)
+	}
 	b.WriteString(d.table.String())
 	for _, v := range d.volumes {
 		if v.FS != fsNone {

@@ -121,7 +121,6 @@ func refuseUnsupported(t *description.Type) error {
 		{t.StandaloneIntegrity, "standalone_integrity", "dm-integrity"},
 		{t.RootClone > 0, "root_clone", "a clone of the root partition"},
 		{t.BootClone > 0, "boot_clone", "a clone of the boot partition"},
-		{t.XenServer, "xen_server", "a Xen host"},
 		{t.InstallISO || t.InstallStick, "installiso", "an installation ISO"},
 		{t.InstallPXE, "installpxe", "an installation archive for PXE"},
 	} {

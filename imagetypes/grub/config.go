@@ -38,6 +38,15 @@ type Kernel struct {
 	Initrd  string // empty: none
 }
 
+// Hypervisor is Xen, which GRUB starts in the kernel's place and which starts the kernel.
+type Hypervisor struct {
+	Image   string   // as GRUB sees it on the device
+	Cmdline string   // of the hypervisor
+	Kernels []Kernel // that run on it, newest first
+	// KernelCmdline is theirs, root= included.
+	KernelCmdline string
+}
+
 // Config is what a grub.cfg says.
 type Config struct {
 	Title   string
@@ -45,6 +54,8 @@ type Config struct {
 	Device  Device
 	Prefix  string // GRUB's directory as seen on the device
 	Cmdline string // kernel command line, root= included
+
+	Hypervisor *Hypervisor // what starts by itself, before the kernels; nil for none
 
 	Timeout int    // seconds; negative: wait for ever
 	Style   string // menu, countdown or hidden; empty: menu
@@ -69,12 +80,20 @@ func (c Config) String() string {
 	if len(c.Kernels) == 0 {
 		return b.String()
 	}
-	c.entry(&b, "", c.Title, "imgbuild-default", c.Kernels[0], c.Cmdline)
+	if h := c.Hypervisor; h != nil {
+		c.entry(&b, "", c.Title+", with Xen hypervisor", "imgbuild-xen", h, h.Kernels[0], h.KernelCmdline)
+	}
+	c.entry(&b, "", c.Title, "imgbuild-default", nil, c.Kernels[0], c.Cmdline)
 	fmt.Fprintf(&b, "submenu %s --id imgbuild-advanced {\n", quote("Advanced options for "+c.Title))
 	for _, k := range c.Kernels {
 		title := c.Title + ", with Linux " + k.Version
-		c.entry(&b, "  ", title, "imgbuild-"+k.Version, k, c.Cmdline)
-		c.entry(&b, "  ", title+" (recovery mode)", "imgbuild-"+k.Version+"-recovery", k, strings.TrimSpace(c.Cmdline+" "+recovery))
+		c.entry(&b, "  ", title, "imgbuild-"+k.Version, nil, k, c.Cmdline)
+		c.entry(&b, "  ", title+" (recovery mode)", "imgbuild-"+k.Version+"-recovery", nil, k, strings.TrimSpace(c.Cmdline+" "+recovery))
+	}
+	if h := c.Hypervisor; h != nil {
+		for _, k := range h.Kernels {
+			c.entry(&b, "  ", c.Title+", with Xen hypervisor and Linux "+k.Version, "imgbuild-xen-"+k.Version, h, k, h.KernelCmdline)
+		}
 	}
 	b.WriteString("}\n")
 	return b.String()
@@ -82,9 +101,10 @@ func (c Config) String() string {
 
 // Entry is one line of a menu.
 type Entry struct {
-	Title, ID string
-	Kernel    Kernel
-	Cmdline   string
+	Title, ID  string
+	Kernel     Kernel
+	Cmdline    string
+	Hypervisor *Hypervisor // which starts the kernel, nil for none; only its image and command line count
 }
 
 // Menu returns the text of a grub.cfg for a medium that nobody writes to, with these entries, of which the first starts by itself. Of c, title, kernels and
@@ -95,7 +115,7 @@ func (c Config) Menu(entries []Entry) string {
 	c.terminals(&b)
 	fmt.Fprintf(&b, "set timeout_style=%s\nset timeout=%d\n\n", cmp.Or(c.Style, "menu"), c.Timeout)
 	for _, e := range entries {
-		c.entry(&b, "", e.Title, e.ID, e.Kernel, e.Cmdline)
+		c.entry(&b, "", e.Title, e.ID, e.Hypervisor, e.Kernel, e.Cmdline)
 	}
 	return b.String()
 }
@@ -124,17 +144,22 @@ func (c Config) terminals(b *strings.Builder) {
 	fmt.Fprintf(b, "if loadfont $prefix/fonts/unicode.pf2; then\n  set gfxmode=%s\n  insmod all_video\n  insmod gfxterm\n  terminal_output %s\nelse\n  terminal_output %s\nfi\n", mode, output, plain)
 }
 
-func (c Config) entry(b *strings.Builder, indent, title, id string, k Kernel, cmdline string) {
+// entry writes one line of the menu. A hypervisor and what it starts are loaded by the Multiboot2 protocol, which knows BIOS and UEFI; the first word of a
+// module's command line is its name, which Xen does not look at.
+func (c Config) entry(b *strings.Builder, indent, title, id string, h *Hypervisor, k Kernel, cmdline string) {
 	fmt.Fprintf(b, "%smenuentry %s --class gnu-linux --class os --unrestricted --id %s {\n", indent, quote(title), quote(id))
-	for _, line := range []string{
-		"insmod part_gpt", "insmod part_msdos", c.Device.search(),
-		"echo " + quote("Loading Linux "+k.Version+" ..."),
-		strings.TrimSpace("linux " + k.Image + " " + escape(cmdline)),
-	} {
-		fmt.Fprintf(b, "%s  %s\n", indent, line)
+	lines := []string{"insmod part_gpt", "insmod part_msdos", c.Device.search()}
+	linux, ramdisk := "linux "+k.Image, "initrd "+k.Initrd
+	if h != nil {
+		lines = append(lines, "insmod multiboot2", "echo "+quote("Loading Xen ..."), strings.TrimSpace("multiboot2 "+h.Image+" placeholder "+escape(h.Cmdline)))
+		linux, ramdisk = "module2 "+k.Image+" placeholder", "module2 --nounzip "+k.Initrd
 	}
+	lines = append(lines, "echo "+quote("Loading Linux "+k.Version+" ..."), strings.TrimSpace(linux+" "+escape(cmdline)))
 	if k.Initrd != "" {
-		fmt.Fprintf(b, "%s  echo %s\n%s  initrd %s\n", indent, quote("Loading initial ramdisk ..."), indent, k.Initrd)
+		lines = append(lines, "echo "+quote("Loading initial ramdisk ..."), ramdisk)
+	}
+	for _, line := range lines {
+		fmt.Fprintf(b, "%s  %s\n", indent, line)
 	}
 	fmt.Fprintf(b, "%s}\n", indent)
 }

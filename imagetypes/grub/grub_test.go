@@ -23,10 +23,47 @@ func config() Config {
 	}
 }
 
+// xenConfig is the same with Xen, on which the newer kernel alone runs.
+func xenConfig() Config {
+	c := config()
+	c.Hypervisor = &Hypervisor{Image: "/boot/xen.gz", Cmdline: "com1=115200,8n1 dom0_mem=512M;x", Kernels: c.Kernels[:1], KernelCmdline: "root=UUID=0123-4567 console=hvc0"}
+	return c
+}
+
+// TestXenStartsFirst is about a host's menu: Xen by itself, and Linux alone for when that fails.
+func TestXenStartsFirst(t *testing.T) {
+	text := xenConfig().String()
+	want := `menuentry 'It'\''s a system, with Xen hypervisor' --class gnu-linux --class os --unrestricted --id 'imgbuild-xen' {
+  insmod part_gpt
+  insmod part_msdos
+  search --no-floppy --fs-uuid --set=root 0123-4567
+  insmod multiboot2
+  echo 'Loading Xen ...'
+  multiboot2 /boot/xen.gz placeholder com1=115200,8n1 dom0_mem=512M\;x
+  echo 'Loading Linux 6.2 ...'
+  module2 /boot/vmlinuz-6.2 placeholder root=UUID=0123-4567 console=hvc0
+  echo 'Loading initial ramdisk ...'
+  module2 --nounzip /boot/initrd.img-6.2
+}
+`
+	xen, linux := strings.Index(text, want), strings.Index(text, "--id 'imgbuild-default'")
+	if xen < 0 || linux < xen {
+		t.Errorf("Xen does not come first:\n%s", text)
+	}
+	if strings.Count(text, "multiboot2 /boot") != 2 || !strings.Contains(text, "--id 'imgbuild-xen-6.2'") {
+		t.Errorf("the submenu lacks Xen:\n%s", text)
+	}
+	c := config()
+	menu := c.Menu([]Entry{{Title: "Live", ID: "live", Kernel: c.Kernels[0], Cmdline: "quiet", Hypervisor: xenConfig().Hypervisor}})
+	if !strings.Contains(menu, "multiboot2 /boot/xen.gz") || !strings.Contains(menu, "module2 /boot/vmlinuz-6.2 placeholder quiet\n") {
+		t.Errorf("the medium's menu does not start Xen:\n%s", menu)
+	}
+}
+
 func TestConfigIsAValidScript(t *testing.T) {
 	testenv.NeedPrograms(t, "grub-script-check")
 	for name, text := range map[string]string{
-		"config": config().String(), "none": Config{Device: Device{File: "/x"}}.String(), "early": Early(Device{UUID: "1"}, "/grub"), "stub": Stub(Device{File: "/boot/0x1"}, "/boot/grub"),
+		"config": config().String(), "Xen": xenConfig().String(), "none": Config{Device: Device{File: "/x"}}.String(), "early": Early(Device{UUID: "1"}, "/grub"), "stub": Stub(Device{File: "/boot/0x1"}, "/boot/grub"),
 	} {
 		file := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -24,6 +24,8 @@ const (
 	VM = "IMGBUILD_TEST_VM_TAR"
 	// Live has what VM has, and for its initial RAM disk dracut with the modules of live systems.
 	Live = "IMGBUILD_TEST_LIVE_TAR"
+	// Xen has what VM has, but for GRUB's signed programs, and the Xen hypervisor with its tools.
+	Xen = "IMGBUILD_TEST_XEN_TAR"
 )
 
 // BaseName is that of all requests.

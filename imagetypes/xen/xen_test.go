@@ -1,0 +1,98 @@
+package xen
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/initrd"
+)
+
+func tree(t *testing.T, files map[string]string) *layers.Tree {
+	t.Helper()
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	for name, text := range files {
+		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return edit.Tree()
+}
+
+func TestFindHypervisor(t *testing.T) {
+	found, err := FindHypervisor(tree(t, map[string]string{"boot/xen-4.9-amd64.gz": "", "boot/xen-4.17-amd64.gz": "", "boot/xen-4.17-amd64.efi": "", "boot/xen.cfg": ""}))
+	if found != "boot/xen-4.17-amd64.gz" || err != nil {
+		t.Errorf("%s, %v", found, err)
+	}
+	for release, want := range map[string]string{
+		"ID=debian": "xen-system-amd64", "ID=ubuntu\nID_LIKE=debian": "xen-system-amd64", "ID=\"opensuse-leap\"": "xen-tools", "ID=fedora": "package xen ", "ID=alpine": "xen-hypervisor",
+		"ID=nixos": "xen (Fedora, openSUSE)",
+	} {
+		_, err := FindHypervisor(tree(t, map[string]string{"etc/os-release": release + "\n", "boot/vmlinuz-1": ""}))
+		var missing *image.TreeError
+		if !errors.As(err, &missing) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", release, err)
+		}
+	}
+	if _, err := FindHypervisor(layers.NewTree()); err == nil {
+		t.Error("an empty tree has a hypervisor")
+	}
+}
+
+func TestReadKernel(t *testing.T) {
+	files := tree(t, map[string]string{
+		"boot/config-1": "CONFIG_XEN_PV=y\nCONFIG_XEN_PVH=y\nCONFIG_XEN_DOM0=y\n", "lib/modules/2/config": "# CONFIG_XEN_PV is not set\nCONFIG_PVH=y\n",
+		"usr/lib/modules/3/config": "CONFIG_ARM64=y\nCONFIG_XEN=y\nCONFIG_XEN_BLKDEV_FRONTEND=y\n", "boot/config-4": "",
+	})
+	for version, want := range map[string]Kernel{
+		"1": {Known: true, PV: true, PVH: true, Dom0: true}, "2": {Known: true, PVH: true}, "3": {Known: true, PVH: true, Dom0: true, Disks: true}, "4": {Known: true}, "5": {},
+	} {
+		want.Version = version
+		if got, err := ReadKernel(files, version); got != want || err != nil {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+}
+
+func TestDom0Kernels(t *testing.T) {
+	files := map[string]string{"boot/config-1": "CONFIG_XEN_DOM0=y\n", "boot/config-2-cloud": "# CONFIG_XEN_DOM0 is not set\n", "etc/os-release": "ID=debian\n"}
+	kernels := []initrd.Kernel{{Version: "1"}, {Version: "2-cloud"}, {Version: "3"}}
+	fit, err := Dom0Kernels(tree(t, files), kernels)
+	if err != nil || len(fit) != 2 || fit[0].Version != "1" || fit[1].Version != "3" {
+		t.Errorf("%v, %v", fit, err)
+	}
+	if _, err = Dom0Kernels(tree(t, files), kernels[1:2]); err == nil || !strings.Contains(err.Error(), "2-cloud") || !strings.Contains(err.Error(), "linux-image-amd64") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestHostConsole(t *testing.T) {
+	for cmdline, want := range map[string][2]string{
+		"quiet":                                     {"quiet", ""},
+		"console=ttyS0 quiet":                       {"console=hvc0 quiet", "com1=115200,8n1 console=com1,vga"},
+		"console=tty0 console=ttyS1,9600n8":         {"console=tty0 console=hvc0", "com2=9600,8n1 console=com2,vga"},
+		"console=ttyS0,57600 console=ttyS1":         {"console=hvc0", "com1=57600,8n1 com2=115200,8n1 console=com1,com2,vga"},
+		"console=ttyS4 console=ttyS earlycon=ttyS0": {"console=ttyS4 console=ttyS earlycon=ttyS0", ""},
+		"console=ttyS0,;evil":                       {"console=hvc0", "com1=115200,8n1 console=com1,vga"},
+	} {
+		kernel, hypervisor := HostConsole(cmdline)
+		if kernel != want[0] || hypervisor != want[1] {
+			t.Errorf("%q: %q, %q", cmdline, kernel, hypervisor)
+		}
+	}
+}
+
+func TestHypervisorOptions(t *testing.T) {
+	always, first := HypervisorOptions(tree(t, map[string]string{
+		"etc/default/grub": "GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN=\"dom0_mem=1G,max:1G\"\n#GRUB_CMDLINE_XEN=x\n", "etc/default/grub.d/xen.cfg": "GRUB_CMDLINE_XEN_DEFAULT='smap=0'\n",
+		"etc/default/grub.d/zz.cfg": "GRUB_CMDLINE_XEN=\"$X y\"\n", "etc/default/grub.d/ignored": "GRUB_CMDLINE_XEN=no\n",
+	}))
+	if always != "dom0_mem=1G,max:1G" || first != "smap=0" {
+		t.Errorf("%q, %q", always, first)
+	}
+	if always, first := HypervisorOptions(layers.NewTree()); always != "" || first != "" {
+		t.Errorf("%q, %q", always, first)
+	}
+}
