@@ -105,6 +105,7 @@ var resolvedHere = map[string]string{
 	"Volume.SizeType":        "goes with LVM, which is refused",
 	"Volume.FullSize":        "goes with LVM, which is refused",
 	"Type.InstallMedia":      "goes with installation media, which are refused",
+	"InitrdModules.UEFI":     "comes from an attribute that the table calls idle",
 	"Type.InnerContainers":   "comes from an element that the table calls idle",
 	"Image.ShowLicense":      "comes from an element that the table calls idle",
 	"Image.Strip":            "comes from an element that the table calls idle",

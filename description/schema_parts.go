@@ -277,7 +277,7 @@ var dracutModuleRule = &elementRule{
 	Attrs: []attrRule{
 		{Name: "module", Value: text, Doc: "Its name."},
 		{Name: "driver", Value: text, Since: v8_3, Doc: "A kernel driver instead."},
-		{Name: "uefi", Value: boolean, Since: v8_3, Doc: "Make a unified kernel image."},
+		{Name: "uefi", Value: boolean, Since: v8_3, effect: effect{Idle: "GRUB starts the kernel and the initrd as two files; unified kernel images are not made"}, Doc: "Make a unified kernel image."},
 	},
 }
 
@@ -297,8 +297,8 @@ var installMediaRule = &elementRule{
 
 var initrdRule = &elementRule{
 	Name:     "initrd",
-	Doc:      "The initrd of the image.",
-	effect:   effect{For: onBootable, Idle: notYet},
+	Doc:      "Changes of what the image's initrd holds. It is for dracut of the root tree; with another tool only added drivers count.",
+	effect:   effect{For: "oem pxe kis iso"},
 	Since:    v8_2,
 	Attrs:    []attrRule{initrdActions},
 	Children: []childRule{{any0, dracutModuleRule}},

@@ -48,13 +48,24 @@ func (o *overlay) settings(ctx context.Context) error {
 	return o.program(ctx, "making locales", "locale-gen", "--keep-existing")
 }
 
-// drivers lets initial RAM disks have the kernel modules of the description.
+// drivers lets initial RAM disks have the kernel modules of the description, and what its element initrd says.
 func (o *overlay) drivers(ctx context.Context) error {
-	if len(o.Description.Drivers) == 0 || !bootsKernel(o.Description) {
+	own := &o.Description.Type.Initrd
+	modules := initrd.Modules{Add: own.Add, Omit: own.Omit, Set: own.Set, AddDrivers: own.AddDrivers, OmitDrivers: own.OmitDrivers, SetDrivers: own.SetDrivers}
+	if len(o.Description.Drivers) == 0 && modules.Empty() || !bootsKernel(o.Description) {
 		return nil
 	}
 	return o.work.edit(ctx, func(edit *layers.Editor) error {
-		notes, err := initrd.WantDrivers(edit, o.Description.Drivers)
+		var notes []string
+		var err error
+		if len(o.Description.Drivers) > 0 {
+			notes, err = initrd.WantDrivers(edit, o.Description.Drivers)
+		}
+		if err == nil && !modules.Empty() {
+			var more []string
+			more, err = initrd.WantModules(edit, modules)
+			notes = append(notes, more...)
+		}
 		for _, note := range notes {
 			o.note(note)
 		}
