@@ -15,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/fat"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -35,11 +36,13 @@ const need = "a live ISO"
 // live is what is decided about a live ISO before anything is made.
 type live struct {
 	*settings
-	kernel  initrd.Kernel
-	modules []string // dracut's, to be added to the initial RAM disk
-	grubDir string   // GRUB's directory on the medium
-	loaders grub.Loaders
-	osID    string
+	kernel initrd.Kernel
+	// hypervisor is Xen's path in the tree, "" where the system is no host.
+	hypervisor string
+	modules    []string // dracut's, to be added to the initial RAM disk
+	grubDir    string   // GRUB's directory on the medium
+	loaders    grub.Loaders
+	osID       string
 }
 
 // Check refuses what can't be built.
@@ -80,8 +83,16 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 		return nil, &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
 			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"}
 	}
-	l.kernel = kernels[len(kernels)-1]
 	var err error
+	if s.typ.XenServer {
+		if l.hypervisor, err = xen.FindHypervisor(tree); err != nil {
+			return nil, err
+		}
+		if kernels, err = xen.Dom0Kernels(tree, kernels); err != nil {
+			return nil, err
+		}
+	}
+	l.kernel = kernels[len(kernels)-1]
 	if l.modules, err = s.dracutModules(tree); err != nil {
 		return nil, err
 	}

@@ -36,6 +36,7 @@ const (
 	systemDir  = "LiveOS"
 	systemFile = systemDir + "/squashfs.img"
 	idFile     = "boot/mbrid"
+	xenFile    = "xen.gz" // beside kernel and initial RAM disk
 )
 
 // loaderDir is the directory of kernel, initial RAM disk and what a BIOS starts.
@@ -78,13 +79,18 @@ func (m *medium) bootFiles(ctx context.Context, tree *layers.Tree) (*layers.Tree
 			return nil, err
 		}
 	}
-	_, kernel, err := tree.Resolve(m.kernel.Vmlinuz)
-	if err != nil {
-		return nil, err
-	}
-	copied := *kernel
-	if err := edit.Put(m.loaderDir()+"/linux", &copied); err != nil {
-		return nil, err
+	for _, file := range []struct{ from, to string }{{m.kernel.Vmlinuz, "linux"}, {m.hypervisor, xenFile}} {
+		if file.from == "" {
+			continue
+		}
+		_, node, err := tree.Resolve(file.from)
+		if err != nil {
+			return nil, err
+		}
+		copied := *node
+		if err := edit.Put(path.Join(m.loaderDir(), file.to), &copied); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range []string{idFile, "boot/" + m.id} {
 		if err := edit.WriteFile(name, []byte(m.id), 0o644); err != nil {
@@ -135,7 +141,11 @@ func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tr
 	config := grub.Settings(m.title, m.typ)
 	config.Device = m.device()
 	kernel := grub.Kernel{Version: m.kernel.Version, Image: "/" + m.loaderDir() + "/linux", Initrd: "/" + m.loaderDir() + "/initrd"}
-	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(config.Menu(m.menu(kernel))), 0o644)
+	hypervisor := ""
+	if m.hypervisor != "" {
+		hypervisor = path.Join("/", m.loaderDir(), xenFile)
+	}
+	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(config.Menu(m.menu(kernel, hypervisor))), 0o644)
 }
 
 // coreImage makes a core image that finds the menu.

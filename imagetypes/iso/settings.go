@@ -9,6 +9,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
+	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/repro"
 )
 
@@ -58,7 +59,6 @@ func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
 		attr, what string
 	}{
 		{t.LUKS != nil, "luks", "encryption"},
-		{t.XenServer, "xen_server", "a Xen host"},
 	} {
 		if c.asked {
 			return nil, t.Errorf(c.attr, "leave it out", "%s is not supported for live ISOs yet", c.what)
@@ -79,6 +79,9 @@ func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
 	}
 	if fs := t.HybridPersistentFS; fs != "" && fs != "ext4" && fs != "xfs" {
 		return nil, t.Errorf("hybridpersistent_filesystem", "use ext4 or xfs", "changes can't be kept on %s", fs)
+	}
+	if t.XenServer && s.arch != "x86_64" {
+		return nil, t.Errorf("xen_server", "leave it out", "hosts of Xen can be made for x86_64, and the image is for %s", s.arch)
 	}
 	return s, s.firmware()
 }
@@ -142,9 +145,15 @@ func (s *settings) cmdline() string {
 // persistentFS is the file system that changes are kept on.
 func (s *settings) persistentFS() string { return cmp.Or(s.typ.HybridPersistentFS, "ext4") }
 
-// menu returns the entries of GRUB's menu for a kernel.
-func (s *settings) menu(k grub.Kernel) []grub.Entry {
+// menu returns the entries of GRUB's menu for a kernel. Where there is a hypervisor it starts by itself; without it the same system is there for guests that
+// have none and for when it fails.
+func (s *settings) menu(k grub.Kernel, hypervisor string) []grub.Entry {
 	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: s.cmdline()}}
+	if hypervisor != "" {
+		kernel, options := xen.HostConsole(s.cmdline())
+		h := &grub.Hypervisor{Image: hypervisor, Cmdline: options}
+		entries = append([]grub.Entry{{Title: s.title + ", with Xen hypervisor", ID: "live-xen", Kernel: k, Cmdline: kernel, Hypervisor: h}}, entries...)
+	}
 	if s.typ.InstallProvideFailsafe {
 		entries = append(entries, grub.Entry{Title: "Failsafe -- " + s.title, ID: "failsafe", Kernel: k, Cmdline: s.cmdline() + " " + failsafeWords})
 	}
