@@ -49,7 +49,7 @@ func (o *opener) partitions(p part) ([]Partition, error) {
 			entry.Holds = "" // a chance likeness: boot code looks like a table
 		case ext4.Is(r):
 			entry.Label = ext4.VolumeLabel(r)
-		case holds.name == "FAT file system":
+		case holds.name == fatName:
 			entry.Label = fatLabel(r)
 		}
 		list = append(list, entry)
@@ -60,17 +60,17 @@ func (o *opener) partitions(p part) ([]Partition, error) {
 	return list, nil
 }
 
-// rootOf finds the partition with the root tree, -1 if there is none: the one that its name or type says to be it, read-only roots first, else the largest that holds a
-// file system.
+// rootOf finds the partition with the root tree, -1 if there is none: the one that its name or type says to be it, read-only roots first, else the largest that
+// may hold it.
 func rootOf(list []Partition) int {
 	best := -1
 	rank := func(p Partition) int {
 		switch {
-		case !strings.Contains(p.Holds, "file system") && p.Holds != "squashfs" && p.Holds != "erofs" || strings.HasPrefix(p.Holds, "FAT"):
+		case !holdsTree(p.Holds):
 			return 0
 		case p.Name == "p.lxreadonly":
 			return 4
-		case p.Name == "p.lxroot" || strings.HasPrefix(p.Type, "Linux root"):
+		case p.Name == "p.lxroot" || p.Name == "p.lxlvm" || p.Name == "p.lxraid" || p.Name == "p.lxluks" || strings.HasPrefix(p.Type, "Linux root"):
 			return 3
 		case strings.EqualFold(p.Label, "root") || strings.EqualFold(p.Name, "root"):
 			return 2
@@ -83,6 +83,15 @@ func rootOf(list []Partition) int {
 		}
 	}
 	return best
+}
+
+// holdsTree reports whether a partition may hold a root tree.
+func holdsTree(holds string) bool {
+	switch holds {
+	case "squashfs", "erofs", "LUKS volume", "physical volume of LVM", "member of a RAID":
+		return true
+	}
+	return strings.HasSuffix(holds, "file system") && holds != fatName
 }
 
 // disk opens the partition that is named, or else the root file system.
@@ -116,7 +125,11 @@ func (o *opener) disk(ctx context.Context, p part, parts []string) (*layers.Tree
 func (o *opener) rawDisk(ctx context.Context, p part, format string) (part, error) {
 	source, files := p.name, []*os.File{}
 	if source == "" {
-		source, files = descriptor, []*os.File{p.file}
+		f, err := o.alone(ctx, p)
+		if err != nil {
+			return part{}, err
+		}
+		source, files = descriptor, []*os.File{f}
 	}
 	if err := selfContained(ctx, source, files, format); err != nil {
 		return part{}, err

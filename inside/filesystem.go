@@ -35,9 +35,13 @@ func (o *opener) squashfs(ctx context.Context, p part) (*layers.Tree, error) {
 	})
 }
 
-// erofs has no reader yet that shows everything.
+// erofs is read by a helper kernel, since its own tool does not extract everything. Without one, that has to do.
 func (o *opener) erofs(ctx context.Context, p part) (*layers.Tree, error) {
-	o.note("erofs", []layers.Note{{Path: "/", Text: "fsck.erofs extracts neither extended attributes nor hard links, and not the times of directories"}})
+	tree, err := o.kernelTree(ctx, p, "erofs")
+	if none := (*helperkernel.UnavailableError)(nil); !errors.As(err, &none) {
+		return tree, err
+	}
+	o.note("erofs", []layers.Note{{Path: "/", Text: "fsck.erofs extracts neither extended attributes nor hard links, and not the times of directories: " + err.Error()}})
 	return o.extracted(ctx, p, []string{"fsck.erofs", "--extract=" + extractTo, "--overwrite", "--preserve", standardInput})
 }
 
@@ -123,30 +127,27 @@ func (o *opener) extracted(ctx context.Context, p part, program []string) (_ *la
 
 // kernelTree has a helper kernel mount the file system and write a tar of it.
 func (o *opener) kernelTree(ctx context.Context, p part, kind string) (*layers.Tree, error) {
-	f, size := p.file, p.size&^511
 	out, err := spool.New(o.TempDir)
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
 	o.keep(out)
-	if err := out.Truncate(max(4*size, 1<<30)); err != nil { // compressed files are larger outside
+	if err := out.Truncate(max(4*p.size, 1<<30)); err != nil { // compressed files are larger outside
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
 	options := map[string]string{"reiserfs": "ro,user_xattr,acl", "xfs": "ro,norecovery,nouuid"}[kind]
 	if options == "" {
 		options = "ro"
 	}
-	said, err := helperkernel.Run(ctx, helperkernel.Spec{
-		Name: "reading the " + kind + " file system",
-		Script: fmt.Sprintf(`mkdir /tmp/root
+	said, err := o.kernelRun(ctx, p, volume{
+		name: "reading the " + kind + " file system",
+		script: fmt.Sprintf(`mkdir /tmp/root
 mount -t %s -o %s $disk1 /tmp/root
 tar -c --totals --format=posix --numeric-owner --sparse --xattrs '--xattrs-include=*' --no-acls --warning=no-file-ignored -C /tmp/root -f $disk2 . 2>&1
 umount /tmp/root
 `, kind, options),
-		Disks:    []helperkernel.Disk{{File: f, Offset: p.offset, Size: size, ReadOnly: true}, {File: out}},
-		Programs: []string{"tar", "mkdir", "mount", "umount"},
-		Modules:  []string{kind}, Kind: o.Kernel, Log: o.Log,
-	})
+		programs: []string{"tar", "mkdir", "mount", "umount"}, modules: []string{kind},
+	}, helperkernel.Disk{File: out})
 	if err != nil {
 		return nil, err
 	}

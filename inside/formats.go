@@ -18,7 +18,9 @@ type format struct {
 	open func(*opener, context.Context, part, []string) (*layers.Tree, error)
 	// unwrap makes the image that the format is only a shell of; nil if it is none.
 	unwrap func(*opener, context.Context, part) (part, error)
-	// why it can't be opened and what to do.
+	// carries says that what it holds may be there for an image in it.
+	carries bool
+	// why it can't be opened.
 	closed string
 }
 
@@ -27,6 +29,11 @@ type mark struct {
 	at    int64 // negative: from the end
 	bytes string
 }
+
+const fatName = "FAT file system"
+
+// raidMagic begins the superblock of a RAID's member: 1.1 at the begin, 1.2 at byte 4096. What has 1.0 begins with the content.
+const raidMagic = "\xfc\x4e\x2b\xa9"
 
 func (f format) refuse() error {
 	if f.name == "" {
@@ -62,6 +69,11 @@ func formats() []format {
 	disk := func(name, qemu string, marks ...mark) format {
 		return shell(name+" disk", func(o *opener, ctx context.Context, p part) (part, error) { return o.rawDisk(ctx, p, qemu) }, marks...)
 	}
+	medium := func(name string, marks ...mark) format {
+		f := holder(name, (*opener).foreignArchive, marks...)
+		f.carries = true
+		return f
+	}
 	kernel := func(name string, marks ...mark) format {
 		return holder(name+" file system", func(o *opener, ctx context.Context, p part) (*layers.Tree, error) { return o.kernelTree(ctx, p, name) }, marks...)
 	}
@@ -77,10 +89,10 @@ func formats() []format {
 		shell("zstd", (*opener).unzstd, mark{0, "\x28\xb5\x2f\xfd"}),
 		shell("bzip2", (*opener).bunzip2, mark{0, "BZh"}),
 
-		{name: "tar archive", marks: []mark{{257, "ustar"}}, open: (*opener).tar},
+		{name: "tar archive", marks: []mark{{257, "ustar"}}, open: (*opener).tar, carries: true},
 		holder("cpio archive", (*opener).cpio, mark{0, "070701"}, mark{0, "070702"}),
-		holder("zip archive", (*opener).foreignArchive, mark{0, "PK\x03\x04"}),
-		holder("ISO image", (*opener).foreignArchive, mark{32769, "CD001"}),
+		medium("zip archive", mark{0, "PK\x03\x04"}),
+		medium("ISO image", mark{32769, "CD001"}),
 
 		holder("squashfs", (*opener).squashfs, mark{0, "hsqs"}),
 		holder("ext file system", (*opener).ext, mark{0x438, "\x53\xef"}),
@@ -89,12 +101,12 @@ func formats() []format {
 		kernel("xfs", mark{0, "XFSB"}),
 		kernel("btrfs", mark{0x10040, "_BHRfS_M"}),
 		kernel("reiserfs", mark{0x10034, "ReIsErFs"}, mark{0x10034, "ReIsEr2Fs"}, mark{0x10034, "ReIsEr3Fs"}),
-		holder("FAT file system", (*opener).fat, mark{54, "FAT1"}, mark{82, "FAT32"}),
+		holder(fatName, (*opener).fat, mark{54, "FAT1"}, mark{82, "FAT32"}),
 
-		{name: "LUKS volume", marks: []mark{{0, "LUKS\xba\xbe"}}, closed: "what is in it is encrypted"},
+		shell("LUKS volume", (*opener).unlock, mark{0, "LUKS\xba\xbe"}),
+		shell("member of a RAID", (*opener).assemble, mark{0, raidMagic}, mark{4096, raidMagic}),
+		{name: "physical volume of LVM", marks: []mark{{512, "LABELONE"}}, open: (*opener).logicalVolume},
 		{name: "swap space", marks: []mark{{4086, "SWAPSPACE2"}}, closed: "there are no files in it"},
-		{name: "physical volume of LVM", marks: []mark{{512, "LABELONE"}}, closed: "logical volumes can't be looked into yet"},
-		{name: "member of a RAID", marks: []mark{{4096, "\xfc\x4e\x2b\xa9"}}, closed: "RAIDs can't be looked into yet"},
 	}
 }
 

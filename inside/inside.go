@@ -1,8 +1,8 @@
 // Package inside opens images of any type that this project writes, and most that others write, as trees to look at: disks of all formats, file systems, archives,
 // containers and ISO images. Nothing is mounted, and nobody needs to be root.
 //
-// What a disk shows is its root file system. Everything else lies behind a part: a partition of a disk, a container of an archive, or a file of a tree that is
-// an image itself, such as the squashfs of a live ISO.
+// What is shown is the root tree: a disk's root file system, and the system that an ISO image or an archive carries. Everything else lies behind a part: a
+// partition of a disk, a container of an archive, a file of a tree that is an image itself, or "." for the files of the medium or the archive.
 package inside
 
 import (
@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
@@ -51,10 +52,14 @@ func (n Name) String() string {
 
 // Options say how images are opened. The zero value is fine.
 type Options struct {
-	Platform string            // of a container for several, OS/ARCH[/VARIANT]; empty for this machine's
-	TempDir  string            // for temporary files; empty for $TMPDIR or else /var/tmp
-	Kernel   helperkernel.Kind // how xfs, btrfs and reiserfs are read
-	Log      *slog.Logger      // told of what a tree can't show; nil drops it
+	Platform string // of a container for several, OS/ARCH[/VARIANT]; empty for this machine's
+	TempDir  string // for temporary files; empty for $TMPDIR or else /var/tmp
+	// Passphrase opens LUKS volumes; nil for none.
+	Passphrase []byte
+	// Kernel is how what only a kernel can read is read: xfs, btrfs and reiserfs, LUKS, LVM and RAID. Kernels are for QEMU; nil for this machine's.
+	Kernel  helperkernel.Kind
+	Kernels []helperkernel.Kernel
+	Log     *slog.Logger // told of what a tree can't show; nil drops it
 }
 
 // Image is an open image. Its tree may be used until it is closed.
@@ -135,7 +140,9 @@ func (o *opener) openTree(ctx context.Context, name Name) error {
 			return err
 		}
 		o.note("directory", notes)
-		o.image.Tree, err = o.within(ctx, tree, name.Parts)
+		if o.image.Tree = tree; len(name.Parts) > 0 {
+			o.image.Tree, err = o.within(ctx, tree, name.Parts)
+		}
 		return err
 	}
 	return o.openFile(ctx, name, func(p part) (err error) {
@@ -247,8 +254,9 @@ func (o *opener) tree(ctx context.Context, p part, parts []string) (*layers.Tree
 	return format.open(o, ctx, p, parts)
 }
 
-// within opens the parts that are named inside of a tree.
+// within opens the parts that are named inside of a tree. Without any it is the tree, or the root tree that an image in it has.
 func (o *opener) within(ctx context.Context, tree *layers.Tree, parts []string) (*layers.Tree, error) {
+	parts = lead(tree, parts)
 	if len(parts) == 0 {
 		return tree, nil
 	}
@@ -257,6 +265,23 @@ func (o *opener) within(ctx context.Context, tree *layers.Tree, parts []string) 
 		return nil, err
 	}
 	return o.tree(ctx, p, parts[1:])
+}
+
+// lead returns the parts to look for in a tree: a medium or an archive leads to the image that it carries, unless a part says otherwise.
+func lead(tree *layers.Tree, parts []string) []string {
+	if len(parts) > 0 && parts[0] == outside {
+		return parts[1:]
+	}
+	system := carried(tree)
+	if system == "" {
+		return parts
+	}
+	if len(parts) > 0 {
+		if _, _, err := tree.Resolve(parts[0]); err == nil {
+			return parts
+		}
+	}
+	return slices.Insert(slices.Clone(parts), 0, system)
 }
 
 // file makes a part of a file in a tree.
@@ -268,12 +293,30 @@ func (o *opener) file(ctx context.Context, tree *layers.Tree, name string) (part
 	if err != nil {
 		return part{}, err
 	}
+	if p, ok := inPlace(node); ok {
+		return p, nil
+	}
 	r, err := node.Open()
 	if err != nil {
 		return part{}, fmt.Errorf("opening its part %s: %w", name, err)
 	}
 	defer r.Close()
 	return o.spool(ctx, r, node.Size)
+}
+
+// inPlace makes a part of a file's content where that lies in one piece in one of the opener's files.
+func inPlace(node *layers.Node) (part, bool) {
+	content, ok := node.Content.(*layers.BlobContent)
+	if !ok || content.Source.Algorithm != layers.None || content.Runs != nil || content.Length != node.Size {
+		return part{}, false
+	}
+	blob, ok := content.Source.Blob.(*io.SectionReader)
+	if !ok {
+		return part{}, false
+	}
+	within, offset, _ := blob.Outer()
+	file, ok := within.(*os.File)
+	return part{file: file, offset: offset + content.Offset, size: node.Size}, ok
 }
 
 // part finds a part that is to be listed instead of opened.
@@ -286,15 +329,22 @@ func (o *opener) part(ctx context.Context, p part, parts []string) (part, error)
 		}
 		return o.part(ctx, inner, parts)
 	}
-	if len(parts) == 0 {
+	if !format.carries && len(parts) == 0 {
 		return p, nil
 	}
 	if format.open == nil {
 		return part{}, format.refuse()
 	}
-	tree, err := format.open(o, ctx, p, nil)
+	var all []string
+	if format.carries {
+		all = []string{outside}
+	}
+	tree, err := format.open(o, ctx, p, all)
 	if err != nil {
 		return part{}, err
+	}
+	if parts = lead(tree, parts); len(parts) == 0 {
+		return p, nil
 	}
 	inner, err := o.file(ctx, tree, parts[0])
 	if err != nil {

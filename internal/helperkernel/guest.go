@@ -63,6 +63,9 @@ func diskDevice(m machine, disks []Disk, i int) string {
 	return device
 }
 
+// MemoryDisk returns a file in memory that a disk of a [Spec] can be: data, filled up with newlines to a whole number of sectors. The caller closes it.
+func MemoryDisk(name string, data []byte) (*os.File, error) { return memoryDisk(name, data, 0) }
+
 // memoryDisk returns a file in memory that a disk can be: data, filled up with newlines to a whole number of sectors or with zeros to
 // size.
 func memoryDisk(name string, data []byte, size int64) (*os.File, error) {

@@ -48,7 +48,13 @@ func (m *umlMachine) partition(device string, d Disk) string {
 	return device + "1"
 }
 
-func wholeFile(d Disk) bool { return d.Offset == 0 && d.Size == 0 }
+func wholeFile(d Disk) bool {
+	if d.Offset != 0 || d.Size == 0 {
+		return d.Offset == 0
+	}
+	info, err := d.File.Stat()
+	return err == nil && info.Size() == d.Size
+}
 
 // umlModules is the directory of the modules of Debian's package user-mode-linux, one directory for each version.
 const umlModules = "/usr/lib/uml/modules"
