@@ -1,0 +1,229 @@
+package xz
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// LZMA2 is LZMA in chunks, each with its lengths before it, or as it is where LZMA would make it longer.
+
+const (
+	maxChunk   = 1 << 21 // bytes of a chunk before compression
+	maxPacked  = 1 << 16 // and after
+	maxStored  = 1 << 16 // bytes of a chunk that is not compressed
+	chunkSlack = 64      // more than what one symbol can take
+
+	chunkEnd         = 0x00
+	chunkStoredFirst = 0x01 // the first chunk of a block: the dictionary is empty
+	chunkStored      = 0x02
+	chunkLZMA        = 0x80
+	chunkReset       = 1 << 5 // the model begins anew
+	chunkProperties  = 2 << 5 // the same, and its properties follow
+	chunkFirst       = 3 << 5 // the same, and the dictionary is empty
+)
+
+// encoder compresses blocks, one after the other.
+type encoder struct {
+	rangeEncoder
+	model
+	finder *finder
+	data   []byte
+	begun  bool // a chunk is written: the dictionary need not be emptied
+	known  bool // the properties are written
+	fresh  bool // the model is as at the begin, and the reader must make it so
+}
+
+func newEncoder() *encoder {
+	return &encoder{rangeEncoder: rangeEncoder{buf: make([]byte, maxPacked+chunkSlack)}, finder: newFinder()}
+}
+
+// encode appends a block as LZMA2.
+func (e *encoder) encode(out, data []byte) []byte {
+	e.data, e.begun, e.known = data, false, false
+	e.finder.reset(data)
+	e.model.reset()
+	e.fresh = true
+	for pos := 0; pos < len(data); {
+		if next := min(pos+maxStored, len(data)); e.incompressible(pos, next) {
+			out = e.store(out, pos, next)
+			pos = next
+			continue
+		}
+		e.rangeEncoder.reset()
+		next := e.chunk(pos)
+		packed := e.finish()
+		if len(packed) >= next-pos || len(packed) > maxPacked {
+			e.fresh = false // what was learnt must be forgotten: the reader never sees it
+			for ; pos < next; pos += maxStored {
+				out = e.store(out, pos, min(pos+maxStored, next))
+			}
+			pos = next
+			continue
+		}
+		out = e.header(out, next-pos, len(packed))
+		out = append(out, packed...)
+		pos = next
+	}
+	return append(out, chunkEnd)
+}
+
+func (e *encoder) header(out []byte, plain, packed int) []byte {
+	control := byte(chunkLZMA)
+	switch {
+	case !e.begun:
+		control |= chunkFirst
+	case !e.known:
+		control |= chunkProperties
+	case e.fresh:
+		control |= chunkReset
+	}
+	out = append(out, control|byte((plain-1)>>16))
+	out = binary.BigEndian.AppendUint16(out, uint16(plain-1))
+	out = binary.BigEndian.AppendUint16(out, uint16(packed-1))
+	if !e.known {
+		out = append(out, properties)
+	}
+	e.begun, e.known, e.fresh = true, true, false
+	return out
+}
+
+// store appends a chunk of at most maxStored bytes as it is. The model begins anew after it.
+func (e *encoder) store(out []byte, pos, end int) []byte {
+	control := byte(chunkStored)
+	if !e.begun {
+		control = chunkStoredFirst
+	}
+	out = append(out, control)
+	out = binary.BigEndian.AppendUint16(out, uint16(end-pos-1))
+	e.begun = true
+	if !e.fresh {
+		e.model.reset()
+		e.fresh = true
+	}
+	return append(out, e.data[pos:end]...)
+}
+
+// incompressible reports whether bytes look as if they were compressed already: all values are about as frequent, and hardly any place
+// has come before.
+func (e *encoder) incompressible(pos, end int) bool {
+	const least = 4096
+	if end-pos < least {
+		return false
+	}
+	var counts [256]int32
+	for _, b := range e.data[pos:end] {
+		counts[b]++
+	}
+	bits := 0.0
+	for _, n := range counts {
+		if n > 0 {
+			bits -= float64(n) * math.Log2(float64(n)/float64(end-pos))
+		}
+	}
+	const even = 7.9 // bits for each byte
+	if bits < even*float64(end-pos) {
+		return false
+	}
+	const step = 16
+	seen := 0
+	for at := pos; at+longLen <= end; at += step {
+		v := binary.LittleEndian.Uint64(e.data[at:])
+		if before := int(e.finder.long[longHash(v)]) - 1; before >= 0 && binary.LittleEndian.Uint64(e.data[before:]) == v {
+			seen++
+		}
+	}
+	if seen > (end-pos)/step/20 {
+		return false
+	}
+	for at := pos; at+longLen <= end; at += step {
+		e.finder.long[longHash(binary.LittleEndian.Uint64(e.data[at:]))] = int32(at + 1)
+	}
+	return true
+}
+
+// chunk encodes symbols from pos on, up to the limits of a chunk, and returns where it has stopped.
+func (e *encoder) chunk(pos int) int {
+	data := e.data
+	end := min(len(data), pos+maxChunk)
+	last := len(data) - longLen // beyond it nothing is looked for
+	m, f := &e.model, e.finder
+	for pos < end && e.size() < maxPacked-chunkSlack {
+		if pos > last || pos == 0 {
+			if pos == 0 && last >= 0 {
+				f.insert(0)
+			}
+			m.literalSymbol(&e.rangeEncoder, data, pos)
+			pos++
+			continue
+		}
+		limit := min(end-pos, maxMatch)
+		if limit < longLen {
+			m.literalSymbol(&e.rangeEncoder, data, pos)
+			pos++
+			continue
+		}
+		rep, length := e.bestRepeat(pos, limit)
+		if length >= goodRepeat {
+			f.insert(pos)
+			m.repeat(&e.rangeEncoder, pos, rep, length)
+			pos = e.skip(pos, length, last)
+			continue
+		}
+		distance, found := f.find(pos, limit)
+		if length >= minMatch && (length+1 >= found || length+2 >= found && distance >= 1<<9 || length+3 >= found && distance >= 1<<15) {
+			m.repeat(&e.rangeEncoder, pos, rep, length)
+			pos = e.skip(pos, length, last)
+			continue
+		}
+		if found < shortLen {
+			if reps := m.reps[0]; int(reps) < pos && data[pos] == data[pos-int(reps)-1] {
+				m.repeat(&e.rangeEncoder, pos, 0, 1)
+			} else {
+				m.literalSymbol(&e.rangeEncoder, data, pos)
+			}
+			pos++
+			continue
+		}
+		// A better match at the next place is worth a literal.
+		for found < goodRepeat && pos+1 <= last && pos+1 < end && end-pos-1 >= longLen && e.size() < maxPacked-2*chunkSlack {
+			nextLimit := min(end-pos-1, maxMatch)
+			nextDistance, nextFound := f.find(pos+1, nextLimit)
+			if nextFound <= found+1 && !(nextFound == found+1 && nextDistance < distance) && !(nextFound >= found && nextDistance>>7 < distance) {
+				break
+			}
+			m.literalSymbol(&e.rangeEncoder, data, pos)
+			pos++
+			distance, found = nextDistance, nextFound
+		}
+		m.match(&e.rangeEncoder, pos, distance, found)
+		pos = e.skip(pos, found, last)
+	}
+	return pos
+}
+
+// goodRepeat is how long a match is that is taken without looking for a better one.
+const goodRepeat = 32
+
+// bestRepeat returns the longest match at one of the last four distances.
+func (e *encoder) bestRepeat(pos, limit int) (rep, length int) {
+	v := binary.LittleEndian.Uint16(e.data[pos:])
+	for i, d := range e.model.reps {
+		from := pos - int(d) - 1
+		if from < 0 || binary.LittleEndian.Uint16(e.data[from:]) != v {
+			continue
+		}
+		if n := 2 + e.finder.extend(from+2, pos+2, limit-2); n > length {
+			rep, length = i, n
+		}
+	}
+	return rep, length
+}
+
+// skip notes the places inside of a match and returns its end.
+func (e *encoder) skip(pos, length, last int) int {
+	end := pos + length
+	for at := pos + 1; at < min(end, last+1); at += 1 {
+		e.finder.insert(at)
+	}
+	return end
+}
