@@ -130,7 +130,6 @@ var (
 	needsMSDOS      = &need{Text: "an msdos partition table", met: func(img *Image) bool { return img.Type.MSDOSTable() }}
 	needsGPT        = &need{Text: "a GPT", met: func(img *Image) bool { return !img.Type.MSDOSTable() }}
 	needsSwap       = &need{Text: "<oem-swap>true</oem-swap>", met: func(img *Image) bool { return img.Type.OEM.Swap }}
-	needsFixed      = &need{Text: "<oem-resize>false</oem-resize>", met: func(img *Image) bool { return !img.Type.OEM.Resize.Or(true) }}
 	needsPersistent = &need{Text: `hybridpersistent="true"`, met: func(img *Image) bool { return img.Type.HybridPersistent }}
 	needsDerived    = &need{Text: "derived_from", met: func(img *Image) bool { return len(img.Type.DerivedFrom) > 0 }}
 	needsSerial     = &need{Text: "serial among the terminals of the boot loader", met: func(img *Image) bool {
@@ -162,6 +161,7 @@ var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", met: func
 // Why some settings do nothing.
 const (
 	noKiwiInitrd   = "initrds of kiwi's own kind are not made; dracut or initramfs-tools of the root tree makes the initrd"
+	noRecovery     = "only initrds of kiwi's own kind restore a machine from such an archive, and none is made"
 	notYet         = "imgbuild does not do that yet"
 	noBootPrograms = "imgbuild installs boot loaders itself and runs none of their programs"
 	noBootEntries  = "no image makes an entry in the firmware's boot list"

@@ -79,6 +79,7 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 			return err
 		}
 	}
+	d.warnResize(tree, log)
 	if !d.bootloader {
 		return nil
 	}

@@ -36,11 +36,11 @@ type hooks struct {
 
 // Prepare implements [image.Preparing]: it runs the description's scripts when the root tree has what ties it to this disk.
 func (b Builder) Prepare(ctx context.Context, r *image.Request) (*image.Request, image.Builder, error) {
-	if !hasHooks(r.Tree) {
+	if !hasHooks(r.Tree) && !grows(&r.Description.Type, r.Tree) {
 		return r, b, nil
 	}
 	if r.Runner == nil {
-		r.Log.Warn("the description's scripts for disks do not run: nothing here can run programs of the root tree")
+		r.Log.Warn("the description's scripts for disks do not run, and the root does not grow: nothing here can run programs of the root tree")
 		return r, b, nil
 	}
 	d, err := newDesign(r.Description, r.Repro)
@@ -64,6 +64,7 @@ func (b Builder) Prepare(ctx context.Context, r *image.Request) (*image.Request,
 	for _, step := range []func(context.Context) error{
 		h.patchFstab,
 		h.fstabScript,
+		func(ctx context.Context) error { return h.repartInitrds(ctx, d) },
 		func(ctx context.Context) error {
 			return h.outside(ctx, scripts.EditBootConfig, r.Description.Type.Filesystem, strconv.Itoa(bootVolume(d.volumes).Number))
 		},

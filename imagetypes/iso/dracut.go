@@ -29,12 +29,6 @@ const ownModule = "imgbuild-live"
 //go:embed dracut
 var ownFiles embed.FS
 
-// hasModule reports whether the tree's dracut has a module.
-func hasModule(tree *layers.Tree, name string) bool {
-	_, dir, err := tree.Resolve(modulesDir)
-	return err == nil && dir.IsDir() && slices.ContainsFunc(dir.Names(), func(n string) bool { return len(n) == len(name)+2 && strings.HasSuffix(n, name) })
-}
-
 // hasProgram reports whether the tree has a program.
 func hasProgram(tree *layers.Tree, name string) bool {
 	return slices.ContainsFunc([]string{"usr/bin/", "usr/sbin/", "bin/", "sbin/"}, func(dir string) bool {
@@ -52,18 +46,18 @@ func (s *settings) dracutModules(tree *layers.Tree) ([]string, error) {
 	if s.flags == flagDMSquash {
 		main, hint = "dmsquash-live", "add the package dracut-live (Debian, Fedora) to the description"
 	}
-	if !hasModule(tree, main) {
+	if !initrd.HasModule(tree, main) {
 		return nil, &image.TreeError{Missing: "dracut module " + main, Need: fmt.Sprintf("%s with flags=%q", need, s.flags), Hint: hint}
 	}
 	if err := s.needPrograms(tree); err != nil {
 		return nil, err
 	}
 	modules := []string{main}
-	if hasModule(tree, "pollcdrom") {
+	if initrd.HasModule(tree, "pollcdrom") {
 		modules = append(modules, "pollcdrom")
 	}
 	// A live system from the network, as KIWI has it too.
-	if s.flags == flagDMSquash && hasModule(tree, "livenet") && hasModule(tree, "network") && hasModule(tree, "url-lib") && hasProgram(tree, "curl") {
+	if s.flags == flagDMSquash && initrd.HasModule(tree, "livenet") && initrd.HasModule(tree, "network") && initrd.HasModule(tree, "url-lib") && hasProgram(tree, "curl") {
 		modules = append(modules, "livenet")
 	}
 	if s.ownModule() {

@@ -2,6 +2,7 @@ package initrd
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/layers"
@@ -50,4 +51,10 @@ func WantModules(edit *layers.Editor, m Modules) (notes []string, err error) {
 		}
 	}
 	return nil, writeSetting(edit, dracutModules, b.String())
+}
+
+// HasModule reports whether the tree's dracut has a module: a directory with two digits before its name.
+func HasModule(tree *layers.Tree, name string) bool {
+	_, dir, err := tree.Resolve("usr/lib/dracut/modules.d")
+	return err == nil && dir.IsDir() && slices.ContainsFunc(dir.Names(), func(n string) bool { return len(n) == len(name)+2 && strings.HasSuffix(n, name) })
 }
