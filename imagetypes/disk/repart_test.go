@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -63,6 +64,9 @@ func TestRootGrows(t *testing.T) {
 
 // TestBootGrowing boots a disk in a machine whose disk is larger.
 func TestBootGrowing(t *testing.T) {
+	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
+		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
+	}
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "qemu-img", "mkfs.vfat", "mcopy", "grub-mkimage")
 	testenv.NeedRealRoot(t)
 	tree := imagetest.Tree(t, imagetest.Live)
