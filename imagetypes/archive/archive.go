@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/xz"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -35,7 +36,7 @@ type form struct {
 func formOf(r *image.Request) (form, error) {
 	switch kind := r.Description.Type.Image; kind {
 	case "tbz":
-		return form{".tar.xz", needXZ, xzTar}, nil
+		return form{".tar.xz", func(*layers.Tree) error { return CheckXZ(r.XZ) }, xzTar(r.XZ)}, nil
 	case "tar":
 		return form{".tar", anyTree, tar}, nil
 	case "tar.gz":
@@ -51,7 +52,11 @@ func formOf(r *image.Request) (form, error) {
 
 func anyTree(*layers.Tree) error { return nil }
 
-func needXZ(*layers.Tree) error {
+// CheckXZ refuses a machine that lacks what [XZ] needs.
+func CheckXZ(options []string) error {
+	if len(options) == 0 {
+		return nil
+	}
 	_, err := command.Find("xz")
 	return err
 }
@@ -79,7 +84,7 @@ func (Builder) Plan(_ context.Context, r *image.Request) (string, error) {
 	return fmt.Sprintf("archive: %s%s, %d entries, %s before compression\n", r.BaseName, f.extension, stats.Entries, progress.FormatBytes(stats.Data)), nil
 }
 
-// Build writes BaseName.tar.xz, or what else the type says. The same tree gives the same file; that of tbz depends on the version of xz too.
+// Build writes BaseName.tar.xz, or what else the type says. The same tree gives the same file.
 func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, error) {
 	r, err := r.Filled()
 	if err != nil {
@@ -125,16 +130,31 @@ func compressedTar(c layers.Compression) func(context.Context, io.Writer, *layer
 	}
 }
 
-func xzTar(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
-	return XZ(ctx, out, func(w io.Writer) error { return tar(ctx, w, tree, task) })
+func xzTar(options []string) func(context.Context, io.Writer, *layers.Tree, progress.Task) error {
+	return func(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
+		return XZ(ctx, out, options, func(w io.Writer) error { return tar(ctx, w, tree, task) })
+	}
 }
 
-// xzLevel is used instead of xz's default of 6, which takes six times longer for a tenth less.
-const xzLevel = "-1"
+// XZ writes what fill writes to out, compressed into the format .xz: by package xz or, where a user asks for options of the program xz, by that. The bytes
+// do not depend on the number of processors.
+func XZ(ctx context.Context, out io.Writer, options []string, fill func(io.Writer) error) error {
+	if len(options) > 0 {
+		return xzProgram(ctx, out, options, fill)
+	}
+	buffered := bufio.NewWriterSize(out, 1<<20)
+	err := xz.Compress(ctx, buffered, func(w io.Writer) error {
+		toBlocks := bufio.NewWriterSize(w, 1<<18) // headers of a tar are small
+		return errors.Join(fill(toBlocks), toBlocks.Flush())
+	})
+	if err != nil {
+		return err
+	}
+	return buffered.Flush()
+}
 
-// XZ writes what fill writes to out, compressed by the program xz. With two threads or more xz cuts its input into blocks of a fixed size, so that the
-// number of processors does not change the bytes.
-func XZ(ctx context.Context, out io.Writer, fill func(io.Writer) error) error {
+// xzProgram runs xz. With two threads or more it cuts its input into blocks of a fixed size.
+func xzProgram(ctx context.Context, out io.Writer, options []string, fill func(io.Writer) error) error {
 	r, w := io.Pipe()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -146,7 +166,8 @@ func XZ(ctx context.Context, out io.Writer, fill func(io.Writer) error) error {
 		return err
 	})
 	group.Go(func() error {
-		err := command.Run(ctx, command.Cmd{Name: "xz", Args: []string{xzLevel, "--threads=" + strconv.Itoa(max(runtime.NumCPU(), 2)), "--stdout"}, Stdin: r, Stdout: out})
+		args := append([]string{"--threads=" + strconv.Itoa(max(runtime.NumCPU(), 2))}, options...)
+		err := command.Run(ctx, command.Cmd{Name: "xz", Args: append(args, "--stdout"), Stdin: r, Stdout: out})
 		r.CloseWithError(io.ErrClosedPipe)
 		return err
 	})

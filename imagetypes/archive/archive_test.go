@@ -136,8 +136,31 @@ func TestCPIORefusesLargeFiles(t *testing.T) {
 	}
 }
 
+func TestOptionsOfTheProgramXZ(t *testing.T) {
+	testenv.NeedPrograms(t, "xz", "tar")
+	r := request(t, "tbz")
+	r.XZ = []string{"-9", "--check=sha256"}
+	if err := (Builder{}).Check(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	results, err := Builder{}.Build(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(r.Dir, results[0].File)
+	if out := testenv.Run(t, "xz", "--list", "-v", file); !strings.Contains(out, "SHA-256") {
+		t.Errorf("the options are lost: %s", out)
+	}
+	if out := testenv.Run(t, "tar", "-tf", file); !strings.Contains(out, "etc/hosts") {
+		t.Errorf("the archive holds %s", out)
+	}
+	r.XZ, r.Dir = []string{"--no-such-option"}, t.TempDir()
+	if _, err := (Builder{}).Build(t.Context(), r); err == nil || !strings.Contains(err.Error(), "no-such-option") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 func TestPlanAndCheck(t *testing.T) {
-	testenv.NeedPrograms(t, "xz")
 	r := request(t, "tbz")
 	if err := (Builder{}).Check(t.Context(), r); err != nil {
 		t.Error(err)

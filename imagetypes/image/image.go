@@ -39,6 +39,8 @@ type Request struct {
 	Dir string
 	// Workdir is an existing directory for files that are not results. Empty means a new directory below Dir.
 	Workdir string
+	// XZ is arguments for the program xz, where the user wants it to compress what is a .xz; empty for this program's own writer.
+	XZ []string
 	// Repro gives ids and times.
 	Repro repro.Source
 	// Observe, if not nil, is asked before the content of one of the tree's files is read where the file is to be written besides; nil means nowhere.

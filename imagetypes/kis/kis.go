@@ -16,7 +16,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/archive"
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
@@ -38,7 +38,7 @@ func (Builder) Check(_ context.Context, r *image.Request) error {
 	if t.LUKS != nil {
 		return t.Errorf("luks", "leave it out, or build a disk (image=\"oem\")", "an encrypted system image can't be built yet")
 	}
-	if _, err := command.Find("xz"); err != nil {
+	if err := archive.CheckXZ(r.XZ); err != nil {
 		return err
 	}
 	if t.Filesystem != "" {
@@ -71,32 +71,15 @@ func find(r *image.Request) (system, error) {
 		return system{}, &image.TreeError{Missing: "initial RAM disk of kernel " + s.kernel.Version, Need: need, Hint: "add the package dracut or initramfs-tools, or say initrd_system=\"none\""}
 	}
 	if t.XenServer {
-		if s.hypervisor = findHypervisor(r.Tree); s.hypervisor == "" {
-			return system{}, &image.TreeError{Missing: "Xen hypervisor (/boot/xen*.gz)", Need: "xen_server", Hint: "add its package, such as xen-hypervisor-4.17-amd64 or xen"}
+		var err error
+		if s.hypervisor, err = xen.FindHypervisor(r.Tree); err != nil {
+			return system{}, err
 		}
 	}
 	if t.Filesystem != "" && t.Filesystem != "squashfs" {
 		s.uuid = r.Repro.UUID("kernel-initrd-system " + r.BaseName)
 	}
 	return s, nil
-}
-
-// findHypervisor returns the path of the newest hypervisor in /boot, or "".
-func findHypervisor(tree *layers.Tree) string {
-	boot, dir, err := tree.Resolve("boot")
-	if err != nil || !dir.IsDir() {
-		return ""
-	}
-	var names []string
-	for _, name := range dir.Names() {
-		if _, node, err := tree.Resolve(path.Join(boot, name)); err == nil && node.IsRegular() && strings.HasPrefix(name, "xen") && strings.HasSuffix(name, ".gz") {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	return path.Join(boot, slices.MaxFunc(names, initrd.CompareVersions))
 }
 
 // spec is the file system that the description asks for.
@@ -162,7 +145,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		files[r.BaseName+"-"+path.Base(s.hypervisor)] = s.hypervisor
 	}
 	for name, from := range files {
-		if err := extract(r.Tree, from, filepath.Join(content, name)); err != nil {
+		if err := image.Extract(r.Tree, from, filepath.Join(content, name)); err != nil {
 			return nil, fmt.Errorf("building a kernel-initrd-system: %w", err)
 		}
 	}
@@ -176,31 +159,6 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, fmt.Errorf("building a kernel-initrd-system: %w", err)
 	}
 	return []image.Artifact{{Key: image.KeyKISArchive, File: name, UseForBundle: true}}, nil
-}
-
-// extract copies a file of the tree.
-func extract(tree *layers.Tree, from, to string) error {
-	_, node, err := tree.Resolve(from)
-	if err != nil {
-		return err
-	}
-	data, err := node.Open()
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, data)
-	if closing := out.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
-		return fmt.Errorf("copying /%s: %w", from, err)
-	}
-	return nil
 }
 
 // writeSystem writes the file system, its check sums and the kernel's command line.
@@ -272,7 +230,7 @@ func compress(ctx context.Context, r *image.Request, f *os.File, size int64, nam
 		return err
 	}
 	defer out.Close()
-	return archive.XZ(ctx, out, func(w io.Writer) error {
+	return archive.XZ(ctx, out, r.XZ, func(w io.Writer) error {
 		_, err := io.Copy(w, progress.Reader(io.NewSectionReader(f, 0, size), task))
 		return err
 	})
@@ -328,5 +286,5 @@ func writeArchive(ctx context.Context, r *image.Request, dir, name string) (err 
 	if r.Description.Type.Compressed {
 		return write(out)
 	}
-	return archive.XZ(ctx, out, write)
+	return archive.XZ(ctx, out, r.XZ, write)
 }
