@@ -17,7 +17,7 @@ RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common gr
 DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
-	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode cryptsetup-bin lvm2 mdadm
+	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode cryptsetup-bin lvm2 mdadm gcc libc6-dev xen-utils-4.17 grub-xen-bin
 BOOT_PACKAGES := qemu-system-arm qemu-efi-aarch64
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
 
@@ -97,7 +97,7 @@ $(BUILD)/debian-vm.tar:
 # A Debian system whose dracut makes live media.
 $(BUILD)/debian-live.tar:
 	mkdir -p $(BUILD)
-	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,linux-image-cloud-amd64,dracut,dracut-live,kiwi-dracut-live,fdisk,e2fsprogs,grub-pc-bin,grub-efi-amd64-bin,grub-common,shim-signed,grub-efi-amd64-signed,zstd \
+	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,linux-image-cloud-amd64,dracut,dracut-live,kiwi-dracut-live,kiwi-dracut-oem-repart,fdisk,e2fsprogs,grub-pc-bin,grub-efi-amd64-bin,grub-common,shim-signed,grub-efi-amd64-signed,zstd \
 		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
 	mv $@.tmp $@
 
