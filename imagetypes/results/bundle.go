@@ -257,7 +257,7 @@ func (o *BundleOptions) write(ctx context.Context, out, in *os.File, b *bundled,
 	case !b.Compress || o.Compression == "none":
 		return copySparse(ctx, out, in, b.Size, task)
 	case o.Compression == "xz":
-		return archive.XZ(ctx, out, fill)
+		return archive.XZ(ctx, out, nil, fill)
 	}
 	compression, err := layers.ParseCompression(o.Compression)
 	if err != nil {
