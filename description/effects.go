@@ -112,6 +112,7 @@ var (
 	needsBtrfs = &need{Text: `filesystem="btrfs"`, met: func(img *Image) bool { return img.Type.VolumeManagement == "btrfs" }}
 	needsLVM   = &need{Text: `LVM, which a <systemdisk> brings`, Refused: true, met: func(img *Image) bool { return img.Type.VolumeManagement == "lvm" }}
 	needsLUKS  = &need{Text: "luks", Refused: true, met: func(img *Image) bool { return img.Type.LUKS != nil }}
+	needsBoot  = &need{Text: `bootpartition="true"`, met: func(img *Image) bool { return img.Type.BootPartition.Or(false) }}
 	needsSpare = &need{Text: "spare_part", met: func(img *Image) bool { return img.Type.SparePart > 0 }}
 
 	needsOverlay   = &need{Text: `overlayroot="true"`, Refused: true, met: func(img *Image) bool { return img.Type.OverlayRoot }}

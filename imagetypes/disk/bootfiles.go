@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
+	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 	"github.com/imgbuild/imgbuild/rootfs/selinux"
@@ -205,7 +206,12 @@ func (d *design) device() grub.Device {
 	if v.FS == "squashfs" { // which has no UUID
 		return grub.Device{File: d.onDevice(d.markerFile())}
 	}
-	return grub.Device{UUID: v.UUID}
+	device := grub.Device{UUID: v.UUID}
+	if v.Clones > 0 {
+		scheme := map[partition.Scheme]string{partition.GPT: "gpt", partition.MBR: "msdos"}[d.scheme]
+		device.Hint = fmt.Sprintf("hd0,%s%d", scheme, v.Number)
+	}
+	return device
 }
 
 // onDevice turns a path in the tree, below boot, into the path that GRUB sees on the device.

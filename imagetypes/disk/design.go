@@ -11,7 +11,6 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/internal/diskformat"
 	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -182,15 +181,19 @@ func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 			v.Size += additional
 		}
 	}
+	for _, v := range d.volumes {
+		if v.CloneOf != nil {
+			v.Size = v.CloneOf.Size
+		}
+	}
 	spec := partition.Spec{
 		Scheme: d.scheme, SectorSize: d.sectorSize, FirstStart: int64(d.typ.DiskStartSector) * d.sectorSize, DiskSize: fixed, Unpartitioned: unpartitioned,
 		Logical: d.typ.DosParttableExtendedLayout, Partitions: wants(d.volumes, d.typ),
 	}
-	table, err := partition.Layout(spec, d.ids)
-	if err == nil && d.results[0].format.Name == "gce" && table.DiskSize%diskformat.GCEAlign != 0 {
-		spec.DiskSize = (table.DiskSize + diskformat.GCEAlign - 1) / diskformat.GCEAlign * diskformat.GCEAlign
-		table, err = partition.Layout(spec, d.ids)
+	if err := d.adjust(&spec); err != nil {
+		return err
 	}
+	table, err := partition.Layout(spec, d.ids)
 	var small *partition.TooSmallError
 	if errors.As(err, &small) {
 		return d.sizeError(small)

@@ -157,6 +157,9 @@ func (b Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact,
 	if err := d.editBootInstall(ctx, r, f, scratch); err != nil {
 		return nil, err
 	}
+	if err := d.copyClones(f); err != nil {
+		return nil, err
+	}
 	if isRaw {
 		return []image.Artifact{{Key: image.KeyDiskImage, File: name, Compress: true, UseForBundle: true}}, f.Close()
 	}

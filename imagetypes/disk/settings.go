@@ -119,8 +119,6 @@ func refuseUnsupported(t *description.Type) error {
 		{t.OverlayRoot, "overlayroot", "an overlay root"},
 		{t.VerityBlocks != "", "verity_blocks", "dm-verity"},
 		{t.StandaloneIntegrity, "standalone_integrity", "dm-integrity"},
-		{t.RootClone > 0, "root_clone", "a clone of the root partition"},
-		{t.BootClone > 0, "boot_clone", "a clone of the boot partition"},
 		{t.InstallISO || t.InstallStick, "installiso", "an installation ISO"},
 		{t.InstallPXE, "installpxe", "an installation archive for PXE"},
 	} {
@@ -130,12 +128,6 @@ func refuseUnsupported(t *description.Type) error {
 	}
 	if slices.Contains(t.SparePartFSAttributes, "no-copy-on-write") && t.SparePartFS != "btrfs" {
 		return t.Errorf("spare_part_fs_attributes", "set spare_part_fs=\"btrfs\"", "no-copy-on-write is an attribute of btrfs alone")
-	}
-	for i := range t.Partitions {
-		p := &t.Partitions[i]
-		if p.Clone > 0 {
-			return p.Errorf("clone", "leave it out", "clones of partitions are not supported yet")
-		}
 	}
 	return nil
 }
@@ -212,7 +204,8 @@ func (s *settings) grubConfig() grub.Config { return grub.Settings(s.title, s.ty
 // persistent names a file system as fstab and the kernel's root= do.
 func (s *settings) persistent(v *volume) string {
 	switch {
-	case v.FS == "squashfs" || s.typ.DevicePersistency == "by-partuuid":
+	// Copies have the same identifiers and labels.
+	case v.FS == "squashfs" || s.typ.DevicePersistency == "by-partuuid" || s.typ.DevicePersistency == "" && v.Clones > 0:
 		return "PARTUUID=" + v.PartUUID
 	case s.typ.DevicePersistency == "by-label" && v.Label != "":
 		return "LABEL=" + v.Label

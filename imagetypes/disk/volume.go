@@ -61,6 +61,9 @@ type volume struct {
 	Pass             int // of fsck in fstab
 	FATID            uint32
 
+	Clones  int     // how many copies stand before it
+	CloneOf *volume // what this is a copy of; nil for none
+
 	Number int          // of the partition
 	Tree   *layers.Tree // what goes into the file system
 }
@@ -117,7 +120,7 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 		if size == 0 {
 			size = bootSize
 		}
-		list = append(list, &volume{Name: bootName, ID: "kiwi_BootPart", Type: partition.Linux(), Size: size, FS: fs, Label: "BOOT", Mountpoint: "boot", MountOptions: "defaults"})
+		list = append(list, &volume{Name: bootName, ID: "kiwi_BootPart", Type: partition.Linux(), Size: size, FS: fs, Label: "BOOT", Mountpoint: "boot", MountOptions: "defaults", Clones: t.BootClone})
 	}
 	if t.OEM.Swap {
 		size := int64(t.OEM.SwapSize) * mib
@@ -145,6 +148,10 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 	if boot := bootVolume(list); s.bootloader && boot.FS == "erofs" {
 		return nil, t.Errorf("filesystem", "set bootpartition=\"true\"", "GRUB can't read the kernel on an erofs")
 	}
+	list = withClones(list)
+	if err := s.checkPartUUIDs(list); err != nil {
+		return nil, err
+	}
 	s.identify(list, ids)
 	return list, checkMountpoints(list, t)
 }
@@ -161,7 +168,7 @@ func (s *settings) rootVolume() *volume {
 	}
 	v := &volume{
 		Name: rootVolumeName, ID: "kiwi_RootPart", Type: kind, Rest: true, FS: t.Filesystem, Label: t.RootFSLabel, Mountpoint: ".",
-		MountOptions: options, MkfsOptions: t.FSCreateOptions, Compression: filesystem.Compression(t),
+		MountOptions: options, MkfsOptions: t.FSCreateOptions, Compression: filesystem.Compression(t), Clones: t.RootClone,
 	}
 	if v.Label == "" {
 		v.Label = "ROOT"
@@ -217,7 +224,7 @@ func custom(p *description.Partition) *volume {
 	}
 	return &volume{
 		Name: name, ID: "kiwi_" + strings.ToUpper(p.Name[:1]) + p.Name[1:] + "Part", Type: kind, Size: int64(p.Size) * mib, FS: p.Filesystem,
-		Label: strings.ToUpper(p.Name), Mountpoint: strings.TrimPrefix(p.Mountpoint, "/"), MountOptions: "defaults",
+		Label: strings.ToUpper(p.Name), Mountpoint: strings.TrimPrefix(p.Mountpoint, "/"), MountOptions: "defaults", Clones: p.Clone, PartUUID: p.UUID,
 	}
 }
 
@@ -228,9 +235,11 @@ func (s *settings) identify(list []*volume, ids repro.Source) {
 		if s.scheme == partition.MBR && s.typ.DosParttableExtendedLayout && len(list) > 4 && i >= 3 {
 			v.Number = i + 2
 		}
-		if s.scheme == partition.GPT {
+		switch {
+		case v.PartUUID != "":
+		case s.scheme == partition.GPT:
 			v.PartUUID = ids.UUID("partition " + v.Name)
-		} else {
+		default:
 			v.PartUUID = fmt.Sprintf("%08x-%02x", ids.Uint32("disk signature"), v.Number)
 		}
 		switch {
@@ -289,6 +298,7 @@ func wants(list []*volume, t *description.Type) []partition.Want {
 	for _, v := range list {
 		w := partition.Want{Name: v.Name, Type: v.Type, Size: v.Size, Rest: v.Rest, Attributes: v.Attributes}
 		w.Boot = v == bootVolume(list)
+		w.GUID = v.PartUUID // of which an msdos table has no use
 		if t.GPTHybridMBR && hybrid < 3 {
 			w.Hybrid = true
 			hybrid++

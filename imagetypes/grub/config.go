@@ -11,12 +11,17 @@ import (
 type Device struct {
 	UUID string // of the file system; empty: it has none
 	File string // a path that only this file system has; used where UUID is empty
+	Hint string // where to look first, such as hd0,gpt3, for an image with copies of the file system; empty: anywhere
 }
 
 // search returns the command that sets root to the device.
 func (d Device) search() string {
 	if d.UUID != "" {
-		return "search --no-floppy --fs-uuid --set=root " + d.UUID
+		hint := ""
+		if d.Hint != "" {
+			hint = "--hint=" + d.Hint + " "
+		}
+		return "search --no-floppy --fs-uuid " + hint + "--set=root " + d.UUID
 	}
 	return "search --no-floppy --file --set=root " + d.File
 }
