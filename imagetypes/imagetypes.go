@@ -6,12 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/appx"
@@ -126,8 +121,7 @@ type CreateOptions struct {
 	Description *description.Image // resolved for the type to build
 	Base        *image.Base        // the container that the tree began as, nil for none
 	Runner      image.Runner       // runs programs on root trees, nil for none
-	TargetDir   string             // where results go; made if missing
-	Extra       []Extra            // further files to put beside the image
+	TargetDir   string             // where [Create] puts the results; made if missing
 	Repro       repro.Source
 	Progress    progress.Reporter // nil shows nothing
 	Log         *slog.Logger      // nil drops it
@@ -140,7 +134,7 @@ type Extra struct {
 	Data []byte
 }
 
-// Results are the files of one build, the image first.
+// Results are the files of one build, the images first.
 type Results struct {
 	Files []results.File `json:"files"`
 }
@@ -178,7 +172,7 @@ func Check(ctx context.Context, o CreateOptions) error {
 	return t.Builder.Check(ctx, r)
 }
 
-// Plan says in a few lines what [Create] would build.
+// Plan says in a few lines what [Batch.Build] would build.
 func Plan(ctx context.Context, o CreateOptions) (string, error) {
 	r, t, err := o.request()
 	if err != nil {
@@ -191,74 +185,4 @@ func Plan(ctx context.Context, o CreateOptions) (string, error) {
 		return "", err
 	}
 	return t.Builder.Plan(ctx, r)
-}
-
-// Create builds the image and puts it into the target directory with its lists: packages, changes, verification, results and digests. Nothing
-// appears there under its final name before all of it is complete.
-func Create(ctx context.Context, o CreateOptions) (*Results, error) {
-	r, t, err := o.request()
-	if err != nil {
-		return nil, err
-	}
-	if r, err = r.Filled(); err != nil {
-		return nil, err
-	}
-	if err := t.Builder.Check(ctx, r); err != nil {
-		return nil, err
-	}
-	staging, err := results.Stage(o.TargetDir)
-	if err != nil {
-		return nil, err
-	}
-	r.Dir, staging.Naming = staging.Dir, results.NamingOf(r.Description)
-	builder := t.Builder
-	if preparing, ok := builder.(image.Preparing); ok {
-		if r, builder, err = preparing.Prepare(ctx, r); err != nil {
-			return nil, errors.Join(err, staging.Discard())
-		}
-	}
-	files, err := build(ctx, r, builder, staging, o.Extra)
-	if err != nil {
-		return nil, errors.Join(err, staging.Discard())
-	}
-	return &Results{Files: files}, nil
-}
-
-func build(ctx context.Context, r *image.Request, builder image.Builder, staging *results.Staging, extra []Extra) ([]results.File, error) {
-	lists, err := results.NewPackageLists(r.Tree, r.Log)
-	if err != nil {
-		return nil, err
-	}
-	observing, ok := builder.(image.Observing)
-	together := ok && observing.Observes(r)
-	if together {
-		r.Observe = lists.Observe
-	}
-	var images []image.Artifact
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		images, err = builder.Build(groupCtx, r)
-		if together {
-			err = errors.Join(err, lists.Finish(groupCtx))
-		}
-		return err
-	})
-	if !together {
-		group.Go(func() error { return lists.Finish(groupCtx) })
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	written, err := lists.Write(ctx, r.Dir, r.BaseName)
-	if err != nil {
-		return nil, err
-	}
-	all := slices.Concat(images, written)
-	for _, e := range extra {
-		if err := os.WriteFile(filepath.Join(r.Dir, e.Name), e.Data, 0o644); err != nil {
-			return nil, err
-		}
-		all = append(all, image.Artifact{File: e.Name})
-	}
-	return staging.Publish(ctx, all)
 }

@@ -2,14 +2,11 @@ package rootfs
 
 import (
 	"context"
-	"io/fs"
 	"maps"
 	"reflect"
-	"regexp"
 	"slices"
 
 	"github.com/imgbuild/imgbuild/description"
-	"github.com/imgbuild/imgbuild/description/legacy2006"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/scripts"
 )
@@ -77,38 +74,5 @@ func (s *Shared) Leave(r *Result) string {
 
 // alikeUntilConfig reports whether the trees of the types are the same until config.sh has run, which then does not need what a type adds before.
 func alikeUntilConfig(types []*description.Image) bool {
-	return len(types[0].Drivers) == 0 && !mentions(types[0], scripts.Config, regexp.MustCompile(`(?i)hostname|/image\b`)) && blind(scripts.Config, types)
-}
-
-// blind reports whether a script does the same for all of the types: it names no variable whose value differs between them, and changes neither the file with the
-// variables nor the description.
-func blind(script string, types []*description.Image) bool {
-	pattern := `>\s*"?/?\.profile|sed.*\.profile|/image/config\.xml|\{!kiwi_|\benv\s*$|\bprintenv\b`
-	first := types[0].ProfileVariables()
-	for _, t := range types[1:] {
-		other := t.ProfileVariables()
-		for _, name := range slices.Concat(slices.Collect(maps.Keys(first)), slices.Collect(maps.Keys(other))) {
-			one, has := first[name]
-			if two, too := other[name]; one != two || has != too {
-				pattern += `|\b` + regexp.QuoteMeta(name) + `\b`
-			}
-		}
-	}
-	return !mentions(types[0], script, regexp.MustCompile(`(?m)`+pattern))
-}
-
-// mentions reports whether a script of the description, or one that it runs, has a pattern in it. One that can't be read may have.
-func mentions(image *description.Image, script string, pattern *regexp.Regexp) bool {
-	if image.FS == nil {
-		return false
-	}
-	if _, err := fs.Stat(image.FS, script); err != nil {
-		return false
-	}
-	text, err := fs.ReadFile(image.FS, script)
-	if err != nil || pattern.Match(text) {
-		return true
-	}
-	_, err = fs.Stat(image.FS, legacy2006.Folder)
-	return err == nil
+	return len(types[0].Drivers) == 0 && blind(scripts.Config, types)
 }

@@ -37,46 +37,30 @@ type Built struct {
 	Results *imagetypes.Results `json:"results"`
 }
 
-// Build makes a root tree and an image of it.
+// Build makes a root tree and an image of it, or one of each type that is wanted.
 func Build(ctx context.Context, opts BuildOptions) (*Built, error) {
-	j, err := newJob(opts.Options, opts.AllowExistingRoot)
+	p, err := newPass(opts.Options, opts.AllowExistingRoot)
 	if err != nil {
 		return nil, err
 	}
-	built, err := j.build(ctx, opts)
-	return built, errors.Join(err, j.close())
+	built, err := p.build(ctx, opts)
+	return built, errors.Join(err, p.close())
 }
 
-func (j *job) build(ctx context.Context, opts BuildOptions) (*Built, error) {
-	if j.image == nil && len(j.Stack.Containers) == 0 {
-		return nil, errors.New("building an image: there is neither a description nor a container that brings one")
-	}
-	work, err := workplaceOf(filepath.Join(opts.TargetDir, RootDir))
+func (p *pass) build(ctx context.Context, opts BuildOptions) (*Built, error) {
+	work, from, err := p.place(opts)
 	if err != nil {
 		return nil, err
 	}
-	existing, err := work.occupied()
-	goOn := opts.AllowExistingRoot && len(j.Stack.Containers) == 0 // a stack is the root tree to start from
-	switch {
-	case err != nil:
-		return nil, err
-	case existing && !goOn && !j.Stack.Force:
-		return nil, fmt.Errorf("building into %s: %w: %s is a root tree of an earlier build; give another directory, remove it, or --force to replace it",
-			opts.TargetDir, ErrInUse, filepath.Join(opts.TargetDir, RootDir))
-	}
-	if err := j.check(ctx, opts.TargetDir); err != nil {
+	if err := p.check(ctx, opts.TargetDir); err != nil {
 		return nil, err
 	}
-	from := ""
-	if existing && goOn {
-		from = work.root
-	}
-	if err := j.start(ctx, from); err != nil {
+	if err := p.start(ctx, from); err != nil {
 		return nil, err
 	}
 	var built *Built
-	err = j.inWorkplace(ctx, work, func() (err error) {
-		built, err = j.buildIn(ctx, work, opts.TargetDir, from != "")
+	err = inWorkplace(ctx, work, p.jobs, func() (err error) {
+		built, err = p.buildIn(ctx, work, opts.TargetDir, from != "")
 		return err
 	})
 	if err != nil {
@@ -85,46 +69,73 @@ func (j *job) build(ctx context.Context, opts BuildOptions) (*Built, error) {
 	return built, nil
 }
 
+// place finds the place of the root tree, and the root tree to start from, "" for none.
+func (p *pass) place(opts BuildOptions) (work *workplace, from string, err error) {
+	lead := p.lead()
+	if lead.image == nil && len(lead.Stack.Containers) == 0 {
+		return nil, "", errors.New("building an image: there is neither a description nor a container that brings one")
+	}
+	if work, err = workplaceOf(filepath.Join(opts.TargetDir, RootDir)); err != nil {
+		return nil, "", err
+	}
+	existing, err := work.occupied()
+	goOn := opts.AllowExistingRoot && len(lead.Stack.Containers) == 0 // a stack is the root tree to start from
+	switch {
+	case err != nil:
+		return nil, "", err
+	case existing && !goOn && !lead.Stack.Force:
+		return nil, "", fmt.Errorf("building into %s: %w: %s is a root tree of an earlier build; give another directory, remove it, or --force to replace it",
+			opts.TargetDir, ErrInUse, filepath.Join(opts.TargetDir, RootDir))
+	case existing && goOn:
+		from = work.root
+	}
+	return work, from, nil
+}
+
 // inWorkplace runs work in a workplace, with a log of its own.
-func (j *job) inWorkplace(ctx context.Context, work *workplace, run func() error) error {
+func inWorkplace(ctx context.Context, work *workplace, jobs []*job, run func() error) error {
 	if err := work.open(); err != nil {
 		return err
 	}
-	record, err := j.record(work)
+	record, err := beginRecord(work, jobs)
 	if err == nil {
-		j.Log.Info("building " + j.what())
 		err = record.close(ctx, run())
 	}
 	return errors.Join(err, work.close())
 }
 
 // buildIn builds in a workplace. It leaves a root tree where programs had to run in it, or where the build started from one.
-func (j *job) buildIn(ctx context.Context, work *workplace, target string, leave bool) (*Built, error) {
+func (p *pass) buildIn(ctx context.Context, work *workplace, target string, leave bool) (*Built, error) {
 	phase := rootfs.Whole
-	if j.inTree {
+	if p.lead().inTree {
 		phase = rootfs.Create
 	}
-	result, err := j.overlay(ctx, phase, work.unpackTo())
+	made, roots, err := p.images(ctx, phase, work, target)
 	if err != nil {
 		return nil, err
 	}
-	built := &Built{}
-	var extra []imagetypes.Extra
-	if len(j.Stack.Containers) > 0 {
-		built.Report = j.stack.Report
-		report, err := json.MarshalIndent(built.Report, "", "  ")
+	built := &Built{Results: made}
+	if len(p.lead().Stack.Containers) > 0 {
+		built.Report = p.lead().stack.Report
+	}
+	return built, p.leave(ctx, roots, work, leave)
+}
+
+// extra are the files that go with the images: the lock, and the report of a stack.
+func (p *pass) extra() ([]imagetypes.Extra, error) {
+	data, err := p.lock().Encode()
+	if err != nil {
+		return nil, err
+	}
+	list := []imagetypes.Extra{{Name: LockFile, Data: data}}
+	if lead := p.lead(); len(lead.Stack.Containers) > 0 {
+		report, err := json.MarshalIndent(lead.stack.Report, "", "  ")
 		if err != nil {
 			return nil, fmt.Errorf("writing the report of the stack: %w", err)
 		}
-		extra = append(extra, imagetypes.Extra{Name: ReportFile, Data: append(report, '\n')})
+		list = append(list, imagetypes.Extra{Name: ReportFile, Data: append(report, '\n')})
 	}
-	if built.Results, err = j.results(ctx, result, target, extra...); err != nil {
-		return nil, err
-	}
-	if result.Dir == "" && !leave {
-		return built, work.vacate()
-	}
-	return built, j.leaveTree(ctx, result, work)
+	return list, nil
 }
 
 // leaveTree puts the root tree in its place, with its lock and, where it has become another, its description.

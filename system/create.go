@@ -3,7 +3,6 @@ package system
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/rootfs"
 )
@@ -17,51 +16,42 @@ type CreateOptions struct {
 	TargetDir string
 }
 
-// Create makes an image of a root tree that was prepared.
+// Create makes an image of a root tree that was prepared, or one of each type that is wanted.
 func Create(ctx context.Context, opts CreateOptions) (*Built, error) {
 	opts.Description = "" // it is the root tree's own
-	j, err := newJob(opts.Options, true)
+	p, err := newPass(opts.Options, true)
 	if err != nil {
 		return nil, err
 	}
-	built, err := j.create(ctx, opts)
-	return built, errors.Join(err, j.close())
+	built, err := p.create(ctx, opts)
+	return built, errors.Join(err, p.close())
 }
 
-func (j *job) create(ctx context.Context, opts CreateOptions) (*Built, error) {
-	if err := j.openTree(ctx, opts.Root); err != nil {
+func (p *pass) create(ctx context.Context, opts CreateOptions) (*Built, error) {
+	lead := p.lead()
+	if err := lead.openTree(ctx, opts.Root); err != nil {
 		return nil, err
 	}
-	if err := j.check(ctx, opts.TargetDir); err != nil {
+	if err := p.spread(); err != nil {
 		return nil, err
 	}
-	if err := j.openBase(ctx); err != nil {
+	if err := p.check(ctx, opts.TargetDir); err != nil {
 		return nil, err
 	}
-	work, err := workplaceOf(filepath.Join(opts.TargetDir, filepath.Dir(RootDir), "create-"+j.image.Type.Image)) // nothing ever has this name
+	if err := p.openBases(ctx); err != nil {
+		return nil, err
+	}
+	work, err := workplaceOf(p.createPlace(opts.TargetDir))
 	if err != nil {
 		return nil, err
 	}
-	var built *Built
-	err = j.inWorkplace(ctx, work, func() (err error) {
-		built, err = j.createIn(ctx, work, opts.TargetDir)
+	built := &Built{}
+	err = inWorkplace(ctx, work, p.jobs, func() (err error) {
+		built.Results, _, err = p.images(ctx, rootfs.Create, work, opts.TargetDir)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return built, nil
-}
-
-// createIn makes the image with a copy of the root tree in a workplace.
-func (j *job) createIn(ctx context.Context, work *workplace, target string) (*Built, error) {
-	result, err := j.overlay(ctx, rootfs.Create, work.unpackTo())
-	if err != nil {
-		return nil, err
-	}
-	made, err := j.results(ctx, result, target)
-	if err != nil {
-		return nil, err
-	}
-	return &Built{Results: made}, nil
 }

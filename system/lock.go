@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -48,7 +49,8 @@ type LockedImage struct {
 	Name     string   `json:"name"`
 	Version  string   `json:"version"`
 	Arch     string   `json:"architecture"`
-	Type     string   `json:"type"`
+	Type     string   `json:"type"`            // of several types the first
+	Types    []string `json:"types,omitempty"` // where there are several
 	Profiles []string `json:"profiles,omitempty"`
 	// Description is the digest of the description as it is kept in the root tree's /image/config.xml.
 	Description string `json:"description"`
@@ -68,6 +70,8 @@ type LockedPackage struct {
 	Arch       string `json:"architecture"`
 	Checksum   string `json:"checksum,omitempty"` // ALGORITHM:HEX of the package's file
 	Repository string `json:"repository,omitempty"`
+	// Types are the image types that have it, where others of the same build have it not.
+	Types []string `json:"types,omitempty"`
 }
 
 // LockError says how a build differs from the lock file that it was to obey.
@@ -147,7 +151,7 @@ func (l *Lock) Encode() ([]byte, error) {
 	slices.SortFunc(sorted.Packages, func(a, b LockedPackage) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Arch, b.Arch), strings.Compare(a.Version, b.Version))
 	})
-	sorted.Packages = slices.Compact(sorted.Packages)
+	sorted.Packages = slices.CompactFunc(sorted.Packages, func(p, q LockedPackage) bool { return reflect.DeepEqual(p, q) })
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetIndent("", "  ")
@@ -181,13 +185,48 @@ func (l *Lock) with(used Lock) Lock {
 	return both
 }
 
-// packages returns what may be installed; nil, which forbids nothing, if there is no lock.
-func (l *Lock) packages() []packages.Package {
+// of returns the packages that are locked for an image type.
+func (l *Lock) of(imageType string) []LockedPackage {
+	return slices.DeleteFunc(slices.Clone(l.Packages), func(p LockedPackage) bool { return len(p.Types) > 0 && !slices.Contains(p.Types, imageType) })
+}
+
+// together is the lock of one build for several image types, of the locks of each.
+func together(locks []Lock) Lock {
+	all := locks[0]
+	if len(locks) == 1 {
+		return all
+	}
+	all.Packages, all.Containers = nil, nil
+	for _, l := range locks {
+		all.Image.Types = append(all.Image.Types, l.Image.Type)
+		for _, c := range l.Containers {
+			if !slices.Contains(all.Containers, c) {
+				all.Containers = append(all.Containers, c)
+			}
+		}
+		for _, p := range l.Packages {
+			at := slices.IndexFunc(all.Packages, p.same)
+			if at < 0 {
+				at, all.Packages = len(all.Packages), append(all.Packages, p)
+			}
+			all.Packages[at].Types = append(all.Packages[at].Types, l.Image.Type)
+		}
+	}
+	for i := range all.Packages {
+		if len(all.Packages[i].Types) == len(locks) {
+			all.Packages[i].Types = nil
+		}
+	}
+	return all
+}
+
+// packages returns what may be installed for an image type; nil, which forbids nothing, if there is no lock.
+func (l *Lock) packages(imageType string) []packages.Package {
 	if l == nil {
 		return nil
 	}
 	list := make([]packages.Package, 0, len(l.Packages))
-	for _, p := range l.Packages {
+	for _, p := range l.of(imageType) {
 		list = append(list, packages.Package{Name: p.Name, Version: p.Version, Arch: p.Arch, Checksum: p.Checksum, Repository: p.Repository, Download: -1, Installed: -1})
 	}
 	return list
@@ -234,12 +273,12 @@ func (l *Lock) matches(used LockedContainer) error {
 	return nil
 }
 
-// complete refuses what was installed if it is not exactly what is locked. Known is what the tree was made of before.
-func (l *Lock) complete(known, used Lock) error {
+// complete refuses what was installed if it is not exactly what is locked for the image type. Known is what the tree was made of before.
+func (l *Lock) complete(imageType string, known, used Lock) error {
 	if l == nil {
 		return nil
 	}
-	locked, installed := byName(l.Packages), byName(used.Packages)
+	locked, installed := byName(l.of(imageType)), byName(used.Packages)
 	var differences []string
 	for name, now := range installed {
 		if want := locked[name]; !slices.EqualFunc(now, want, LockedPackage.same) {

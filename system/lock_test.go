@@ -117,7 +117,7 @@ func TestLockIsObeyed(t *testing.T) {
 		"nothing, and none": {Lock{}, Lock{},
 			[]string{"package apt is not installed, locked is 2.6 for amd64 (" + sum2 + ")", "package bash is not installed, locked is 5.2 for amd64 (" + sum1 + ")"}},
 	} {
-		err := l.complete(c.known, c.used)
+		err := l.complete("oci", c.known, c.used)
 		var differs *LockError
 		if errors.As(err, &differs) != (c.want != nil) {
 			t.Errorf("%s: %v", name, err)
@@ -130,10 +130,10 @@ func TestLockIsObeyed(t *testing.T) {
 		}
 	}
 	var none *Lock
-	if err := none.complete(Lock{}, install(bash)); err != nil || none.packages() != nil {
+	if err := none.complete("oci", Lock{}, install(bash)); err != nil || none.packages("oci") != nil {
 		t.Error("without a lock something is forbidden")
 	}
-	if empty := (&Lock{}); empty.packages() == nil {
+	if empty := (&Lock{}); empty.packages("oci") == nil {
 		t.Error("an empty lock allows everything")
 	}
 }

@@ -58,12 +58,12 @@ func (j *job) prepare(ctx context.Context, opts PrepareOptions) (*Prepared, erro
 	if err := j.start(ctx, from); err != nil {
 		return nil, err
 	}
-	return j.makeTree(ctx, opts.Root, work, func() (*rootfs.Result, error) { return j.overlay(ctx, rootfs.Prepare, work.unpackTo()) })
+	return j.makeTree(ctx, opts.Root, work, func() (*rootfs.Result, error) { return j.overlay(ctx, nil, rootfs.Prepare, work.unpackTo()) })
 }
 
 // makeTree makes a root tree, by this name, in a workplace.
 func (j *job) makeTree(ctx context.Context, root string, work *workplace, change func() (*rootfs.Result, error)) (*Prepared, error) {
-	err := j.inWorkplace(ctx, work, func() error {
+	err := inWorkplace(ctx, work, []*job{j}, func() error {
 		result, err := change()
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (j *job) openTree(ctx context.Context, root string) error {
 		if len(j.Selection.Profiles) == 0 {
 			j.Selection.Profiles = made.Profiles
 		}
-		if j.Selection.Type == "" {
+		if j.Selection.Type == "" && len(j.Types) == 0 {
 			j.Selection.Type = made.Type
 		}
 		if j.Selection.Arch == "" {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/internal/logtext"
 )
@@ -16,29 +15,41 @@ import (
 type record struct {
 	work *workplace
 	file *os.File
-	log  *slog.Logger // that of the job before
-	job  *job
+	jobs []*job
+	logs []*slog.Logger // those of the jobs before
 }
 
-// record begins the log, from now on the job's log goes there too.
-func (j *job) record(work *workplace) (*record, error) {
-	file, err := os.Create(filepath.Join(work.dir, "log"))
+// beginRecord begins the log: from now on the logs of the jobs go there too.
+func beginRecord(work *workplace, jobs []*job) (*record, error) {
+	file, err := os.Create(work.place("log"))
 	if err != nil {
 		return nil, fmt.Errorf("beginning the log of the build: %w", err)
 	}
-	r := &record{work: work, file: file, log: j.Log, job: j}
-	j.Log = slog.New(slog.NewMultiHandler(j.Log.Handler(), logtext.New(file, logtext.Options{Level: slog.LevelDebug, Times: true})))
+	r := &record{work: work, file: file, jobs: jobs}
+	kept := logtext.New(file, logtext.Options{Level: slog.LevelDebug, Times: true})
+	for _, j := range jobs {
+		r.logs = append(r.logs, j.Log)
+		own := slog.Handler(kept)
+		if len(jobs) > 1 {
+			own = kept.WithAttrs([]slog.Attr{slog.String("type", j.image.Type.Image)})
+		}
+		j.Log = slog.New(slog.NewMultiHandler(j.Log.Handler(), own))
+		j.Log.Info("building " + j.what())
+	}
 	return r, nil
 }
 
 // close ends the log with how the build has ended. The log stays where there is or was a root tree, unless the user has ended the build.
 func (r *record) close(ctx context.Context, err error) error {
+	log := r.jobs[0].Log
 	if err != nil {
-		r.job.Log.Debug("the build has failed: " + err.Error())
+		log.Debug("the build has failed: " + err.Error())
 	} else {
-		r.job.Log.Debug("the build is done")
+		log.Debug("the build is done")
 	}
-	r.job.Log = r.log
+	for i, j := range r.jobs {
+		j.Log = r.logs[i]
+	}
 	closeErr := r.file.Close()
 	place := r.work.root
 	if err != nil {

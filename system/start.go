@@ -51,7 +51,7 @@ func (j *job) scan(ctx context.Context, root string) error {
 	if err != nil {
 		return fmt.Errorf("reading the root tree %s: %w", root, err)
 	}
-	j.known = known
+	j.known, j.found = known, known
 	return nil
 }
 

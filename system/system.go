@@ -36,6 +36,8 @@ type Options struct {
 	File string
 	// Selection chooses profiles, type and architecture.
 	Selection description.Selection
+	// Types are the image types to make, where they are several: each once, or [AllTypes]. Only [Build], [Create] and [MakePlan] make more than one.
+	Types []string
 	// Overrides change the description from the command line.
 	Overrides description.Overrides
 	// Stack has the containers to start from, and how containers are fetched and put together. Without any a build starts from what the description is
@@ -83,6 +85,13 @@ type job struct {
 	// known is what the tree is made of, used what this run has used besides.
 	known, used Lock
 	closers     []func() error
+	// doc is what image was read from, types are the image types of the run, of which image has one. warned are the warnings that were shown.
+	doc    *description.Document
+	types  []string
+	warned map[string]bool
+	// found is what an existing root tree is made of; result is the finished one.
+	found  Lock
+	result *rootfs.Result
 }
 
 // newJob begins a run, and reads the description before anything is fetched. Existing says that there may be a root tree to start from.
@@ -100,7 +109,7 @@ func newJob(o Options, existing bool) (*job, error) {
 		o.Stack.Fetch.Pull = registry.PullNever
 	}
 	o.Stack.Progress, o.Stack.Log = o.Progress, o.Log
-	j := &job{Options: o}
+	j := &job{Options: o, warned: map[string]bool{}}
 	if o.Description != "" {
 		j.Selection.EmptyTree = !existing && len(o.Stack.Containers) == 0
 		if err := j.load(); err != nil {
@@ -130,9 +139,11 @@ func (j *job) load() error {
 }
 
 func (j *job) resolve(doc *description.Document) error {
-	for _, w := range doc.Warnings {
-		j.Log.Warn(w.Error())
+	j.doc = doc
+	if err := j.chooseTypes(); err != nil {
+		return err
 	}
+	j.warn(doc.Warnings)
 	resolved, err := doc.Resolve(j.Selection)
 	if err != nil {
 		return err
@@ -140,10 +151,33 @@ func (j *job) resolve(doc *description.Document) error {
 	if j.image, err = resolved.With(j.Overrides); err != nil {
 		return err
 	}
-	for _, w := range j.image.Warnings {
-		j.Log.Warn(w.Error())
-	}
+	j.warn(j.image.Warnings)
 	return j.Locked.isFor(j.image.Arch)
+}
+
+// warn shows warnings once.
+func (j *job) warn(list description.Errors) {
+	for _, w := range list {
+		if text := w.Error(); !j.warned[text] {
+			j.warned[text] = true
+			j.Log.Warn(text)
+		}
+	}
+}
+
+// chooseTypes finds the image types of the run, and begins with the first of them.
+func (j *job) chooseTypes() error {
+	if len(j.types) > 0 || len(j.Types) == 0 {
+		return nil
+	}
+	j.types = j.Types
+	if slices.Contains(j.Types, AllTypes) {
+		if j.types = j.doc.TypeNames(j.Selection); len(j.types) == 0 {
+			return nil // resolving says why
+		}
+	}
+	j.Selection.Type = j.types[0]
+	return nil
 }
 
 // loadFromTree reads the description in the tree's /image. Name says what the tree is, and hint what to do if it has none.
@@ -171,7 +205,7 @@ func (j *job) check(ctx context.Context, target string) error {
 func (j *job) request(phase rootfs.Phase, dir string) rootfs.Request {
 	return rootfs.Request{
 		Tree: j.tree, Description: j.image, Phase: phase, Dir: dir,
-		PackageCache: j.PackageCache, Offline: j.Offline, Locked: j.Locked.packages(), Builder: j.builder(), OpenBuildService: j.OpenBuildService,
+		PackageCache: j.PackageCache, Offline: j.Offline, Locked: j.Locked.packages(j.image.Type.Image), Builder: j.builder(), OpenBuildService: j.OpenBuildService,
 		ShellOnError: j.ShellOnError, Repro: j.source(), Progress: j.Progress, Log: j.Log,
 	}
 }
@@ -190,36 +224,30 @@ func (j *job) source() repro.Source {
 	return j.Repro.With(inputs...)
 }
 
-// overlay changes the tree as the description wants it.
-func (j *job) overlay(ctx context.Context, phase rootfs.Phase, dir string) (*rootfs.Result, error) {
-	result, err := rootfs.Overlay(ctx, j.request(phase, dir))
+// overlay changes the tree as the description wants it, from what was shared on where something was.
+func (j *job) overlay(ctx context.Context, shared *rootfs.Shared, phase rootfs.Phase, dir string) (*rootfs.Result, error) {
+	overlay := rootfs.Overlay
+	if shared != nil {
+		overlay = shared.Overlay
+	}
+	result, err := overlay(ctx, j.request(phase, dir))
 	if err != nil {
 		return nil, err
 	}
 	j.used.add(result.Installed)
-	return result, j.Locked.complete(j.known, j.used)
+	return result, j.Locked.complete(j.image.Type.Image, j.known, j.used)
 }
 
-// results makes the image, and puts the lock beside it.
-func (j *job) results(ctx context.Context, result *rootfs.Result, target string, extra ...imagetypes.Extra) (*imagetypes.Results, error) {
-	lock := j.lock()
-	data, err := lock.Encode()
-	if err != nil {
-		return nil, err
-	}
+// build makes the image, which takes a rank among those of the batch.
+func (j *job) build(ctx context.Context, batch *imagetypes.Batch, rank int) error {
 	source := j.source()
-	tree := result.Tree
+	tree := j.result.Tree
 	if source.Fixed {
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
-	made, err := imagetypes.Create(ctx, imagetypes.CreateOptions{
-		Tree: tree, Description: j.image, Base: j.base, Runner: result, TargetDir: target, Repro: source, Progress: j.Progress, Log: j.Log,
-		Extra: append(extra, imagetypes.Extra{Name: LockFile, Data: data}),
+	return batch.Build(ctx, rank, imagetypes.CreateOptions{
+		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Repro: source, Progress: j.Progress, Log: j.Log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return made, j.writeLock(data)
 }
 
 // writeLock writes the lock where the user wants it besides.
@@ -243,6 +271,16 @@ func (j *job) lock() Lock {
 	lock.Image = LockedImage{Name: j.image.Name, Version: j.image.Version, Arch: j.image.Arch, Type: j.image.Type.Image, Profiles: j.image.Profiles,
 		Description: digestOf(j.image.XML())}
 	return lock
+}
+
+// lock is what the images are made of.
+func (p *pass) lock() *Lock {
+	var locks []Lock
+	for _, j := range p.jobs {
+		locks = append(locks, j.lock())
+	}
+	all := together(locks)
+	return &all
 }
 
 // what names the selection for a log.

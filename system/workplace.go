@@ -40,7 +40,13 @@ func workplaceOf(root string) (*workplace, error) {
 }
 
 // unpackTo is where the tree is to be made.
-func (w *workplace) unpackTo() string { return filepath.Join(w.dir, "root") }
+func (w *workplace) unpackTo() string { return w.place(unpackedName) }
+
+// unpackedName is the name in the hidden directory of the tree that is to be left.
+const unpackedName = "root"
+
+// place is where something of this name lies until the end of the run.
+func (w *workplace) place(name string) string { return filepath.Join(w.dir, name) }
 
 // occupied refuses a place with a root tree in it. An empty directory is no root tree.
 func (w *workplace) occupied() (bool, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/description/settings"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/userns"
@@ -39,7 +40,7 @@ type buildFlags struct {
 type selectionFlags struct {
 	description string
 	file        string
-	kind        string
+	types       []string
 	profiles    []string
 	arch        string
 	skip        []string
@@ -52,7 +53,7 @@ func (f *selectionFlags) registerDescription(flags *pflag.FlagSet) {
 
 func (f *selectionFlags) registerSelection(flags *pflag.FlagSet) {
 	flags.StringVar(&f.file, "kiwi-file", "", "the `name` of the description's file in its directory (default: config.xml, or the first *.kiwi)")
-	flags.StringVar(&f.kind, "type", "", "the image `type` to build (default: the description's primary one, or its first)")
+	flags.StringSliceVar(&f.types, "type", nil, "the image `type` (default: the description's primary one, or its first); build, create and stackbuild take several, TYPE,TYPE... or all")
 	flags.StringArrayVar(&f.profiles, "profile", nil, "a `profile` of the description; repeatable")
 	flags.StringVar(&f.arch, "target-arch", "", "the `architecture` to build for, as uname -m prints it (default: this machine's)")
 	flags.StringArrayVar(&f.skip, "skip-check", nil, "leave out a check of the description, by its `id`, or all; repeatable")
@@ -125,6 +126,29 @@ func (f *packageFlags) lock(places ...string) (*system.Lock, error) {
 	return system.ReadLock(f.locked)
 }
 
+// selections is what the flags select, and the image types where they are several, for a command that makes images.
+func (f *buildFlags) selections(s *session, cmd *cobra.Command) (description.Selection, []string, error) {
+	several := len(f.types) > 1 || slices.Contains(f.types, system.AllTypes)
+	if !several || f.target == "" {
+		sel, err := f.selection(s, cmd.CommandPath())
+		return sel, nil, err
+	}
+	for i, name := range f.types {
+		switch {
+		case name == "":
+			return description.Selection{}, nil, &usageError{err: errors.New("--type has an empty name in its list"), command: cmd.CommandPath()}
+		case slices.Contains(f.types[:i], name):
+			return description.Selection{}, nil, &usageError{err: fmt.Errorf("--type names %s twice", name), command: cmd.CommandPath()}
+		case name == system.AllTypes && len(f.types) > 1:
+			return description.Selection{}, nil, &usageError{err: errors.New("--type all stands alone"), command: cmd.CommandPath()}
+		}
+	}
+	one := f.selectionFlags
+	one.types = nil
+	sel, err := one.selection(s, cmd.CommandPath())
+	return sel, f.types, err
+}
+
 // imageDir is where a root tree that is given has its description and its lock; "" without one.
 func (f *buildFlags) imageDir() string {
 	if f.root == "" {
@@ -141,7 +165,7 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 		CacheIfPossible: !cmd.Flags().Changed("package-cache") && f.packages.sharedDir == "", ClearCache: f.packages.clearCache,
 		Offline: f.packages.offline, OpenBuildService: f.packages.service, ShellOnError: f.packages.shell, LockFile: f.packages.lockFile, Progress: s.display, Log: s.log,
 	}
-	if opts.Selection, err = f.selection(s, cmd.CommandPath()); err != nil {
+	if opts.Selection, opts.Types, err = f.selections(s, cmd); err != nil {
 		return opts, done, err
 	}
 	if opts.OpenBuildService == "" {

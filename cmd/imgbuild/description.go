@@ -12,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/description/settings"
 	"github.com/imgbuild/imgbuild/imagetypes"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/system"
 )
 
 func newDescription(s *session) *cobra.Command {
@@ -51,7 +52,13 @@ func (f *selectionFlags) load(args []string, command string) (*description.Docum
 
 // selection is what the flags and the configuration select and switch off.
 func (f *selectionFlags) selection(s *session, command string) (description.Selection, error) {
-	sel := description.Selection{Profiles: f.profiles, Type: f.kind, Arch: f.arch, SkipChecks: f.skip}
+	sel := description.Selection{Profiles: f.profiles, Arch: f.arch, SkipChecks: f.skip}
+	switch {
+	case len(f.types) > 1 || len(f.types) == 1 && f.types[0] == system.AllTypes:
+		return sel, &usageError{err: fmt.Errorf("--type takes one image type here, and not %s", strings.Join(f.types, ",")), command: command}
+	case len(f.types) == 1:
+		sel.Type = f.types[0]
+	}
 	if err := description.CheckNames(f.skip); err != nil {
 		return sel, &usageError{err: fmt.Errorf("--skip-check: %w", err), command: command}
 	}

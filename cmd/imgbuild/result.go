@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -39,11 +40,19 @@ func newResultList(s *session) *cobra.Command {
 			if asJSON {
 				return s.writeJSON(list.Results)
 			}
+			header, several := []string{"RESULT", "SIZE", "IN BUNDLE", "FILE"}, slices.ContainsFunc(list.Results, func(r results.Result) bool { return r.Type != "" })
+			if several {
+				header = slices.Insert(header, 1, "TYPE")
+			}
 			var rows [][]string
 			for _, r := range list.Results {
-				rows = append(rows, []string{r.Key, size(r.Size), strconv.FormatBool(r.Bundle), r.Path})
+				row := []string{r.Key, size(r.Size), strconv.FormatBool(r.Bundle), r.Path}
+				if several {
+					row = slices.Insert(row, 1, r.Type)
+				}
+				rows = append(rows, row)
 			}
-			return table(s.stdout, []string{"RESULT", "SIZE", "IN BUNDLE", "FILE"}, rows)
+			return table(s.stdout, header, rows)
 		},
 	}
 	cmd.Flags().StringVar(&target, "target-dir", "", "the `directory` of the results")

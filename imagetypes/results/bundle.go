@@ -106,7 +106,7 @@ func (o *BundleOptions) plan(list *List) ([]bundled, error) {
 		if !r.Bundle {
 			continue
 		}
-		name, err := o.name(list.Naming, filepath.Base(r.Path))
+		name, err := o.name(list.naming(r), filepath.Base(r.Path))
 		if err != nil {
 			return nil, err
 		}

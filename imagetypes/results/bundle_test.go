@@ -32,18 +32,17 @@ func publish(t *testing.T, n *Naming) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Naming = n
 	disk := append(bytes.Repeat([]byte("disk"), 3000), make([]byte, 1<<20)...)
 	for name, data := range map[string][]byte{".raw": disk, ".packages": []byte("list"), ".log": []byte("log")} {
 		if err := os.WriteFile(filepath.Join(s.Dir, "Test-1.2.3.x86_64-1.2.3"+name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err = s.Publish(t.Context(), []image.Artifact{
+	_, err = s.Publish(t.Context(), Part{Type: "oem", Dir: s.Dir, Naming: n, Artifacts: []image.Artifact{
 		{Key: image.KeyDiskImage, File: "Test-1.2.3.x86_64-1.2.3.raw", UseForBundle: true, Compress: true},
 		{Key: image.KeyPackages, File: "Test-1.2.3.x86_64-1.2.3.packages", UseForBundle: true},
 		{Key: "log", File: "Test-1.2.3.x86_64-1.2.3.log"},
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +61,7 @@ func TestReadList(t *testing.T) {
 	if diff := cmp.Diff([]string{image.KeyDiskImage, image.KeyPackages, "log"}, keys); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(naming("%N"), list.Naming); diff != "" {
+	if diff := cmp.Diff(map[string]*Naming{"": naming("%N")}, list.Namings); diff != "" {
 		t.Error(diff)
 	}
 	var missing *NoListError

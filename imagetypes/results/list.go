@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,20 +47,80 @@ func NamingOf(d *description.Image) *Naming {
 	return n
 }
 
+// listed is an entry of kiwi.result.json, as KIWI writes it, with the image type where there are several.
+type listed struct {
+	Filename     string `json:"filename"`
+	Compress     bool   `json:"compress"`
+	Shasum       bool   `json:"shasum"`
+	UseForBundle bool   `json:"use_for_bundle"`
+	Type         string `json:"image_type,omitempty"`
+}
+
+// list is the content of kiwi.result.json. Where several image types have something under the same key, the type follows the key.
+func (s *Staging) list(parts []Part, files []staged) map[string]any {
+	list, makers, types := map[string]any{}, map[string]map[string]bool{}, 0
+	for _, f := range files {
+		if makers[f.Key] == nil {
+			makers[f.Key] = map[string]bool{}
+		}
+		makers[f.Key][f.kind] = true
+	}
+	for _, p := range parts {
+		if p.Naming != nil {
+			types++
+		}
+	}
+	for _, p := range parts {
+		switch {
+		case p.Naming != nil && types > 1:
+			list[image.KeyBundleFormat+"."+p.Type] = p.Naming
+		case p.Naming != nil:
+			list[image.KeyBundleFormat] = p.Naming
+		}
+	}
+	for _, f := range files {
+		key, entry := f.Key, listed{Filename: filepath.Join(s.target, f.name), Compress: f.Compress, Shasum: true, UseForBundle: f.UseForBundle}
+		if key == "" {
+			continue
+		}
+		if len(makers[key]) > 1 {
+			key += "." + f.kind
+		}
+		if types > 1 {
+			entry.Type = f.kind
+		}
+		list[key] = entry
+	}
+	return list
+}
+
 // Result is an entry of kiwi.result.json.
 type Result struct {
 	Key      string `json:"key"`
-	Path     string `json:"path"`     // in the target directory
-	Size     int64  `json:"size"`     // bytes
-	Compress bool   `json:"compress"` // in a bundle
-	Shasum   bool   `json:"shasum"`   // in a bundle
+	Type     string `json:"type,omitempty"` // the image type, where there are several; "" for what they share
+	Path     string `json:"path"`           // in the target directory
+	Size     int64  `json:"size"`           // bytes
+	Compress bool   `json:"compress"`       // in a bundle
+	Shasum   bool   `json:"shasum"`         // in a bundle
 	Bundle   bool   `json:"use_for_bundle"`
 }
 
 // List is what a target directory holds.
 type List struct {
 	Results []Result // sorted by key
-	Naming  *Naming  // nil if the list does not say
+	// Namings are for the results of each image type, by its name; "" is for results without one. Nothing is there if the list does not say.
+	Namings map[string]*Naming
+}
+
+// naming is that of a result, nil if the list does not say.
+func (l *List) naming(r Result) *Naming {
+	if n := l.Namings[r.Type]; n != nil || r.Type != "" {
+		return n
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.Namings)) { // the types that share it have one name and version
+		return l.Namings[name]
+	}
+	return nil
 }
 
 // NoListError says that a directory holds no results.
@@ -84,13 +145,14 @@ func ReadList(target string) (*List, error) {
 	if err := json.Unmarshal(data, &entries); err != nil {
 		return nil, fmt.Errorf("reading results: %s: %w", filepath.Join(target, ListFile), err)
 	}
-	list := &List{}
+	list := &List{Namings: map[string]*Naming{}}
 	for key, raw := range entries {
-		if key == image.KeyBundleFormat {
-			list.Naming = &Naming{}
-			if err := json.Unmarshal(raw, list.Naming); err != nil {
+		if rest, ok := strings.CutPrefix(key, image.KeyBundleFormat); ok {
+			naming := &Naming{}
+			if err := json.Unmarshal(raw, naming); err != nil {
 				return nil, fmt.Errorf("reading results: %s of %s: %w", key, ListFile, err)
 			}
+			list.Namings[strings.TrimPrefix(rest, ".")] = naming
 			continue
 		}
 		var entry listed
@@ -105,7 +167,7 @@ func ReadList(target string) (*List, error) {
 		if !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("reading results: %s, which %s lists, is no file", path, ListFile)
 		}
-		list.Results = append(list.Results, Result{key, path, info.Size(), entry.Compress, entry.Shasum, entry.UseForBundle})
+		list.Results = append(list.Results, Result{key, entry.Type, path, info.Size(), entry.Compress, entry.Shasum, entry.UseForBundle})
 	}
 	slices.SortFunc(list.Results, func(a, b Result) int { return strings.Compare(a.Key, b.Key) })
 	return list, nil

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -39,17 +40,16 @@ func BaseName(d *description.Image) string { return d.Name + "." + d.Arch + "-" 
 
 // File is one result in its final place.
 type File struct {
-	Path   string `json:"path"`   // absolute
-	Key    string `json:"key"`    // as in kiwi.result.json
-	Size   int64  `json:"size"`   // bytes
-	SHA256 string `json:"sha256"` // lower-case hexadecimal
+	Path   string `json:"path"`           // absolute
+	Key    string `json:"key"`            // as in kiwi.result.json of a build for one image type
+	Type   string `json:"type,omitempty"` // the image type, "" for what belongs to none or to several
+	Size   int64  `json:"size"`           // bytes
+	SHA256 string `json:"sha256"`         // lower-case hexadecimal
 }
 
 // Staging is a directory for results that are not complete yet. It lies in the target directory, so that renaming is all that is left.
 type Staging struct {
-	Dir string
-	// Naming is kept in kiwi.result.json for whoever bundles the results; nil for none.
-	Naming *Naming
+	Dir    string
 	target string
 	lock   *os.File
 }
@@ -134,31 +134,28 @@ func (s *Staging) Discard() error {
 	return nil
 }
 
-// listed is an entry of kiwi.result.json, as KIWI writes it.
-type listed struct {
-	Filename     string `json:"filename"`
-	Compress     bool   `json:"compress"`
-	Shasum       bool   `json:"shasum"`
-	UseForBundle bool   `json:"use_for_bundle"`
+// Part is what one image type adds to the results.
+type Part struct {
+	// Type is the image type, "" for files that belong to none.
+	Type string
+	// Dir is where the files lie: in the staging directory.
+	Dir       string
+	Artifacts []image.Artifact
+	// Naming is kept in kiwi.result.json for whoever bundles the results; nil for none.
+	Naming *Naming
 }
 
 // Publish syncs the staged files, writes the lists, and renames everything to its final name. An artifact without a key is not in
-// kiwi.result.json. Files of earlier builds with other names
-// stay. If it fails before the renaming, the target directory is as it was.
-func (s *Staging) Publish(ctx context.Context, artifacts []image.Artifact) ([]File, error) {
-	files := make([]File, len(artifacts))
-	group, groupCtx := errgroup.WithContext(ctx)
-	for i, a := range artifacts {
-		group.Go(func() error {
-			size, sum, err := complete(groupCtx, filepath.Join(s.Dir, a.File))
-			files[i] = File{Path: filepath.Join(s.target, a.File), Key: a.Key, Size: size, SHA256: sum}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+// kiwi.result.json. Files of earlier builds with other names stay. If it fails before the renaming, the target directory is as it was.
+func (s *Staging) Publish(ctx context.Context, parts ...Part) ([]File, error) {
+	staged, err := s.complete(ctx, parts)
+	if err != nil {
 		return nil, err
 	}
-	if err := s.writeLists(artifacts, files); err != nil {
+	if staged, err = merge(staged); err != nil {
+		return nil, err
+	}
+	if err := s.writeLists(parts, staged); err != nil {
 		return nil, err
 	}
 	// While results change there are no lists: whoever finds lists finds the files that they name.
@@ -167,11 +164,14 @@ func (s *Staging) Publish(ctx context.Context, artifacts []image.Artifact) ([]Fi
 			return nil, fmt.Errorf("replacing the results of an earlier build: %w", err)
 		}
 	}
-	names := make([]string, 0, len(artifacts)+2)
-	for _, a := range artifacts {
-		names = append(names, a.File)
+	files := make([]File, len(staged))
+	for i, f := range staged {
+		files[i] = File{Path: filepath.Join(s.target, f.name), Key: f.Key, Type: f.kind, Size: f.size, SHA256: f.sum}
+		if err := os.Rename(f.from, files[i].Path); err != nil {
+			return nil, fmt.Errorf("putting %s in its place: %w", f.name, err)
+		}
 	}
-	for _, name := range append(names, ListFile, SumsFile) {
+	for _, name := range []string{ListFile, SumsFile} {
 		if err := os.Rename(filepath.Join(s.Dir, name), filepath.Join(s.target, name)); err != nil {
 			return nil, fmt.Errorf("putting %s in its place: %w", name, err)
 		}
@@ -180,6 +180,71 @@ func (s *Staging) Publish(ctx context.Context, artifacts []image.Artifact) ([]Fi
 		return nil, err
 	}
 	return files, s.Discard()
+}
+
+// staged is a file that is about to become a result.
+type staged struct {
+	image.Artifact
+	kind string // the image type, "" for none or for several
+	from string // where it lies
+	name string // what it will be called
+	size int64
+	sum  string
+}
+
+// complete syncs the files of all parts.
+func (s *Staging) complete(ctx context.Context, parts []Part) ([]staged, error) {
+	var files []staged
+	for _, p := range parts {
+		for _, a := range p.Artifacts {
+			files = append(files, staged{Artifact: a, kind: p.Type, from: filepath.Join(p.Dir, a.File), name: a.File})
+		}
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range files {
+		f := &files[i]
+		group.Go(func() (err error) {
+			f.size, f.sum, err = complete(groupCtx, f.from)
+			return err
+		})
+	}
+	return files, group.Wait()
+}
+
+// merge makes one of files that several image types have alike: lists of packages. Where such lists differ each gets the name of its type. That two images have one
+// name is an error.
+func merge(files []staged) ([]staged, error) {
+	same := map[string][]int{}
+	for i, f := range files {
+		same[f.name] = append(same[f.name], i)
+	}
+	var merged []staged
+	for i, f := range files {
+		all := same[f.name]
+		first := files[all[0]]
+		switch {
+		case len(all) == 1:
+		case !isList(f.Key):
+			other := files[all[1]]
+			return nil, fmt.Errorf("completing the results: image types %s and %s both make a file %s; build one of them by itself", first.kind, other.kind, f.name)
+		case !slices.ContainsFunc(all, func(j int) bool { return files[j].sum != first.sum }):
+			if i != all[0] {
+				continue
+			}
+			f.kind = ""
+		default:
+			extension := filepath.Ext(f.name)
+			f.name = strings.TrimSuffix(f.name, extension) + "." + f.kind + extension
+		}
+		merged = append(merged, f)
+	}
+	return merged, nil
+}
+
+// isList reports whether a result is a list of what the root tree holds.
+func isList(key string) bool {
+	return key == image.KeyPackages || key == image.KeyChanges || key == image.KeyVerified
 }
 
 // complete syncs a file and returns its size and digest.
@@ -202,30 +267,21 @@ func complete(ctx context.Context, name string) (int64, string, error) {
 	return size, hex.EncodeToString(h.Sum(nil)), nil
 }
 
-func (s *Staging) writeLists(artifacts []image.Artifact, files []File) error {
-	list := map[string]any{}
-	if s.Naming != nil {
-		list[image.KeyBundleFormat] = s.Naming
-	}
-	var sums []string
-	for i, a := range artifacts {
-		if a.Key != "" {
-			list[a.Key] = listed{Filename: files[i].Path, Compress: a.Compress, Shasum: true, UseForBundle: a.UseForBundle}
-		}
-		sums = append(sums, sumLine(files[i].SHA256, a.File))
-	}
-	text, err := json.MarshalIndent(list, "", "    ")
+func (s *Staging) writeLists(parts []Part, files []staged) error {
+	text, err := json.MarshalIndent(s.list(parts, files), "", "    ")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", ListFile, err)
 	}
 	if err := s.writeSynced(ListFile, append(text, '\n')); err != nil {
 		return err
 	}
-	older, err := s.olderSums(artifacts)
+	sums, err := s.olderSums(files)
 	if err != nil {
 		return err
 	}
-	sums = append(sums, older...)
+	for _, f := range files {
+		sums = append(sums, sumLine(f.sum, f.name))
+	}
 	slices.SortFunc(sums, func(a, b string) int { return strings.Compare(a[sha256.Size*2:], b[sha256.Size*2:]) })
 	return s.writeSynced(SumsFile, []byte(strings.Join(sums, "")))
 }
@@ -234,7 +290,7 @@ func (s *Staging) writeLists(artifacts []image.Artifact, files []File) error {
 func sumLine(sum, name string) string { return sum + "  " + name + "\n" }
 
 // olderSums returns the lines of the target's SHA256SUMS for files that are there and not replaced now.
-func (s *Staging) olderSums(artifacts []image.Artifact) ([]string, error) {
+func (s *Staging) olderSums(files []staged) ([]string, error) {
 	data, err := os.ReadFile(filepath.Join(s.target, SumsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -245,7 +301,7 @@ func (s *Staging) olderSums(artifacts []image.Artifact) ([]string, error) {
 	var keep []string
 	for line := range strings.Lines(string(data)) {
 		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		if !ok || len(sum) != sha256.Size*2 || name != filepath.Base(name) || slices.ContainsFunc(artifacts, func(a image.Artifact) bool { return a.File == name }) {
+		if !ok || len(sum) != sha256.Size*2 || name != filepath.Base(name) || slices.ContainsFunc(files, func(f staged) bool { return f.name == name }) {
 			continue
 		}
 		if _, err := os.Lstat(filepath.Join(s.target, name)); err == nil {

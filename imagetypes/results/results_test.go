@@ -50,7 +50,7 @@ func TestPublish(t *testing.T) {
 	if got := list(t, target); len(got) != 1 || !strings.HasPrefix(got[0], ".") {
 		t.Errorf("before publishing, the target shows %q", got)
 	}
-	files, err := s.Publish(t.Context(), artifacts)
+	files, err := s.Publish(t.Context(), Part{Dir: s.Dir, Artifacts: artifacts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestOlderResultsStay(t *testing.T) {
 	target := t.TempDir()
 	for _, files := range []map[string]string{{"old.raw": "1", "gone.raw": "2"}, {"same.raw": "3"}} {
 		s, artifacts := stage(t, target, files)
-		if _, err := s.Publish(t.Context(), artifacts); err != nil {
+		if _, err := s.Publish(t.Context(), Part{Dir: s.Dir, Artifacts: artifacts}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestOlderResultsStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, artifacts := stage(t, target, map[string]string{"same.raw": "4", "new.raw": "5"})
-	if _, err := s.Publish(t.Context(), artifacts); err != nil {
+	if _, err := s.Publish(t.Context(), Part{Dir: s.Dir, Artifacts: artifacts}); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Run(t, "sh", "-c", "cd '"+target+"' && sha256sum --check --strict SHA256SUMS")
@@ -137,11 +137,11 @@ func TestLeftoversAreRemovedAndOthersAtWorkAreNot(t *testing.T) {
 func TestAFailedPublishChangesNothing(t *testing.T) {
 	target := t.TempDir()
 	s, artifacts := stage(t, target, map[string]string{"a.raw": "old"})
-	if _, err := s.Publish(t.Context(), artifacts); err != nil {
+	if _, err := s.Publish(t.Context(), Part{Dir: s.Dir, Artifacts: artifacts}); err != nil {
 		t.Fatal(err)
 	}
 	s, artifacts = stage(t, target, map[string]string{"a.raw": "new"})
-	if _, err := s.Publish(t.Context(), append(artifacts, image.Artifact{Key: "k", File: "missing"})); err == nil {
+	if _, err := s.Publish(t.Context(), Part{Dir: s.Dir, Artifacts: append(artifacts, image.Artifact{Key: "k", File: "missing"})}); err == nil {
 		t.Fatal("a result that is missing was published")
 	}
 	if err := s.Discard(); err != nil {

@@ -69,3 +69,17 @@ type counter struct {
 
 func (c *counter) Add(n int64)          { c.done.Add(n) }
 func (c *counter) SetTotal(total int64) { c.total.Store(total) }
+
+// Prefixed shows work as part of something, whose name comes before that of each task.
+func Prefixed(to Reporter, name string) Reporter { return prefixed{to, name} }
+
+type prefixed struct {
+	Reporter
+	name string
+}
+
+func (p prefixed) Start(name string, total int64, unit Unit) Task {
+	return p.Reporter.Start(p.name+": "+name, total, unit)
+}
+
+func (p prefixed) Note(text string) { p.Reporter.Note(p.name + ": " + text) }

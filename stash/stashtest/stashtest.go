@@ -17,7 +17,7 @@ import (
 func Repro() repro.Source { return repro.New(time.Unix(1700000000, 0)) }
 
 // Client opens a store and stashes root trees in it, by name, each given by its files. A name with a trailing slash is a directory, a text that
-// begins with "-> " a symbolic link.
+// begins with "-> " a symbolic link, and what is in a directory bin a program.
 func Client(t *testing.T, containers map[string]map[string]string) *registry.Client {
 	t.Helper()
 	client, err := registry.NewClient(registry.Options{Store: filepath.Join(t.TempDir(), "store")})
@@ -49,5 +49,9 @@ func write(path string, dir bool, text string) error {
 	if target, ok := strings.CutPrefix(text, "-> "); ok {
 		return os.Symlink(target, path)
 	}
-	return os.WriteFile(path, []byte(text), 0o644)
+	perm := os.FileMode(0o644)
+	if filepath.Base(filepath.Dir(path)) == "bin" {
+		perm = 0o755
+	}
+	return os.WriteFile(path, []byte(text), perm)
 }
