@@ -161,15 +161,11 @@ func (s *Session) repositoryFiles(ctx context.Context, t tool) ([]sandbox.File, 
 	var all []sandbox.File
 	for _, r := range s.opts.Repositories.List {
 		uri := r.URI
-		switch r.Description.Type {
-		case "", "rpm-md":
-		case "rpm-dir":
+		if r.Description.Type == "rpm-dir" {
 			var err error
 			if uri, err = s.index(ctx, r); err != nil {
 				return nil, err
 			}
-		default:
-			return nil, r.Description.Errorf("type", `use type="rpm-md"`, "dnf can't read a repository of type %s", r.Description.Type)
 		}
 		data, err := r.Customize(ctx, repositories.CustomizeOptions{
 			Files: s.opts.Files, Run: s.runner(t), Workdir: s.dir, Name: r.Alias + ".repo", Data: section(r, uri, r.KeyFile, s.opts.Image.RPM.CheckSignatures),

@@ -3,6 +3,7 @@
 package repositories
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -125,7 +126,7 @@ func (o *opener) add(ctx context.Context, d description.Repository) description.
 		return description.Errors{err}
 	}
 	o.hide(r)
-	if err := o.checkList(r); err != nil {
+	if err := cmp.Or(o.checkKind(r), o.checkList(r)); err != nil {
 		return description.Errors{err}
 	}
 	if err := o.locate(ctx, &r, a); err != nil {
@@ -149,6 +150,22 @@ func (o *opener) add(ctx context.Context, d description.Repository) description.
 		o.set.Image = append(o.set.Image, r)
 	}
 	return nil
+}
+
+// checkKind refuses a kind of repository that the package manager can't read. pacman and apk have kinds of their own, which have no name in a description.
+func (o *opener) checkKind(r Repository) *description.Error {
+	d := r.Description
+	known, hint := []string{"rpm-md", "rpm-dir"}, `use type="rpm-md", or rpm-dir for a plain directory of packages`
+	switch o.Image.PackageManager {
+	case "apt":
+		known, hint = []string{"apt-deb", "deb-dir"}, `use type="apt-deb", or deb-dir for a plain directory of packages`
+	case "pacman", "apk":
+		known, hint = []string{"rpm-md"}, "leave out the type"
+	}
+	if d.Type == "" || slices.Contains(known, d.Type) {
+		return nil
+	}
+	return d.Errorf("type", hint, "%s can't read a repository of type %s", o.Image.PackageManager, d.Type)
 }
 
 // place makes a repository's directory and keys visible in the sandbox.

@@ -133,11 +133,6 @@ func (s *Session) repositoryFiles(ctx context.Context, p place) ([]sandbox.File,
 	}
 	var all []sandbox.File
 	for _, r := range s.opts.Repositories.List {
-		switch r.Description.Type {
-		case "", "rpm-md", "rpm-dir":
-		default:
-			return nil, r.Description.Errorf("type", `use type="rpm-md"`, "zypper can't read a repository of type %s", r.Description.Type)
-		}
 		addresses, err := s.addresses(ctx, r)
 		if err != nil {
 			return nil, err

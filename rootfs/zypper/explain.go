@@ -29,7 +29,7 @@ func (s *Session) explain(ctx context.Context, err error, out *packages.Output, 
 			if _, rest, ok := strings.Cut(line, " - ["); ok { // [ALIAS|ADDRESS] before the message
 				_, line, _ = strings.Cut(rest, "] ")
 			}
-			detail := strings.TrimSpace(strings.TrimPrefix(line, " - "))
+			detail := strings.TrimSpace(strings.TrimPrefix(line, bullet))
 			if detail == "" {
 				continue
 			}
@@ -75,7 +75,7 @@ func (s *Session) causes() []cause {
 		{
 			text: "it can't be read", hint: `check its address; a plain directory of packages needs type="rpm-dir"`, repository: true,
 			signs: []string{
-				"Error message: ", "Error code: ", "Timeout exceeded", " - ", "not found on medium", "Valid metadata not found", "Can't provide", "Failed to provide Package", "Failed to provide file", "Error trying to read from", "Digest verification failed",
+				"Error message: ", "Error code: ", "Timeout exceeded", bullet, "not found on medium", "Valid metadata not found", "Can't provide", "Failed to provide Package", "Failed to provide file", "Error trying to read from", "Digest verification failed",
 				"has an invalid checksum", "Failed to retrieve new repository metadata", "Media source",
 			},
 		},
@@ -83,10 +83,13 @@ func (s *Session) causes() []cause {
 	}
 }
 
+// bullet is what lines of a history of failures begin with. Tables of sizes have it too, further on.
+const bullet = " - "
+
 // firstWith returns the first line that has the sign.
 func firstWith(lines []string, sign string) string {
 	for _, line := range lines {
-		if strings.Contains(line, sign) {
+		if strings.Contains(line, sign) && (sign != bullet || strings.HasPrefix(line, bullet)) {
 			return line
 		}
 	}

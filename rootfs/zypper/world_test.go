@@ -1,6 +1,8 @@
 package zypper
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -22,12 +24,26 @@ import (
 func TestMain(m *testing.M) {
 	sandbox.Init()
 	userns.MustEnter()
+	if err := borrowBuilder(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
-	if err := os.RemoveAll(shared.dir); err != nil {
+	if err := errors.Join(os.RemoveAll(shared.dir), shared.builder.Close()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// zypperVariable names a tar file with a root tree that has zypper, rpm and createrepo_c, in the place of this machine's: such as one of a newer Debian.
+const zypperVariable = "IMGBUILD_TEST_ZYPPER_TAR"
+
+func borrowBuilder() (err error) {
+	if name := os.Getenv(zypperVariable); name != "" {
+		shared.builder, err = managertest.OpenBuilder(context.Background(), name)
+	}
+	return err
 }
 
 func needZypper(t *testing.T) {
@@ -39,7 +55,8 @@ func needZypper(t *testing.T) {
 // shared is the repository of many tests: making one takes a moment. Tests don't change it.
 var shared struct {
 	sync.Mutex
-	dir string
+	dir     string
+	builder *managertest.Builder // nil is this machine
 }
 
 func sharedRepo(t *testing.T) string {
@@ -76,6 +93,7 @@ type world struct{ *managertest.World }
 func newWorld(t *testing.T, repo string) world {
 	t.Helper()
 	w := managertest.New(t, "zypper", repo, Open)
+	w.Builder = shared.builder
 	w.Files = files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("sed -i s/enabled=1/enabled=0/ \"$1\"\n")}}}
 	return world{w}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 )
 
-func TestBootstrap(t *testing.T) { testenv.AsBoth(t, testBootstrap) }
+func TestBootstrap(t *testing.T) { testenv.AsBoth(t, testBootstrap, zypperVariable+"="+os.Getenv(zypperVariable)) }
 
 func testBootstrap(t *testing.T) {
 	needZypper(t)
@@ -162,7 +162,7 @@ func TestMissingPackages(t *testing.T) {
 	err := w.Bootstrap(t, what)
 	managertest.WantError(t, err, "config.xml:12:5: no repository has the package helo", `did you mean "hello"`, "no repository has the package unheard-of", "the repositories are: dir://"+w.Repo,
 		"config.xml:20:5: no repository has the pattern nopattern", "config.xml:21:5: no repository has the product noproduct")
-	managertest.WantError(t, w.Bootstrap(t, managertest.Set("needy")), "don't fit together", "nothing provides nowhere needed by needy")
+	managertest.WantError(t, w.Bootstrap(t, managertest.Set("needy")), "don't fit together", "nothing provides", "nowhere", "needy-1-1.noarch")
 	w.wantInstalled(t)
 }
 
