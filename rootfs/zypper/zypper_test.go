@@ -15,7 +15,9 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/packages/managertest"
 )
 
-func TestBootstrap(t *testing.T) { testenv.AsBoth(t, testBootstrap, zypperVariable+"="+os.Getenv(zypperVariable)) }
+func TestBootstrap(t *testing.T) {
+	testenv.AsBoth(t, testBootstrap, zypperVariable+"="+os.Getenv(zypperVariable))
+}
 
 func testBootstrap(t *testing.T) {
 	needZypper(t)
