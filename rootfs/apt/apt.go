@@ -74,7 +74,7 @@ func (s *session) prepare(ctx context.Context) error {
 	if err := os.Chmod(s.dir, 0o755); err != nil { // apt's downloads run as a user of their own
 		return err
 	}
-	for _, dir := range []string{"lists/partial", "cache/archives/partial", "log", "none", "trusted", "index", "quick"} {
+	for _, dir := range []string{"lists/partial", "cache/archives/partial", "log", "none", "trusted", "index"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o755); err != nil {
 			return err
 		}
@@ -161,6 +161,8 @@ type task struct {
 	// noNetwork cuts it off from the network; local leaves only the repositories that are directories of this machine, and bootstrap, if one is meant for that,
 	// only those for the first packages.
 	noNetwork, local, bootstrap bool
+	// unpacker unpacks the packages in the place of dpkg; nil is none.
+	unpacker *unpacker
 	// out gets what apt prints, besides the log.
 	out *strings.Builder
 }
@@ -195,6 +197,9 @@ func (s *session) spec(t task, args ...string) sandbox.Spec {
 		if f.keys != nil {
 			spec.Files = append(spec.Files, sandbox.File{Path: f.keyPath(), Data: f.keys, Perm: 0o644})
 		}
+	}
+	if t.unpacker != nil {
+		spec.Files = append(spec.Files, standIn(t.place)...)
 	}
 	spec.Files = append(spec.Files, standIns()...)
 	return spec
@@ -234,6 +239,11 @@ func (s *session) apt(ctx context.Context, t task, args ...string) (err error) {
 	spec.Stdout, spec.Stderr = out, out
 	if t.out != nil {
 		spec.Stdout = t.out
+	}
+	if t.unpacker != nil {
+		t.unpacker.steps = steps
+		stop := t.unpacker.serve(ctx)
+		defer func() { err = errors.Join(err, stop()) }()
 	}
 	err = s.run(ctx, t, spec)
 	out.Flush()

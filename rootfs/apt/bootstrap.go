@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -105,7 +104,7 @@ func (s *session) baseSystem(ctx context.Context, set description.PackageSet) er
 		return err
 	}
 	steps := s.Progress.Start("unpacking the base system", int64(len(names)), progress.Items)
-	controls, err := deb.Unpack(ctx, dir, names, deb.Options{MergedUsr: s.mergedUsr(), Skip: s.skip(), Unpacked: func() { steps.Add(1) }})
+	controls, err := deb.Unpack(ctx, dir, names, deb.Options{MergedUsr: s.mergedUsr(), Paths: s.dpkgOptions(), Unpacked: func() { steps.Add(1) }})
 	steps.Done(err)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
@@ -124,17 +123,6 @@ func (s *session) mergedUsr() bool {
 		name, _, _ := strings.Cut(r.Description.Distribution, "-")
 		return slices.Contains(old, name)
 	})
-}
-
-// skip says which files are not unpacked: the same as in dpkgOptions.
-func (s *session) skip() func(name string) bool {
-	if !s.Image.RPM.ExcludeDocs {
-		return nil
-	}
-	return func(name string) bool {
-		doc := strings.HasPrefix(name, "usr/share/doc/") && path.Base(name) != "copyright"
-		return doc || strings.HasPrefix(name, "usr/share/man/")
-	}
 }
 
 // configure sets up all packages that are unpacked. What they want to run before they are unpacked runs now.

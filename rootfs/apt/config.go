@@ -57,8 +57,10 @@ func (s *session) configuration(t task) string {
 		{"APT::Get::AllowChangeHeldPackages", "true"},
 		{"Binary::apt-get::APT::Keep-Downloaded-Packages", "true"},
 		{"Dpkg::Use-Pty", "false"},
-		{"Dpkg::Pre-Invoke::", swapIn},
 		{"Dpkg::Path", sandbox.Path}, // with the stand-ins
+	}
+	if t.unpacker != nil {
+		settings = append(settings, [][2]string{{"Dir::Bin::dpkg", dpkgFile}, {"Dpkg::Install::Recursive::Minimum", "1000000"}, {"Dpkg::MaxArgBytes", "1000000"}}...)
 	}
 	if t.local {
 		settings = append(settings, [2]string{"APT::Get::List-Cleanup", "false"}) // the lists of the others stay

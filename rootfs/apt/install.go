@@ -155,8 +155,12 @@ func (s *session) change(ctx context.Context, t task, what string, args ...strin
 	if err := s.fetch(ctx, t, downloads, args...); err != nil {
 		return err
 	}
-	if err := s.useQuick(ctx, downloads); err != nil {
+	quick, err := s.quicken(ctx, downloads)
+	if err != nil {
 		return fmt.Errorf("using the package cache %s: %w", s.Cache, err)
+	}
+	if t.unpacker, err = s.newUnpacker(ctx, downloads, quick); err != nil {
+		return fmt.Errorf("%s packages: %w", what, err)
 	}
 	// Each package is unpacked and set up. Nothing is fetched any more.
 	t.title, t.steps, t.noNetwork = fmt.Sprintf("%s %d packages", what, len(downloads)), int64(2*len(downloads)), true

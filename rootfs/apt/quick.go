@@ -89,37 +89,23 @@ func (s *session) quick(ctx context.Context, d download) (_ string, err error) {
 	return name, os.Rename(out.Name(), name)
 }
 
-// useQuick makes the quick forms of packages ready for dpkg, if the tree's can read them. apt has a look at the original ones first; swapIn takes their place then.
-func (s *session) useQuick(ctx context.Context, downloads []download) error {
+// dpkgVersion is the version of the tree's dpkg, "" if it has none.
+func (s *session) dpkgVersion(ctx context.Context) (string, error) {
 	tree, err := s.Tree(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	installed, err := dpkg.Installed(tree)
 	if err != nil {
-		return err
+		return "", err
 	}
-	able := false
 	for _, p := range installed {
-		able = able || p.Name == "dpkg" && readsZstd(p.Version)
-	}
-	if !able {
-		return nil
-	}
-	quick, err := s.quicken(ctx, downloads)
-	if err != nil {
-		return err
-	}
-	for file, from := range quick {
-		if err := linkOrCopy(from, filepath.Join(s.dir, "quick", file)); err != nil {
-			return err
+		if p.Name == "dpkg" {
+			return p.Version, nil
 		}
 	}
-	return nil
+	return "", nil
 }
-
-// swapIn is run by apt before it calls dpkg.
-const swapIn = "for f in " + insideDir + "/quick/*.deb; do [ ! -f $f ] || mv -f $f " + insideDir + "/cache/archives/; done"
 
 // readsZstd reports whether a version of dpkg reads packages that are compressed with zstd: Debian's since 1.21.18, Ubuntu's for longer.
 func readsZstd(version string) bool {

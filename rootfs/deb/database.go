@@ -1,11 +1,15 @@
 package deb
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // The parts of dpkg's database in a tree (dpkg(1), FILES).
@@ -15,12 +19,26 @@ const (
 	triggersDir = adminDir + "/triggers"
 )
 
-// InfoName is what the names of the package's files in dpkg's database begin with.
+// InfoName is what the names of the package's files in dpkg's database begin with, and what it is called in the files about triggers.
 func (c *Control) InfoName() string {
 	if c.Fields["Multi-Arch"] == "same" {
 		return c.Name() + ":" + c.Fields["Architecture"]
 	}
 	return c.Name()
+}
+
+// sumsFile is the control file with the MD5 of the package's files. dpkg writes it where the package lacks it.
+const sumsFile = "md5sums"
+
+// addSums gives the package the sums of its files, in the order of a list.
+func (c *Control) addSums(list []string, sums map[string]string) {
+	var b bytes.Buffer
+	for _, name := range list {
+		if sum := sums[name[1:]]; sum != "" {
+			fmt.Fprintf(&b, "%s  %s\n", sum, name[1:])
+		}
+	}
+	c.Files[sumsFile], c.headers[sumsFile] = b.Bytes(), &tar.Header{Mode: 0o644}
 }
 
 // writeDatabase says that the packages are unpacked.
@@ -30,24 +48,24 @@ func (u *unpacking) writeDatabase(controls []*Control) error {
 			return err
 		}
 	}
-	var status bytes.Buffer
+	status := bytes.NewBuffer(u.existing.status)
 	for _, c := range controls {
 		status.Write(stanza(c))
 		name := infoDir + "/" + c.InfoName()
 		if err := u.writer.writeFile(name+".list", []byte(strings.Join(u.files[c], "\n")+"\n"), 0o644); err != nil {
 			return err
 		}
-		for file, data := range c.Files {
-			perm := uint32(0o644)
-			if slices.Contains([]string{"preinst", "postinst", "prerm", "postrm", "config"}, file) {
-				perm = 0o755
-			}
-			if err := u.writer.writeFile(name+"."+file, data, perm); err != nil {
+		for file := range c.Files {
+			if err := u.writer.writeControl(name+"."+file, c, file); err != nil {
 				return err
 			}
 		}
 	}
-	for name, data := range map[string][]byte{adminDir + "/status": status.Bytes(), adminDir + "/available": nil, infoDir + "/format": []byte("1\n")} {
+	files := map[string][]byte{adminDir + "/status": status.Bytes()}
+	if u.existing.names == nil { // a new database
+		files[adminDir+"/available"], files[infoDir+"/format"] = nil, []byte("1\n")
+	}
+	for name, data := range files {
 		if err := u.writer.writeFile(name, data, 0o644); err != nil {
 			return err
 		}
@@ -80,33 +98,51 @@ func stanza(c *Control) []byte {
 }
 
 // writeTriggers notes which packages wait for what (deb-triggers(5)): for changes of files in one file, for anything else in a file each. The options are
-// noted as dpkg does it.
+// noted as dpkg does it. What was waited for and has happened is noted in a file of its own, which dpkg reads when it starts the next time.
 func (u *unpacking) writeTriggers(controls []*Control) error {
-	files := map[string][]byte{triggersDir + "/File": nil, triggersDir + "/Unincorp": nil}
+	const interests, happened = triggersDir + "/File", triggersDir + "/Unincorp"
+	files := map[string][]byte{interests: nil, happened: nil}
 	for _, c := range controls {
 		for line := range strings.Lines(string(c.Files["triggers"])) {
 			line, _, _ = strings.Cut(line, "#")
 			words := strings.Fields(line)
-			if len(words) != 2 || !strings.HasPrefix(words[0], "interest") {
+			if len(words) != 2 {
 				continue
 			}
-			who := c.Name()
-			if c.Fields["Multi-Arch"] == "same" {
-				who = c.InfoName()
+			who := c.InfoName()
+			switch what, option, _ := strings.Cut(words[0], "-"); {
+			case what == "activate" && option == "noawait":
+				u.activated = appendNew(u.activated, activation{words[1], "-"})
+			case what == "activate":
+				u.activated = appendNew(u.activated, activation{words[1], who})
+			case what != "interest":
+			default:
+				if option == "noawait" {
+					who += "/noawait"
+				}
+				if strings.HasPrefix(words[1], "/") {
+					files[interests] = fmt.Appendf(files[interests], "%s %s\n", words[1], who)
+					continue
+				}
+				name := triggersDir + "/" + path.Base(words[1])
+				files[name] = append(files[name], who+"\n"...)
 			}
-			if words[0] == "interest-noawait" {
-				who += "/noawait"
-			}
-			if strings.HasPrefix(words[1], "/") {
-				files[triggersDir+"/File"] = fmt.Appendf(files[triggersDir+"/File"], "%s %s\n", words[1], who)
-				continue
-			}
-			name := triggersDir + "/" + path.Base(words[1])
-			files[name] = append(files[name], who+"\n"...)
+		}
+	}
+	if u.existing.names != nil { // in a new tree nobody can have waited
+		for _, a := range u.activated {
+			files[happened] = fmt.Appendf(files[happened], "%s %s\n", a.trigger, a.waits)
 		}
 	}
 	for name, data := range files {
-		if err := u.writer.writeFile(name, data, 0o644); err != nil {
+		before, err := u.writer.readFile(name, maxList)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		if err == nil && len(data) == 0 {
+			continue
+		}
+		if err := u.writer.writeFile(name, append(before, data...), 0o644); err != nil {
 			return err
 		}
 	}

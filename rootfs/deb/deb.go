@@ -47,6 +47,8 @@ type Control struct {
 	Fields map[string]string
 	// Files are the other control files by name: scripts, lists of sums, triggers.
 	Files map[string][]byte
+
+	headers map[string]*tar.Header // of Files
 }
 
 // Name is the package's name.
@@ -139,7 +141,7 @@ func (a *Archive) Control(ctx context.Context) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Control{Files: map[string][]byte{}}
+	c := &Control{Files: map[string][]byte{}, headers: map[string]*tar.Header{}}
 	left := int64(maxControl)
 	for archive := tar.NewReader(r); ; {
 		header, err := archive.Next()
@@ -162,7 +164,7 @@ func (a *Archive) Control(ctx context.Context) (*Control, error) {
 		if name := path.Base(header.Name); name == "control" {
 			c.Text = data
 		} else {
-			c.Files[name] = data
+			c.Files[name], c.headers[name] = data, header
 		}
 	}
 	if err := r.Close(); err != nil {

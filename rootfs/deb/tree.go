@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -71,46 +73,47 @@ func (w *treeWriter) openDir(name string) (int, error) {
 	return unix.Openat2(w.root, name, &how)
 }
 
-// put writes what a tar header says.
-func (w *treeWriter) put(name string, header *tar.Header, data io.Reader) error {
+// put writes what a tar header says, and reports whether it has made something: a directory may have been there.
+func (w *treeWriter) put(name string, header *tar.Header, data io.Reader) (made bool, err error) {
 	dir, base, err := w.parent(name)
 	if err != nil {
-		return err
+		return false, err
 	}
+	made = true
 	switch header.Typeflag {
 	case tar.TypeDir:
-		err = w.putDir(name, dir, base, header)
+		made, err = w.putDir(name, dir, base, header)
 	case tar.TypeReg:
 		err = w.putFile(dir, base, header, data)
 	case tar.TypeSymlink:
 		err = w.putLink(dir, base, header)
 	case tar.TypeLink:
-		return w.hardLink(name, path.Clean("/" + header.Linkname)[1:])
+		return true, w.hardLink(name, treeName(header.Linkname))
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		err = w.putNode(dir, base, header)
 	default:
 		err = fmt.Errorf("it is of a kind that packages do not have (%q)", header.Typeflag)
 	}
 	if err != nil {
-		return fmt.Errorf("writing /%s: %w", name, err)
+		return false, fmt.Errorf("writing /%s: %w", name, err)
 	}
-	return nil
+	return made, nil
 }
 
 // putDir makes a directory. One that is there, or a link to one, stays as it is.
-func (w *treeWriter) putDir(name string, dir int, base string, header *tar.Header) error {
-	err := unix.Mkdirat(dir, base, 0o700)
+func (w *treeWriter) putDir(name string, dir int, base string, header *tar.Header) (made bool, err error) {
+	err = unix.Mkdirat(dir, base, 0o700)
 	if errors.Is(err, unix.EEXIST) {
 		fd, err := w.openDir(name)
 		if err != nil {
-			return err
+			return false, err
 		}
-		return unix.Close(fd)
+		return false, unix.Close(fd)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return dress(dir, base, header)
+	return true, dress(dir, base, header)
 }
 
 func (w *treeWriter) putFile(dir int, base string, header *tar.Header, data io.Reader) (err error) {
@@ -283,6 +286,82 @@ func (w *treeWriter) link(target, name string) error {
 	w.forget()
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("making /%s: %w", name, err)
+	}
+	return nil
+}
+
+// openFile opens a regular file for reading.
+func (w *treeWriter) openFile(name string) (*os.File, error) {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(w.root, name, &how)
+	if err != nil {
+		return nil, fmt.Errorf("reading /%s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// readFile reads a file of at most some bytes.
+func (w *treeWriter) readFile(name string, most int64) ([]byte, error) {
+	file, err := w.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > most {
+		return nil, errors.Join(err, fmt.Errorf("reading /%s: it is too large, or no file", name))
+	}
+	return io.ReadAll(file)
+}
+
+// readDir returns the names in a directory.
+func (w *treeWriter) readDir(name string) ([]string, error) {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(w.root, name, &how)
+	if err != nil {
+		return nil, fmt.Errorf("reading /%s: %w", name, err)
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	return dir.Readdirnames(-1)
+}
+
+// removeDir removes a directory with the files in it, if there is one.
+func (w *treeWriter) removeDir(name string) error {
+	names, err := w.readDir(name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range names {
+		dir, base, err := w.parent(name + "/" + file)
+		if err != nil {
+			return err
+		}
+		if err := unix.Unlinkat(dir, base, 0); err != nil {
+			return fmt.Errorf("removing /%s/%s: %w", name, file, err)
+		}
+	}
+	dir, base, err := w.parent(name)
+	if err != nil {
+		return err
+	}
+	return unix.Unlinkat(dir, base, unix.AT_REMOVEDIR)
+}
+
+// writeControl writes a control file of a package. Its scripts can be run, whatever the package says.
+func (w *treeWriter) writeControl(to string, c *Control, name string) error {
+	header := *c.headers[name]
+	if slices.Contains([]string{"preinst", "postinst", "prerm", "postrm", "config"}, name) && header.Mode&0o111 == 0 {
+		header.Mode |= 0o755
+	}
+	dir, base, err := w.parent(to)
+	if err != nil {
+		return err
+	}
+	if err := w.putFile(dir, base, &header, bytes.NewReader(c.Files[name])); err != nil {
+		return fmt.Errorf("writing /%s: %w", to, err)
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,8 +28,8 @@ type Options struct {
 	// MergedUsr makes /bin, /sbin and /lib* links into /usr before anything else, unless the package base-files brings such links. That is how Debian
 	// and Ubuntu have been installed for years.
 	MergedUsr bool
-	// Skip says of a file of a package, by its name in the tree, that it is not to be unpacked; nil is none.
-	Skip func(name string) bool
+	// Paths are options of dpkg that say what of the packages is not unpacked: --path-exclude and --path-include. Others are ignored.
+	Paths []string
 	// Unpacked is called for each package that is done; nil is nobody.
 	Unpacked func()
 }
@@ -39,6 +41,14 @@ type unpacking struct {
 	controls []*Control
 	owners   map[string]*Control // of what is no directory, by name in the tree
 	files    map[*Control][]string
+	filter   filter
+	existing *existing
+	// activated are the triggers of what was unpacked.
+	activated []activation
+}
+
+func newUnpacking(opts Options, packages int) *unpacking {
+	return &unpacking{Options: opts, controls: make([]*Control, packages), owners: map[string]*Control{}, files: map[*Control][]string{}, existing: &existing{}}
 }
 
 // Unpack puts packages into the root tree in dir, which has no dpkg of its own yet: their files, and a database that says that they are unpacked and
@@ -53,7 +63,10 @@ func Unpack(ctx context.Context, dir string, names []string, opts Options) (cont
 			}
 		}
 	}()
-	u := &unpacking{Options: opts, controls: make([]*Control, len(names)), owners: map[string]*Control{}, files: map[*Control][]string{}}
+	u := newUnpacking(opts, len(names))
+	if u.filter, err = parseFilter(opts.Paths); err != nil {
+		return nil, err
+	}
 	if err := u.open(ctx, names, archives); err != nil {
 		return nil, err
 	}
@@ -190,6 +203,8 @@ func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (
 	}
 	settings := conffiles(c)
 	list := []string{"/."}
+	_, summed := c.Files[sumsFile]
+	sums := map[string]string{}
 	for archive := tar.NewReader(ctxio.Reader(ctx, s.Reader)); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -202,8 +217,10 @@ func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (
 		if name == "" {
 			continue
 		}
-		if header.Typeflag != tar.TypeDir {
-			mine, err := u.claim(name, c)
+		isDir := header.Typeflag == tar.TypeDir
+		place := u.existing.place(name, c.Name())
+		if !isDir {
+			mine, err := u.claim(name, place, c)
 			if err != nil {
 				return err
 			}
@@ -212,24 +229,52 @@ func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (
 			}
 		}
 		list = append(list, "/"+name)
-		if u.Skip != nil && header.Typeflag != tar.TypeDir && u.Skip(name) {
+		if u.filter.skips("/"+name, isDir || header.Typeflag == tar.TypeSymlink) {
 			continue
 		}
-		place := name
 		if slices.Contains(settings, "/"+name) && header.Typeflag == tar.TypeReg {
 			place += ".dpkg-new" // dpkg puts it in its place when it configures the package
 		}
-		if err := u.writer.put(place, header, archive); err != nil {
+		linked := treeName(header.Linkname)
+		if header.Typeflag == tar.TypeLink {
+			header.Linkname = u.existing.place(linked, c.Name())
+		}
+		content := io.Reader(archive)
+		hash := md5.New()
+		if !summed {
+			content = io.TeeReader(archive, hash)
+		}
+		made, err := u.writer.put(place, header, content)
+		if err != nil {
 			return err
 		}
+		if made {
+			u.activate(name, c)
+		}
+		switch {
+		case summed:
+		case header.Typeflag == tar.TypeReg:
+			sums[name] = hex.EncodeToString(hash.Sum(nil))
+		case header.Typeflag == tar.TypeLink:
+			sums[name] = sums[linked]
+		}
+	}
+	if !summed {
+		c.addSums(list, sums)
 	}
 	u.files[c] = list
 	return nil
 }
 
-// claim says whether a file is to be the package's own. Of two that have it, the one wins that says it replaces the other.
-func (u *unpacking) claim(name string, c *Control) (bool, error) {
-	other, taken := u.owners[name]
+// claim says whether a file, which lies at place, is to be the package's own. Of two that have it, the one wins that says it replaces the other.
+func (u *unpacking) claim(name, place string, c *Control) (bool, error) {
+	if other, taken := u.existing.files[place]; taken {
+		return false, fmt.Errorf("/%s is in the package %s too", name, other)
+	}
+	if u.existing.overrides[place] {
+		return false, fmt.Errorf("/%s is to have an owner and a mode of its own", name)
+	}
+	other, taken := u.owners[place]
 	switch {
 	case !taken || replaces(c, other):
 	case replaces(other, c):
@@ -240,7 +285,7 @@ func (u *unpacking) claim(name string, c *Control) (bool, error) {
 	if taken && other != c {
 		u.files[other] = slices.DeleteFunc(u.files[other], func(f string) bool { return f == "/"+name })
 	}
-	u.owners[name] = c
+	u.owners[place] = c
 	return true, nil
 }
 
