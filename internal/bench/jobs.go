@@ -55,9 +55,9 @@ $PODMAN load -q -i "$A"
 const changeThree = `echo "$RANDOM" > "$B/root/etc/motd"; rm -f "$B/root/etc/changed-$PPID"; rm -rf "$B/root/srv/new"; mkdir "$B/root/srv/new"; echo "$RANDOM" > "$B/root/srv/new/file"; rm -rf "$B/kiwi"`
 
 func jobs() []job {
-	return []job{firstStash(), stashAgain(), pullAndStack("pull two gzip layers and write the tree", "$B"),
+	return append([]job{firstStash(), stashAgain(), pullAndStack("pull two gzip layers and write the tree", "$B"),
 		pullAndStack("pull two gzip layers with the store on disk and write the tree to memory", "$CACHE/work"), toDisk(),
-		prepare("prepare a minimal Debian", ""), prepare("prepare a Debian server with a kernel", server)}
+		prepare("prepare a minimal Debian", ""), prepare("prepare a Debian server with a kernel", server)}, imageTypes()...)
 }
 
 func firstStash() job {

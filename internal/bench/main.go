@@ -25,6 +25,8 @@ type contender struct {
 	prepare string // not measured
 	run     string // measured
 	clean   string // not measured
+	result  string // pattern of the files that it makes, of which the size is shown; $B is the work directory
+	once    bool   // it takes so long that it runs in the first round alone
 }
 
 // job is a piece of work that several contenders do.
@@ -39,6 +41,7 @@ type job struct {
 type figure struct {
 	cpu, wall time.Duration
 	memory    int64 // bytes, of the largest process
+	result    int64 // bytes; 0 where nothing is measured
 	err       error // why there are no figures
 }
 
@@ -132,6 +135,9 @@ func (b *bench) runJob(ctx context.Context, j job) error {
 	best := make([]figure, len(j.contenders))
 	for round := range b.rounds {
 		for i, c := range j.contenders {
+			if c.once && round > 0 {
+				continue
+			}
 			if err := b.shell(ctx, c.prepare); err != nil {
 				return fmt.Errorf("preparing %s: %w", c.name, err)
 			}
@@ -139,6 +145,7 @@ func (b *bench) runJob(ctx context.Context, j job) error {
 			if f.err != nil && (i == 0 || ctx.Err() != nil) { // without ours there is nothing to compare with
 				return fmt.Errorf("%s: %w", c.name, f.err)
 			}
+			f.result = b.size(c.result)
 			if round == 0 || f.err == nil && f.cpu < best[i].cpu {
 				best[i] = f
 			}
@@ -151,28 +158,64 @@ func (b *bench) runJob(ctx context.Context, j job) error {
 	return b.shell(ctx, j.clean)
 }
 
+// size returns the size of all files that a pattern matches, in bytes.
+func (b *bench) size(pattern string) int64 {
+	names, err := filepath.Glob(strings.ReplaceAll(pattern, "$B", b.dir))
+	if err != nil {
+		return 0
+	}
+	sum := int64(0)
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+	}
+	return sum
+}
+
 func (b *bench) show(j job, best []figure) {
-	ours := best[0]
-	if b.markdown {
-		fmt.Printf("\n### %s\n\n| how | CPU s | wall s | memory MB | CPU, times ours | wall, times ours |\n| --- | --- | --- | --- | --- | --- |\n", j.name)
-	} else {
-		fmt.Printf("\n%s\n  %-44s %8s %8s %10s %10s %10s\n", j.name, "how", "CPU s", "wall s", "memory MB", "CPU/ours", "wall/ours")
+	ours, sizes := best[0], best[0].result > 0
+	columns := []string{"how", "CPU s", "wall s", "memory MB", "CPU, times ours", "wall, times ours"}
+	if sizes {
+		columns = append(columns, "result MB")
 	}
-	format := "  %-44s %8.2f %8.2f %10.0f %10.1f %10.1f\n"
-	if b.markdown {
-		format = "| %s | %.2f | %.2f | %.0f | %.1f | %.1f |\n"
-	}
+	rows := [][]string{columns}
 	for i, f := range best {
 		name := j.contenders[i].name
-		if b.markdown {
-			name = strings.ReplaceAll(name, "|", `\|`)
-		}
 		if f.err != nil {
-			fmt.Fprintf(os.Stderr, "bench: %s did not run: %v\n", j.contenders[i].name, f.err)
+			fmt.Fprintf(os.Stderr, "bench: %s did not run: %v\n", name, f.err)
 			continue
 		}
-		fmt.Printf(format, name, f.cpu.Seconds(), f.wall.Seconds(), float64(f.memory)/1e6,
-			f.cpu.Seconds()/ours.cpu.Seconds(), f.wall.Seconds()/ours.wall.Seconds())
+		row := []string{
+			name, fmt.Sprintf("%.2f", f.cpu.Seconds()), fmt.Sprintf("%.2f", f.wall.Seconds()), fmt.Sprintf("%.0f", float64(f.memory)/1e6),
+			fmt.Sprintf("%.1f", f.cpu.Seconds()/ours.cpu.Seconds()), fmt.Sprintf("%.1f", f.wall.Seconds()/ours.wall.Seconds()),
+		}
+		if sizes {
+			row = append(row, fmt.Sprintf("%.0f", float64(f.result)/1e6))
+		}
+		rows = append(rows, row)
+	}
+	if b.markdown {
+		showMarkdown(j.name, rows)
+		return
+	}
+	fmt.Printf("\n%s\n", j.name)
+	for _, row := range rows {
+		fmt.Printf("  %-46s", row[0])
+		for _, cell := range row[1:] {
+			fmt.Printf(" %16s", cell)
+		}
+		fmt.Println()
+	}
+}
+
+func showMarkdown(title string, rows [][]string) {
+	fmt.Printf("\n### %s\n\n", title)
+	for i, row := range rows {
+		fmt.Printf("| %s |\n", strings.Join(strings.Split(strings.ReplaceAll(strings.Join(row, "\x00"), "|", `\|`), "\x00"), " | "))
+		if i == 0 {
+			fmt.Println("|" + strings.Repeat(" --- |", len(row)))
+		}
 	}
 }
 
