@@ -78,7 +78,7 @@ var preferencesRule = &elementRule{
 	Attrs: []attrRule{profilesAttr, archAttr},
 	Children: []childRule{
 		{optional, textElement("bootsplash-theme", text, "The plymouth theme.")},
-		{optional, textElement("bootloader-theme", text, "The theme of the boot menu.")},
+		{optional, textElement("bootloader-theme", text, "The theme of GRUB's menu, which the root tree must bring; for a graphical terminal.").with(effect{For: onBootloader})},
 		{optional, textElement("keytable", text, "The keyboard map of the console.")},
 		{optional, textElement("locale", localeList, "The language of the system; the first one becomes LANG with UTF-8.")},
 		{optional, packageManagerRule},

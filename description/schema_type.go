@@ -95,7 +95,7 @@ var typeDiskAttrs = []attrRule{
 	{Name: "overlayroot_write_partition", Value: boolean, Types: onDisk, Default: "true", effect: effect{Needs: needsOverlay}, Doc: "Have the partition for changes."},
 	{Name: "overlayroot_readonly_partsize", Value: number, Types: onDisk, effect: effect{Needs: needsOverlay}, Doc: "The size of the read-only partition in MiB; as large as needed by default."},
 	{Name: "ramonly", Value: boolean, Types: onDisk, Default: "false", effect: effect{Needs: needsOverlay}, Doc: "With an overlay root, keep changes in memory only."},
-	{Name: "wwid_wait_timeout", Value: number, Types: onDisk, Doc: "Seconds to wait for multipath devices; 3 by default."},
+	{Name: "wwid_wait_timeout", Value: number, Types: onDisk, effect: effect{Idle: "none of KIWI's modules for dracut reads it"}, Doc: "Seconds to wait for multipath devices; 3 by default."},
 }
 
 var typeBtrfsAttrs = []attrRule{

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -54,6 +55,22 @@ func typeImports(image *description.Image) []imported {
 		if script.from != "" {
 			list = append(list, imported{script.from, script.to, func(cause error) error {
 				return image.Type.Errorf(script.attribute, "paths are relative to the description's directory", "the script %s can't be read: %v", script.from, cause)
+			}})
+		}
+	}
+	type named struct {
+		name   string
+		origin description.Origin
+		attr   string
+	}
+	files := []named{{image.Type.Bootloader.GrubTemplate, image.Type.Bootloader.Origin, "grub_template"}}
+	for _, box := range image.Type.Vagrant {
+		files = append(files, named{box.EmbeddedVagrantfile, box.Origin, "embedded_vagrantfile"})
+	}
+	for _, f := range files {
+		if filepath.IsLocal(f.name) {
+			list = append(list, imported{f.name, path.Clean(f.name), func(cause error) error {
+				return f.origin.Errorf(f.attr, "paths are relative to the description's directory", "the file %s can't be read: %v", f.name, cause)
 			}})
 		}
 	}

@@ -11,8 +11,12 @@ import (
 	"strings"
 )
 
-// XenProfile is the profile that has the packages of <xenvm>, which KIWI took when it was asked for a Xen machine.
-const XenProfile = "xen"
+// XenProfile is the profile of the image as a guest of Xen, with the packages of <xenvm>: what KIWI made when it was asked for a Xen machine. plainProfile is the
+// image without them, which is made if nobody asks.
+const (
+	XenProfile   = "xen"
+	plainProfile = "plain"
+)
 
 // upgrade writes the description in the format of today.
 func (d *document) upgrade() *Upgraded {
@@ -29,7 +33,10 @@ func (d *document) upgrade() *Upgraded {
 	w.line(name.or(d.at), `<image schemaversion="7.6" name=%s>`, quote(name.value))
 	w.line(d.at, `<description type="system"><author>unknown</author><contact>unknown</contact><specification>%s</specification></description>`, text(name.value))
 	if len(d.xen) > 0 {
-		w.line(d.xen[0].Position, `<profiles><profile name=%s description="a virtual machine of Xen"/></profiles>`, quote(XenProfile))
+		w.line(d.xen[0].Position, `<profiles>`)
+		w.line(d.xen[0].Position, `<profile name=%s description="any machine" import="true"/>`, quote(plainProfile))
+		w.line(d.xen[0].Position, `<profile name=%s description="a guest of Xen"/>`, quote(XenProfile))
+		w.line(d.xen[0].Position, `</profiles>`)
 	}
 	d.preferences(w, kind)
 	d.drivers(w)
@@ -75,17 +82,35 @@ func (d *document) preferences(w *writer, kind setting) {
 		}
 	}
 	size := d.take("size")
-	if size.value == "" {
-		w.line(kind.Position, `<type image=%s/>`, quote(kind.value))
+	if len(d.xen) == 0 {
+		d.imageType(w, kind, size, false)
+		w.line(d.at, `</preferences>`)
 	} else {
-		w.line(kind.Position, `<type image=%s>`, quote(kind.value))
-		d.size(w, size)
-		w.line(kind.Position, `</type>`)
+		w.line(d.at, `</preferences>`)
+		for _, profile := range []string{plainProfile, XenProfile} {
+			w.line(kind.Position, `<preferences profiles=%s>`, quote(profile))
+			d.imageType(w, kind, size, profile == XenProfile)
+			w.line(kind.Position, `</preferences>`)
+		}
 	}
-	w.line(d.at, `</preferences>`)
 	if s := d.take("compressed"); s.value != "" && s.value != "false" && s.value != "no" {
 		d.warn(s.Position, "imgbuild bundle compresses results", "compressed has no meaning for an image of type %s any more", kind.value)
 	}
+}
+
+// guestMemory is the memory of a guest of Xen, which the format did not name, in MiB.
+const guestMemory = 512
+
+// imageType writes what is built, as a guest of Xen or not.
+func (d *document) imageType(w *writer, kind, size setting, guest bool) {
+	w.line(kind.Position, `<type image=%s>`, quote(kind.value))
+	if guest {
+		w.line(d.xen[0].Position, `<machine memory="%d"/>`, guestMemory)
+	}
+	if size.value != "" {
+		d.size(w, size)
+	}
+	w.line(kind.Position, `</type>`)
 }
 
 // size writes the size of an image: a number and M or G.

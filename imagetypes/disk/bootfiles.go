@@ -171,11 +171,14 @@ func (d *design) collectKernels(edit *layers.Editor, _ *slog.Logger) error {
 }
 
 // writeGrubFiles writes grub.cfg, the environment block and the modules.
-func (d *design) writeGrubFiles(edit *layers.Editor, _ *slog.Logger) error {
+func (d *design) writeGrubFiles(edit *layers.Editor, log *slog.Logger) error {
 	for _, m := range d.loaders.Modules() {
 		if err := m.Install(edit, edit, d.grubDir); err != nil {
 			return err
 		}
+	}
+	if err := d.installTheme(edit, log); err != nil {
+		return err
 	}
 	c := d.grubConfig()
 	c.Device, c.Prefix, c.Cmdline = d.device(), d.onDevice(d.grubDir), d.kernelCmdline()
@@ -198,6 +201,21 @@ func (d *design) grubKernel(k initrd.Kernel) grub.Kernel {
 		kernel.Initrd = d.onDevice(k.Initrd)
 	}
 	return kernel
+}
+
+// installTheme puts the description's theme where GRUB finds it. The disk boots without one too.
+func (d *design) installTheme(edit *layers.Editor, log *slog.Logger) error {
+	if d.themeName == "" {
+		return nil
+	}
+	var err error
+	d.theme, err = grub.InstallTheme(edit, edit, d.grubDir, d.themeName)
+	var missing *grub.ThemeError
+	if errors.As(err, &missing) {
+		log.Warn("bootloader-theme has no effect: " + missing.Error())
+		return nil
+	}
+	return err
 }
 
 // device is where GRUB finds /boot.
@@ -251,6 +269,12 @@ func (d *design) writeGrubDefaults(edit *layers.Editor, _ *slog.Logger) error {
 	}
 	if c.GfxMode != "" {
 		set["GRUB_GFXMODE"] = c.GfxMode
+	}
+	if d.theme.File != "" {
+		set["GRUB_THEME"] = "/" + path.Join(d.grubDir, d.theme.File)
+	}
+	if d.theme.Background != "" {
+		set["GRUB_BACKGROUND"] = "/" + path.Join(d.grubDir, d.theme.Background)
 	}
 	if slices.Contains(c.Output, "serial") {
 		set["GRUB_SERIAL_COMMAND"] = c.Serial

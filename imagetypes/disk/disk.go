@@ -100,7 +100,6 @@ func (b Builder) prepare(ctx context.Context, r *image.Request, env filesystem.E
 		if d, err = newDesign(r.Description, r.Repro); err != nil {
 			return nil, nil, err
 		}
-		d.warn(r.Description, r.Log)
 		if err := d.inspect(r.Tree, r.Log); err != nil {
 			return nil, nil, err
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -365,18 +364,6 @@ func TestEFIPartitionGrowsWithItsContent(t *testing.T) {
 	_, _, err = designOf(t, request(t, edit.Tree(), `filesystem="ext4" firmware="efi" efipartsize="25"`, ""))
 	if err == nil || !strings.Contains(err.Error(), "p.UEFI has 25 MiB") {
 		t.Errorf("error is %v", err)
-	}
-}
-
-func TestSettingsWithoutEffectAreTold(t *testing.T) {
-	var out bytes.Buffer
-	r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" wwid_wait_timeout="5"`, "")
-	r.Log = slog.New(slog.NewTextHandler(&out, nil))
-	if _, _, err := designOf(t, r); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(out.String(), "setting=wwid_wait_timeout") {
-		t.Errorf("the log says %s", out.String())
 	}
 }
 

@@ -47,7 +47,6 @@ func (b Builder) Prepare(ctx context.Context, r *image.Request) (*image.Request,
 	if err != nil {
 		return nil, nil, err
 	}
-	d.warn(r.Description, r.Log)
 	if err := d.inspect(r.Tree, r.Log); err != nil {
 		return nil, nil, err
 	}

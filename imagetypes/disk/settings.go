@@ -2,7 +2,6 @@ package disk
 
 import (
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -19,17 +18,19 @@ type settings struct {
 	arch       string
 	scheme     partition.Scheme
 	sectorSize int64
-	bios       bool      // a BIOS can start it
-	efi        bool      // UEFI can start it
-	secure     bool      // by signed programs, if the root tree has them
-	bootloader bool      // false: bootloader="custom", nothing is installed
-	results    []product // at least one
+	bios       bool       // a BIOS can start it
+	efi        bool       // UEFI can start it
+	secure     bool       // by signed programs, if the root tree has them
+	bootloader bool       // false: bootloader="custom", nothing is installed
+	results    []product  // at least one
+	themeName  string     // of GRUB's menu; "" for GRUB's own
+	theme      grub.Theme // once it is installed
 }
 
 // newSettings reads a description and refuses what can't be built, with the place in the description.
 func newSettings(d *description.Image) (*settings, error) {
 	t := &d.Type
-	s := &settings{typ: t, title: d.DisplayName, arch: d.Arch, sectorSize: int64(t.TargetBlocksize), bootloader: true}
+	s := &settings{typ: t, title: d.DisplayName, themeName: d.BootloaderTheme, arch: d.Arch, sectorSize: int64(t.TargetBlocksize), bootloader: true}
 	if s.title == "" {
 		s.title = d.Name
 	}
@@ -132,19 +133,6 @@ func refuseUnsupported(t *description.Type) error {
 	return nil
 }
 
-// warn tells what of a description has no effect on disks yet, though the image works without it.
-func (s *settings) warn(d *description.Image, log *slog.Logger) {
-	t := s.typ
-	for what, asked := range map[string]bool{
-		"grub_template": t.Bootloader.GrubTemplate != "", "use_disk_password": t.Bootloader.UseDiskPassword,
-		"bootloader-theme": d.BootloaderTheme != "", "wwid_wait_timeout": t.WWIDWaitTimeout > 0,
-	} {
-		if asked {
-			log.Warn("this setting of the description has no effect yet", "setting", what)
-		}
-	}
-}
-
 // formatOptions returns the options for a disk of the given format.
 func (s *settings) formatOptions(format string) []diskformat.Option {
 	var options []diskformat.Option
@@ -199,7 +187,11 @@ func (s *settings) cmdline(root *volume, readOnly bool) string {
 }
 
 // grubConfig returns the settings of grub.cfg that come from the description.
-func (s *settings) grubConfig() grub.Config { return grub.Settings(s.title, s.typ) }
+func (s *settings) grubConfig() grub.Config {
+	c := grub.Settings(s.title, s.typ)
+	c.Theme = s.theme
+	return c
+}
 
 // persistent names a file system as fstab and the kernel's root= do.
 func (s *settings) persistent(v *volume) string {

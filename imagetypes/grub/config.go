@@ -68,6 +68,7 @@ type Config struct {
 	Output, Input []string
 	Serial        string // GRUB's serial command, for the terminal serial
 	GfxMode       string // for gfxterm; empty: auto
+	Theme         Theme  // for gfxterm
 }
 
 // recovery is what a recovery entry adds to the kernel command line.
@@ -146,7 +147,7 @@ func (c Config) terminals(b *strings.Builder) {
 		mode = "auto"
 	}
 	plain := strings.ReplaceAll(output, "gfxterm", "console")
-	fmt.Fprintf(b, "if loadfont $prefix/fonts/unicode.pf2; then\n  set gfxmode=%s\n  insmod all_video\n  insmod gfxterm\n  terminal_output %s\nelse\n  terminal_output %s\nfi\n", mode, output, plain)
+	fmt.Fprintf(b, "if loadfont $prefix/fonts/unicode.pf2; then\n  set gfxmode=%s\n  insmod all_video\n  insmod gfxterm\n%s  terminal_output %s\nelse\n  terminal_output %s\nfi\n", mode, c.Theme.commands(), output, plain)
 }
 
 // entry writes one line of the menu. A hypervisor and what it starts are loaded by the Multiboot2 protocol, which knows BIOS and UEFI; the first word of a

@@ -155,7 +155,7 @@ func (Builder) Prepare(ctx context.Context, r *image.Request) (*image.Request, i
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &medium{live: l, dir: dir, remove: remove}
+	m := &medium{live: l, dir: dir, remove: remove, log: r.Log}
 	tree, err := m.prepare(ctx, r)
 	if err != nil {
 		remove()

@@ -1,13 +1,16 @@
 package iso
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +29,7 @@ type medium struct {
 	*live
 	dir    string // for temporary files
 	remove func() // removes dir
+	log    *slog.Logger
 }
 
 // content is the directory that becomes the medium.
@@ -140,12 +144,48 @@ func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tr
 	}
 	config := grub.Settings(m.title, m.typ)
 	config.Device = m.device()
+	if m.theme != "" {
+		theme, err := grub.InstallTheme(edit, tree, m.grubDir, m.theme)
+		var missing *grub.ThemeError
+		switch {
+		case errors.As(err, &missing):
+			m.log.Warn("bootloader-theme has no effect: " + missing.Error())
+		case err != nil:
+			return err
+		}
+		config.Theme = theme
+	}
+	if m.template != "" {
+		text, err := m.fillTemplate(config)
+		if err != nil {
+			return err
+		}
+		return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(text), 0o644)
+	}
 	kernel := grub.Kernel{Version: m.kernel.Version, Image: "/" + m.loaderDir() + "/linux", Initrd: "/" + m.loaderDir() + "/initrd"}
 	hypervisor := ""
 	if m.hypervisor != "" {
 		hypervisor = path.Join("/", m.loaderDir(), xenFile)
 	}
 	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(config.Menu(m.menu(kernel, hypervisor))), 0o644)
+}
+
+// fillTemplate makes the menu from the description's template.
+func (m *medium) fillTemplate(config grub.Config) (string, error) {
+	_, bootFile, err := grub.EFIPlatform(m.arch)
+	if err != nil {
+		bootFile = ""
+	}
+	text, err := grub.Fill(m.template, map[string]string{
+		"search_params": "--no-floppy --file --set=root " + m.device().File, "default_boot": "0", "kernel_file": "linux", "initrd_file": "initrd",
+		"boot_options": m.cmdline(), "failsafe_boot_options": m.cmdline() + " " + failsafeWords, "gfxmode": cmp.Or(config.GfxMode, "auto"), "theme": m.theme,
+		"boot_timeout": strconv.Itoa(config.Timeout), "boot_timeout_style": cmp.Or(config.Style, "menu"), "serial_line_setup": config.Serial, "title": m.title,
+		"bootpath": "/" + m.loaderDir(), "boot_directory_name": path.Base(m.grubDir), "efi_image_name": strings.ToLower(bootFile), "terminal_setup": strings.Join(config.Output, " "),
+	})
+	if err != nil {
+		return "", m.typ.Bootloader.Errorf("grub_template", "", "filling the template %s: %v", m.typ.Bootloader.GrubTemplate, err)
+	}
+	return text, nil
 }
 
 // coreImage makes a core image that finds the menu.

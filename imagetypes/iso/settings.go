@@ -3,6 +3,7 @@ package iso
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/rootfs/files"
 )
 
 // The ways of a live system, by the attribute flags.
@@ -40,10 +42,13 @@ type settings struct {
 	id     string // tells this medium from all others: 0x and eight digits
 	number uint32 // the same as a number
 	ids    repro.Source
-	bios   bool // a BIOS is to start it
-	efi    bool // UEFI is to start it
-	secure bool // by signed programs, if the root tree has them
-	either bool // one of both is enough: the description does not say
+	bios   bool   // a BIOS is to start it
+	efi    bool   // UEFI is to start it
+	secure bool   // by signed programs, if the root tree has them
+	either bool   // one of both is enough: the description does not say
+	theme  string // of GRUB's menu; "" for GRUB's own
+	// template is the description's text for grub.cfg, "" for one of our own.
+	template string
 }
 
 // newSettings reads a description and refuses what can't be built, with the place in the description.
@@ -51,7 +56,7 @@ func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
 	t := &d.Type
 	s := &settings{
 		typ: t, title: cmp.Or(d.DisplayName, d.Name), arch: d.Arch, ids: ids, number: ids.Uint32("medium"),
-		flags: cmp.Or(t.Flags, flagOverlay), volume: cmp.Or(t.VolID, defaultVolume),
+		flags: cmp.Or(t.Flags, flagOverlay), volume: cmp.Or(t.VolID, defaultVolume), theme: d.BootloaderTheme,
 	}
 	s.id = fmt.Sprintf("0x%08x", s.number)
 	for _, c := range []struct {
@@ -83,7 +88,32 @@ func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
 	if t.XenServer && s.arch != "x86_64" {
 		return nil, t.Errorf("xen_server", "leave it out", "hosts of Xen can be made for x86_64, and the image is for %s", s.arch)
 	}
+	if err := s.readTemplate(d); err != nil {
+		return nil, err
+	}
 	return s, s.firmware()
+}
+
+// maxTemplate bounds a template for grub.cfg, in bytes.
+const maxTemplate = 1 << 20
+
+// readTemplate reads the description's template for grub.cfg, if it has one.
+func (s *settings) readTemplate(d *description.Image) error {
+	b := &s.typ.Bootloader
+	if b.GrubTemplate == "" {
+		return nil
+	}
+	f, err := files.Source{Dir: d.Dir, FS: d.FS}.Open(b.GrubTemplate)
+	if err != nil {
+		return b.Errorf("grub_template", "paths are relative to the description's directory", "the template can't be read: %v", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxTemplate))
+	if err != nil {
+		return fmt.Errorf("reading the template %s: %w", b.GrubTemplate, err)
+	}
+	s.template = string(data)
+	return nil
 }
 
 // firmware decides on boot ways.
