@@ -32,7 +32,7 @@ func (r *resolver) warnIdle(img *Image) {
 			return false
 		}
 		if kind, _ := e.attr("type"); rule == packagesRule && collapse(kind) == "systemfiles" {
-			img.Warnings.add(e.attrPos("type"), "remove it", "<packages> of type systemfiles has no effect: %s", notYet)
+			img.Warnings.add(e.attrPos("type"), "remove it", "<packages> of type systemfiles has no effect: %s", noSystemFiles)
 			return false
 		}
 		for i := range e.attrs {
@@ -163,7 +163,9 @@ var needsVolumes = &need{Text: "volumes: LVM, or subvolumes of btrfs", met: func
 const (
 	noKiwiInitrd   = "initrds of kiwi's own kind are not made; dracut or initramfs-tools of the root tree makes the initrd"
 	noRecovery     = "only initrds of kiwi's own kind restore a machine from such an archive, and none is made"
-	notYet         = "imgbuild does not do that yet"
+	noSystemFiles  = "no list of files is made that flake-pilot would take from the host"
+	noInner        = "imgbuild puts no containers into an image yet; pull them in config.sh, or at the first boot"
+	noBLS          = "grub.cfg has the entries of all kernels; the distribution's update-grub or grub2-mkconfig makes others"
 	noBootPrograms = "imgbuild installs boot loaders itself and runs none of their programs"
 	noBootEntries  = "no image makes an entry in the firmware's boot list"
 )

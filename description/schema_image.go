@@ -208,7 +208,7 @@ var repositoryRule = &elementRule{
 var containersRule = &elementRule{
 	Name:   "containers",
 	Doc:    "Containers that are put into the storage of a container engine inside the image.",
-	effect: effect{Idle: notYet},
+	effect: effect{Idle: noInner},
 	Since:  v8_0,
 	Attrs: []attrRule{
 		{Name: "source", Value: text, Required: true, Doc: "The registry."},
@@ -218,7 +218,7 @@ var containersRule = &elementRule{
 	Children: []childRule{{some, &elementRule{
 		Name:   "container",
 		Doc:    "One container.",
-		effect: effect{Idle: notYet},
+		effect: effect{Idle: noInner},
 		Attrs: []attrRule{
 			nameAttr,
 			{Name: "path", Value: text, Default: "/", Doc: "The path in the registry."},

@@ -163,6 +163,6 @@ var typeContainerAttrs = []attrRule{
 	{Name: "delta_root", Value: boolean, Types: onContainer, Default: "false", effect: effect{Needs: needsDerived}, Doc: "With derived_from, the result holds only what differs from it."},
 	{Name: "ensure_empty_tmpdirs", Value: boolean, Types: onContainer, Default: "true", Doc: "Leave out the contents of /run and /tmp."},
 	{Name: "metadata_path", Value: text, Types: "appx", Doc: "The directory with AppxManifest.xml and what belongs to it; needed for appx."},
-	{Name: "provide_system_files", Value: boolean, Types: onContainer, Default: "false", Since: v8_0, effect: effect{Idle: notYet}, Doc: "Add a list of the files of all packages."},
-	{Name: "require_system_files", Value: boolean, Types: onContainer, Default: "false", Since: v8_0, effect: effect{Idle: notYet}, Doc: "Take part in such a list."},
+	{Name: "provide_system_files", Value: boolean, Types: onContainer, Default: "false", Since: v8_0, effect: effect{Idle: noSystemFiles}, Doc: "Add a list of the files of all packages."},
+	{Name: "require_system_files", Value: boolean, Types: onContainer, Default: "false", Since: v8_0, effect: effect{Idle: noSystemFiles}, Doc: "Take part in such a list."},
 }
