@@ -129,6 +129,20 @@ func build(ctx context.Context, r *image.Request, builder image.Builder) ([]imag
 	return slices.Concat(images, written), err
 }
 
+// Container returns the container that was built, nil if there is none: [image.ContainerOptions] ask for it. Its layers lie in the batch.
+func (b *Batch) Container() *image.Container {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.parts {
+		for _, a := range p.Artifacts {
+			if a.Container != nil {
+				return a.Container
+			}
+		}
+	}
+	return nil
+}
+
 // Publish puts all images into the target directory, with their lists, the results' list and digests, and further files. It ends the batch.
 func (b *Batch) Publish(ctx context.Context, extra []Extra) (*Results, error) {
 	further := results.Part{Dir: b.staging.Dir}
@@ -137,6 +151,9 @@ func (b *Batch) Publish(ctx context.Context, extra []Extra) (*Results, error) {
 			return nil, err
 		}
 		further.Artifacts = append(further.Artifacts, image.Artifact{File: e.Name})
+	}
+	for i, p := range b.parts { // a container may be for a registry alone
+		b.parts[i].Artifacts = slices.DeleteFunc(p.Artifacts, func(a image.Artifact) bool { return a.File == "" })
 	}
 	files, err := b.staging.Publish(ctx, append(b.parts, further)...)
 	if err != nil {

@@ -122,6 +122,7 @@ type CreateOptions struct {
 	Base        *image.Base        // the container that the tree began as, nil for none
 	Runner      image.Runner       // runs programs on root trees, nil for none
 	TargetDir   string             // where [Create] puts the results; made if missing
+	Container   image.ContainerOptions
 	Repro       repro.Source
 	Progress    progress.Reporter // nil shows nothing
 	Log         *slog.Logger      // nil drops it
@@ -157,7 +158,7 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 		}
 	}
 	r := &image.Request{
-		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, BaseName: results.BaseName(o.Description),
+		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, BaseName: results.BaseName(o.Description),
 		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
 	}
 	return r, t, nil

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/imgbuild/imgbuild/imagetypes"
+	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/rootfs"
 	"github.com/imgbuild/imgbuild/stack"
 )
@@ -35,6 +36,8 @@ type Built struct {
 	Report *stack.Report `json:"report,omitempty"`
 	// Results are the files in the target directory, the image first.
 	Results *imagetypes.Results `json:"results"`
+	// Pushed is the container in its registry, by each of its names there.
+	Pushed []registry.Pushed `json:"pushed,omitempty"`
 }
 
 // Build makes a root tree and an image of it, or one of each type that is wanted.
@@ -55,8 +58,14 @@ func (p *pass) build(ctx context.Context, opts BuildOptions) (*Built, error) {
 	if err := p.check(ctx, opts.TargetDir); err != nil {
 		return nil, err
 	}
+	known := p.lead().image != nil
 	if err := p.start(ctx, from); err != nil {
 		return nil, err
+	}
+	if !known { // the description came with a container
+		if err := p.check(ctx, opts.TargetDir); err != nil {
+			return nil, err
+		}
 	}
 	var built *Built
 	err = inWorkplace(ctx, work, p.jobs, func() (err error) {
@@ -110,11 +119,10 @@ func (p *pass) buildIn(ctx context.Context, work *workplace, target string, leav
 	if p.lead().inTree {
 		phase = rootfs.Create
 	}
-	made, roots, err := p.images(ctx, phase, work, target)
+	built, roots, err := p.images(ctx, phase, work, target)
 	if err != nil {
 		return nil, err
 	}
-	built := &Built{Results: made}
 	if len(p.lead().Stack.Containers) > 0 {
 		built.Report = p.lead().stack.Report
 	}

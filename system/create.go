@@ -45,9 +45,9 @@ func (p *pass) create(ctx context.Context, opts CreateOptions) (*Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	built := &Built{}
+	var built *Built
 	err = inWorkplace(ctx, work, p.jobs, func() (err error) {
-		built.Results, _, err = p.images(ctx, rootfs.Create, work, opts.TargetDir)
+		built, _, err = p.images(ctx, rootfs.Create, work, opts.TargetDir)
 		return err
 	})
 	if err != nil {

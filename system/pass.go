@@ -87,12 +87,15 @@ func (p *pass) typeNames() []string {
 
 // check refuses what can't be built, before anything is fetched.
 func (p *pass) check(ctx context.Context, target string) error {
+	if p.lead().image == nil {
+		return nil
+	}
 	for _, j := range p.jobs {
 		if err := j.check(ctx, target); err != nil {
 			return p.of(j, err)
 		}
 	}
-	return nil
+	return p.checkPush(ctx)
 }
 
 // of names the image type that an error is about, where there are several.
@@ -172,7 +175,7 @@ next:
 }
 
 // images makes the root tree of each type and the image of it, side by side, and then puts all results into their place.
-func (p *pass) images(ctx context.Context, phase rootfs.Phase, work *workplace, target string) (made *imagetypes.Results, roots []*root, err error) {
+func (p *pass) images(ctx context.Context, phase rootfs.Phase, work *workplace, target string) (built *Built, roots []*root, err error) {
 	batch, err := imagetypes.Begin(target, len(p.jobs))
 	if err != nil {
 		return nil, nil, err
@@ -191,10 +194,18 @@ func (p *pass) images(ctx context.Context, phase rootfs.Phase, work *workplace, 
 	if err != nil {
 		return nil, nil, err
 	}
-	if made, err = batch.Publish(ctx, extra); err != nil {
-		return nil, nil, err
+	built = &Built{}
+	lead, pushErr := p.lead(), error(nil)
+	if built.Pushed, pushErr = p.push(ctx, batch); pushErr != nil && lead.Push.NoArchive {
+		return nil, nil, pushErr
 	}
-	return made, roots, p.lead().writeLock(extra[0].Data)
+	if built.Results, err = batch.Publish(ctx, extra); err != nil {
+		return nil, nil, errors.Join(pushErr, err)
+	}
+	if pushErr != nil {
+		return nil, nil, notPushed(pushErr, lead.Push, built.Results)
+	}
+	return built, roots, lead.writeLock(extra[0].Data)
 }
 
 // imagesOf makes the images of one root tree. What takes a processor takes a slot.

@@ -62,6 +62,10 @@ type Options struct {
 	OpenBuildService string
 	// ShellOnError opens a shell on this process's terminal where a program of the root tree fails.
 	ShellOnError bool
+	// Container says how containers are packed. Keep and NoArchive are of no concern here.
+	Container image.ContainerOptions
+	// Push sends the container that is built to a registry; nil does not.
+	Push *Push
 	// Repro gives the time and ids of the build.
 	Repro repro.Source
 	// Progress shows the work; nil shows nothing.
@@ -246,7 +250,7 @@ func (j *job) build(ctx context.Context, batch *imagetypes.Batch, rank int) erro
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
 	return batch.Build(ctx, rank, imagetypes.CreateOptions{
-		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Repro: source, Progress: j.Progress, Log: j.Log,
+		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Container: j.container(), Repro: source, Progress: j.Progress, Log: j.Log,
 	})
 }
 

@@ -49,7 +49,8 @@ where programs must run, they run in a copy.
 The description is the one in the root tree's /image. Profiles and type are those that the root tree was
 prepared for, unless others are given.`,
 		Example: `  imgbuild create --root /var/tmp/debian --target-dir out
-  imgbuild create --root /var/tmp/debian --target-dir out --type oci`,
+  imgbuild create --root /var/tmp/debian --target-dir out --type oem,iso,oci
+  imgbuild create --root /var/tmp/debian --target-dir out --type oci --push registry.example.org/team/app:1`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return flags.run(s, cmd, func(opts system.Options) error {
 				built, err := system.Create(cmd.Context(), system.CreateOptions{Options: opts, Root: flags.root, TargetDir: flags.target})
@@ -62,6 +63,7 @@ prepared for, unless others are given.`,
 	f.StringVar(&flags.target, "target-dir", "", "the `directory` for the results")
 	flags.registerStack(cmd)
 	flags.registerSelection(f)
+	flags.container.register(f)
 	flags.overrides.registerKeys(f)
 	flags.packages.register(f)
 	f.BoolVar(&flags.json, "json", false, "print JSON")
@@ -77,6 +79,7 @@ func newBuild(s *session) *cobra.Command {
 the directory build/image-root below the target directory, with the log of the build beside it.` + repositoryForm,
 		Example: `  imgbuild build --description debian --target-dir out
   imgbuild build --description debian --target-dir out --type oem --profile Server --add-package vim
+  imgbuild build --description debian --target-dir out --type all
   imgbuild build --description debian --target-dir out --ignore-repos \
       --add-repo http://deb.debian.org/debian,apt-deb,debian,,,,,main,bookworm
   imgbuild build --description debian --target-dir out --locked --offline`,
@@ -88,6 +91,7 @@ the directory build/image-root below the target directory, with the log of the b
 	f.StringVar(&flags.target, "target-dir", "", "the `directory` for the results")
 	f.BoolVar(&flags.force, "force", false, "replace the root tree of an earlier build")
 	f.BoolVar(&flags.plan, "plan", false, "print what would be fetched, installed and built, and stop")
+	flags.container.register(f)
 	flags.registerDescription(f)
 	flags.registerBuild(cmd)
 	return required(building(cmd), "description", "target-dir")
@@ -183,6 +187,11 @@ func (s *session) showResults(built *system.Built, asJSON bool, err error) error
 	}
 	for _, file := range built.Results.Files {
 		if _, err := fmt.Fprintf(s.stdout, "%s\n", file.Path); err != nil {
+			return err
+		}
+	}
+	for _, pushed := range built.Pushed {
+		if _, err := fmt.Fprintf(s.stdout, "%s@%s\n", pushed.Name, pushed.Digest); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/description/settings"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/userns"
+	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/registry"
 	"github.com/imgbuild/imgbuild/system"
 )
@@ -27,6 +28,7 @@ type buildFlags struct {
 	selectionFlags
 	overrides overrideFlags
 	packages  packageFlags
+	container containerFlags
 	// containers are those to stack.
 	containers []string
 	root       string
@@ -58,6 +60,44 @@ func (f *selectionFlags) registerSelection(flags *pflag.FlagSet) {
 	flags.StringVar(&f.arch, "target-arch", "", "the `architecture` to build for, as uname -m prints it (default: this machine's)")
 	flags.StringArrayVar(&f.skip, "skip-check", nil, "leave out a check of the description, by its `id`, or all; repeatable")
 	flags.StringVar(&f.config, "config", "", "KIWI's runtime configuration, a YAML `file` (default: ~/.config/kiwi/config.yml, or /etc/kiwi.yml)")
+}
+
+// containerFlags say how a container is packed, and where it goes.
+type containerFlags struct {
+	compression string
+	push        string
+	noArchive   bool
+}
+
+func (f *containerFlags) register(flags *pflag.FlagSet) {
+	flags.StringVar(&f.compression, "container-compression", "", "how the layer of a container is packed: `zstd`, gzip or none, with :LEVEL if you like (default: gzip, and none in a docker archive)")
+	flags.StringVar(&f.push, "push", "", "send the container that is built to this `name` in a registry, such as registry.example.org/team/app; without a tag it gets those of the description")
+	flags.BoolVar(&f.noArchive, "no-archive", false, "keep no archive of a container that is pushed")
+}
+
+// apply puts them into the options of a build.
+func (f *containerFlags) apply(opts *system.Options) error {
+	if f.compression != "" {
+		compression, err := layers.ParseCompression(f.compression)
+		if err != nil {
+			return fmt.Errorf("--container-compression: %w", err)
+		}
+		opts.Container.Compression = &compression
+	}
+	switch {
+	case f.push == "" && f.noArchive:
+		return errors.New("--no-archive is for a container that is pushed; add --push")
+	case f.push == "":
+		return nil
+	case opts.Offline:
+		return errors.New("--push needs the network, which --offline forbids")
+	}
+	to, err := registry.Destination(f.push)
+	if err != nil {
+		return fmt.Errorf("--push: %w", err)
+	}
+	opts.Push = &system.Push{To: to, NoArchive: f.noArchive}
+	return nil
 }
 
 // packageFlags say how packages are got.
@@ -179,6 +219,9 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 		return opts, done, err
 	}
 	if opts.Overrides, err = f.overrides.overrides(); err != nil {
+		return opts, done, &usageError{err: err, command: cmd.CommandPath()}
+	}
+	if err := f.container.apply(&opts); err != nil {
 		return opts, done, &usageError{err: err, command: cmd.CommandPath()}
 	}
 	if opts.Locked, err = f.packages.lock(f.description, f.target, f.imageDir()); err != nil {

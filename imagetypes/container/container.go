@@ -4,7 +4,9 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +16,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/imgbuild/imgbuild/description"
+	rootarchive "github.com/imgbuild/imgbuild/imagetypes/archive"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/layers/container"
@@ -97,20 +101,65 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, err
 	}
-	defer remove()
+	if !r.Container.Keep { // else the layer lies there
+		defer remove()
+	}
+	artifact, err := write(ctx, r, scratch)
+	if err != nil {
+		return nil, fmt.Errorf("building a container: %w", err)
+	}
+	return []image.Artifact{*artifact}, nil
+}
+
+// write makes the container, and the archive that holds it.
+func write(ctx context.Context, r *image.Request, scratch string) (*image.Artifact, error) {
 	t := &r.Description.Type
 	form, extension := transport(t)
 	img, err := makeImage(ctx, r, filepath.Join(scratch, "layer"), form)
 	if err != nil {
-		return nil, fmt.Errorf("building a container: %w", err)
+		return nil, err
 	}
-	name := r.BaseName + extension
-	ref := reference.Reference{Transport: form, Path: filepath.Join(r.Dir, name)}
 	all := names(t)
-	if err := archive.Write(ctx, ref, img, archive.WriteOptions{Name: all[0], Tags: all[1:]}); err != nil {
-		return nil, fmt.Errorf("building a container: %w", err)
+	made := &image.Artifact{Key: image.KeyContainer, Compress: form == reference.DockerArchive && r.Container.Compression == nil, UseForBundle: true}
+	if r.Container.Keep {
+		made.Container = &image.Container{Image: img, Names: all}
 	}
-	return []image.Artifact{{Key: image.KeyContainer, File: name, Compress: form == reference.DockerArchive, UseForBundle: true}}, nil
+	if r.Container.NoArchive {
+		return made, nil
+	}
+	made.File = r.BaseName + extension
+	file := filepath.Join(r.Dir, made.File)
+	opts := archive.WriteOptions{Name: all[0], Tags: all[1:], Packed: r.Container.Compression != nil}
+	if err := archive.Write(ctx, reference.Reference{Transport: form, Path: file}, img, opts); err != nil || !r.Container.XZ {
+		return made, err
+	}
+	made.File, made.Compress = made.File+".xz", false
+	return made, pack(ctx, r, file, file+".xz")
+}
+
+// pack replaces a file by one that is compressed by xz.
+func pack(ctx context.Context, r *image.Request, from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	task := r.Progress.Start("compressing "+filepath.Base(from), info.Size(), progress.Bytes)
+	err = rootarchive.XZ(ctx, out, r.XZ, func(w io.Writer) error {
+		_, err := io.Copy(w, ctxio.Reader(ctx, progress.Reader(in, task)))
+		return err
+	})
+	task.Done(err)
+	return errors.Join(err, os.Remove(from))
 }
 
 // content is the layer: the root tree, or what it differs in from that of the base.
@@ -142,23 +191,30 @@ func tree(r *image.Request, whole *layers.Tree) (*layers.Tree, error) {
 	return image.Without(whole, patterns...)
 }
 
-// makeImage packs the layer into a file and makes an image of it. A docker archive holds plain layers, an OCI archive gzipped ones, which every
-// reader of OCI images knows.
+// compression is how the layer is packed. A docker archive holds plain layers, an OCI archive and a registry gzipped ones, which every reader of
+// OCI images knows.
+func compression(r *image.Request, form reference.Transport) layers.Compression {
+	switch {
+	case r.Container.Compression != nil:
+		return *r.Container.Compression
+	case form == reference.DockerArchive && !r.Container.Keep:
+		return layers.Compression{}
+	}
+	return layers.Compression{Algorithm: layers.Gzip}
+}
+
+// makeImage packs the layer into a file and makes an image of it.
 func makeImage(ctx context.Context, r *image.Request, name string, form reference.Transport) (v1.Image, error) {
 	content, err := content(ctx, r)
 	if err != nil {
 		return nil, err
-	}
-	compression := layers.Compression{Algorithm: layers.Gzip}
-	if form == reference.DockerArchive {
-		compression = layers.Compression{}
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	task := r.Progress.Start("packing the root tree", content.DataSize(), progress.Bytes)
-	packed, err := layers.Pack(ctx, f, content, layers.PackOptions{Compression: compression, Progress: task.Add})
+	packed, err := layers.Pack(ctx, f, content, layers.PackOptions{Compression: compression(r, form), Progress: task.Add})
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}

@@ -184,6 +184,16 @@ func TestDockerEngineRunsThem(t *testing.T) {
 		t.Errorf("the container printed %q", out)
 	}
 
+	for _, compression := range []layers.Compression{{Algorithm: layers.Gzip}, layers.DefaultCompression()} {
+		packed := *whole
+		packed.Dir, packed.Container.Compression = t.TempDir(), &compression
+		docker.Run(t, "image", "rm", "whole:1")
+		docker.Run(t, "load", "--input", build(t, &packed))
+		if out := docker.Run(t, "run", "--rm", "--network", "none", "whole:1"); !strings.HasPrefix(out, "12") {
+			t.Errorf("%s: the container printed %q", compression, out)
+		}
+	}
+
 	base := opened(t, reference.DockerArchive, file)
 	r := request(t, `docker" derived_from="file:///base" primary="true`, `<containerconfig name="derived" tag="2"><environment><env name="WORD" value="hello"/></environment></containerconfig>`)
 	r.Description.Arch = "x86_64"

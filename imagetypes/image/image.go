@@ -46,10 +46,22 @@ type Request struct {
 	// Observe, if not nil, is asked before the content of one of the tree's files is read where the file is to be written besides; nil means nowhere.
 	// A builder that reads each file once as it is may serve it, so that nobody else has to read the files again; see [Observing].
 	Observe func(n *layers.Node) io.Writer
+	// Container says how builders of containers pack and keep theirs.
+	Container ContainerOptions
 	// Progress shows long work; nil shows nothing.
 	Progress progress.Reporter
 	// Log gets what a user may want to know afterwards; nil drops it.
 	Log *slog.Logger
+}
+
+// ContainerOptions say how a container is packed and kept. The zero value is the usual.
+type ContainerOptions struct {
+	// Compression of the layer; nil for the form's own: gzip, and none in a docker archive.
+	Compression *layers.Compression
+	// XZ compresses the archive as a whole.
+	XZ bool
+	// Keep says that [Artifact.Image] is wanted, for a registry, and NoArchive that nothing else is.
+	Keep, NoArchive bool
 }
 
 // Base is a container that another is derived from.
@@ -71,6 +83,15 @@ type Artifact struct {
 	Compress bool
 	// UseForBundle says that the file belongs in a bundle. What it is false for is an intermediate result.
 	UseForBundle bool
+	// Container is what the file holds, where [ContainerOptions.Keep] asks for it.
+	Container *Container
+}
+
+// Container is a container that was built. Its layers lie in Request.Dir.
+type Container struct {
+	Image v1.Image
+	// Names are those that it has by its description, the first one first, each with a tag.
+	Names []string
 }
 
 // The keys of results, as in KIWI's kiwi.result.json.

@@ -30,6 +30,7 @@ import (
 type WriteOptions struct {
 	Name     string        // that the archive gives the container if the reference has no REF; may be empty
 	Tags     []string      // further names in a docker-archive, in this order after the first
+	Packed   bool          // whether layers stay compressed as they are in a docker-archive, which otherwise holds them plain
 	Progress func(n int64) // counts bytes written; nil counts nothing
 }
 
@@ -58,7 +59,9 @@ func Write(ctx context.Context, ref reference.Reference, img v1.Image, opts Writ
 			err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeLayout(ctx, w, desc) })
 		}
 	case reference.DockerArchive:
-		err = writeTar(ref.Path, func(w *tarWriter) error { return p.writeDockerTar(ctx, w, append([]string{name}, opts.Tags...)) })
+		err = writeTar(ref.Path, func(w *tarWriter) error {
+			return p.writeDockerTar(ctx, w, append([]string{name}, opts.Tags...), opts.Packed)
+		})
 	case reference.Dir:
 		err = p.writeSkopeoDir(ctx, ref.Path)
 	default:
@@ -309,8 +312,8 @@ func (p *parts) writeLayout(ctx context.Context, s sink, desc v1.Descriptor) err
 	return putBytes(s, ispec.ImageLayoutFile, layout)
 }
 
-// writeDockerTar writes the form that docker load and podman load have read since Docker 1.10: plain layers named by their diff ids.
-func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, names []string) error {
+// writeDockerTar writes the form that docker load and podman load have read since Docker 1.10: layers, plain or as they are packed, named by their diff ids.
+func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, names []string, packed bool) error {
 	sum := p.manifest.Config.Digest
 	entry := dockerImage{Config: sum.Hex + ".json", RepoTags: []string{}, Layers: []string{}}
 	for _, name := range names {
@@ -334,7 +337,13 @@ func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, names []string
 			continue
 		}
 		written[diffID] = true
-		if err := w.file(file, func(out io.Writer) error { return p.copyPlain(ctx, out, layer, diffID) }); err != nil {
+		err := w.file(file, func(out io.Writer) error {
+			if packed {
+				return p.copy(ctx, out, blob{p.manifest.Layers[i], layer.Compressed})
+			}
+			return p.copyPlain(ctx, out, layer, diffID)
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -29,14 +29,7 @@ type PushOptions struct {
 // Push sends img to ref's registry, blobs first, several at once, and the manifest under ref's tag ("latest" if it has none)
 // last. What the registry has already is not sent. It returns the manifest's digest.
 func (c *Client) Push(ctx context.Context, img v1.Image, ref reference.Reference, opts PushOptions) (v1.Hash, error) {
-	if !ref.IsRemote() {
-		return v1.Hash{}, fmt.Errorf("pushing %s: a push needs a full name with its registry, such as registry.example.org/%s", ref, ref.Repository)
-	}
-	conf, err := c.conf()
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	e, err := conf.PushTo(ref)
+	conf, e, err := c.pushTo(ref)
 	if err != nil {
 		return v1.Hash{}, err
 	}
@@ -57,6 +50,51 @@ func (c *Client) Push(ctx context.Context, img v1.Image, ref reference.Reference
 		return v1.Hash{}, context.Cause(ctx)
 	}
 	return digest, c.explain("pushing", e, err)
+}
+
+// CheckPush finds out whether ref's registry lets a container be pushed there, before there is one. It begins an upload and takes it back.
+func (c *Client) CheckPush(ctx context.Context, ref reference.Reference) error {
+	_, e, err := c.pushTo(ref)
+	if err != nil {
+		return err
+	}
+	s, err := c.session(ctx, e, "pull,push")
+	if err == nil {
+		err = c.retry(ctx, "reaching "+ref.Domain, func() error { return tryUpload(ctx, s) })
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return c.explain("pushing", e, err)
+}
+
+func tryUpload(ctx context.Context, s *session) error {
+	resp, err := s.do(ctx, request{method: http.MethodPost, url: s.url("blobs/uploads/"), body: http.NoBody, ok: []int{http.StatusAccepted}})
+	if err != nil {
+		return err
+	}
+	location, locationErr := resp.Request.URL.Parse(resp.Header.Get("Location"))
+	if err := resp.Body.Close(); err != nil || locationErr != nil || resp.Header.Get("Location") == "" {
+		return err // it can't be taken back; the registry forgets it
+	}
+	resp, err = s.do(ctx, request{method: http.MethodDelete, url: location.String(), ok: []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}})
+	if err != nil {
+		return nil //nolint:nilerr // some registries can't
+	}
+	return resp.Body.Close()
+}
+
+// pushTo returns where a push to ref goes.
+func (c *Client) pushTo(ref reference.Reference) (*registriesconf.Config, registriesconf.Endpoint, error) {
+	if !ref.IsRemote() {
+		return nil, registriesconf.Endpoint{}, fmt.Errorf("pushing %s: a push needs a full name with its registry, such as registry.example.org/%s", ref, ref.Repository)
+	}
+	conf, err := c.conf()
+	if err != nil {
+		return nil, registriesconf.Endpoint{}, err
+	}
+	e, err := conf.PushTo(ref)
+	return conf, e, err
 }
 
 func (c *Client) push(ctx context.Context, s *session, e registriesconf.Endpoint, img v1.Image, from []string) (v1.Hash, error) {
