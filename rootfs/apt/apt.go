@@ -205,18 +205,6 @@ func (s *session) spec(t task, args ...string) sandbox.Spec {
 	return spec
 }
 
-// standIns take the place of programs that belong to a running machine with a disk of its own: what they do is done later, or by this program itself.
-func standIns() []sandbox.File {
-	var files []sandbox.File
-	for _, name := range []string{"update-initramfs", "update-grub", "grub-install", "flash-kernel"} {
-		files = append(files, sandbox.File{Path: standInDir + "/" + name, Perm: 0o755, Data: []byte("#!/bin/sh\nexit 0\n")})
-	}
-	// An ssh server's keys must not be the same on all machines of an image.
-	return append(files, sandbox.File{
-		Path: standInDir + "/ssh-keygen", Perm: 0o755, Data: []byte("#!/bin/sh\ncase \"$*\" in */etc/ssh/ssh_host_*) exit 0 ;; esac\nexec /usr/bin/ssh-keygen \"$@\"\n"),
-	})
-}
-
 // run runs a program where the task says.
 func (s *session) run(ctx context.Context, t task, spec sandbox.Spec) error {
 	if t.place == inside {
