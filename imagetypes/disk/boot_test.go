@@ -76,6 +76,10 @@ func bootCases() []bootCase {
 			firmware: []qemu.Firmware{qemu.SecureBoot}, checks: map[string]string{"od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*": " 1\n"},
 		},
 		{
+			name: "systemd-boot", attributes: `filesystem="ext4" firmware="efi" ` + console, content: `<bootloader name="systemd_boot" timeout="1"/>`, format: "raw", needs: "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
+			firmware: []qemu.Firmware{qemu.UEFI}, checks: map[string]string{"findmnt -n -o FSTYPE /boot/efi": "vfat", "cat /proc/cmdline": "console=ttyS0", "cat /etc/kernel/cmdline": "root=UUID="},
+		},
+		{
 			name: "btrfs", attributes: `filesystem="btrfs" firmware="uefi" btrfs_root_is_snapshot="true" btrfs_quota_groups="true" ` + console,
 			content: quick + `<systemdisk><volume name="home"/><volume name="var/log" copy_on_write="false"/></systemdisk>`, format: "raw",
 			firmware: []qemu.Firmware{qemu.BIOS}, checks: map[string]string{

@@ -36,7 +36,10 @@ func (d *design) bootFiles(tree *layers.Tree, log *slog.Logger) (*layers.Tree, e
 		return nil, err
 	}
 	steps := []func(*layers.Editor, *slog.Logger) error{d.writeFstab, d.writeNotes}
-	if d.bootloader {
+	switch {
+	case d.systemd:
+		steps = append(steps, d.writeSystemdBoot)
+	case d.bootloader:
 		steps = append(steps, d.collectKernels, d.writeGrubFiles, d.writeGrubDefaults)
 	}
 	for _, step := range steps {

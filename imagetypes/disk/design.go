@@ -27,7 +27,9 @@ type design struct {
 	host      *host           // of guests of Xen, nil if it is none
 	grubDir   string          // GRUB's directory in the tree
 	loaders   grub.Loaders
-	table     *partition.Plan // once sizes are known
+	// systemdBoot is the path of systemd-boot in the tree, if that is the boot loader.
+	systemdBoot string
+	table       *partition.Plan // once sizes are known
 }
 
 // newDesign settles everything but the content and the sizes.
@@ -95,6 +97,9 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 	}
 	if err := d.findHypervisor(tree); err != nil {
 		return err
+	}
+	if d.systemd {
+		return d.findSystemdBoot(tree)
 	}
 	var err error
 	d.loaders, err = grub.FindLoaders(tree, grub.Wanted{
@@ -228,7 +233,11 @@ func (d *design) sizeFAT(v *volume) error {
 // String describes the design for people.
 func (d *design) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "boots by: %s\n", d.loaders)
+	by := d.loaders.String()
+	if d.systemd {
+		by = "UEFI (/" + d.systemdBoot + ")"
+	}
+	fmt.Fprintf(&b, "boots by: %s\n", by)
 	for _, k := range d.kernels {
 		fmt.Fprintf(&b, "kernel: %s\n", k.Version)
 	}

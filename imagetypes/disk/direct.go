@@ -22,7 +22,7 @@ func StartOf(r *image.Request) (*Start, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Start{Cmdline: d.kernelCmdline(), Format: d.results[0].format.Name, BIOS: d.bios, Menu: d.bootloader, Filesystem: bootVolume(d.volumes).FS, Device: d.device()}
+	s := &Start{Cmdline: d.kernelCmdline(), Format: d.results[0].format.Name, BIOS: d.bios, Menu: d.bootloader && !d.systemd, Filesystem: bootVolume(d.volumes).FS, Device: d.device()}
 	if r.Tree != nil {
 		s.Prefix = d.onDevice(grub.Directory(r.Tree))
 	}

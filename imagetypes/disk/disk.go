@@ -65,7 +65,7 @@ func (d *design) needPrograms() error {
 			return err
 		}
 	}
-	if d.bootloader && (d.bios || d.efi && !d.secure) {
+	if d.bootloader && !d.systemd && (d.bios || d.efi && !d.secure) {
 		_, err := grub.FindMkimage()
 		return err
 	}

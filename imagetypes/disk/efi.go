@@ -11,7 +11,7 @@ import (
 
 // espTree adds the boot loader to what the tree already had in /boot/efi. full is the whole root tree.
 func (d *design) espTree(ctx context.Context, full, esp *layers.Tree, scratch string) (*layers.Tree, error) {
-	if !d.bootloader {
+	if !d.bootloader || d.systemd {
 		return esp, nil
 	}
 	edit := esp.Edit(layers.TimespecOf(d.ids.Epoch))

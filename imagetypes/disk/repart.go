@@ -64,6 +64,9 @@ func (h *hooks) repartInitrds(ctx context.Context, d *design) error {
 		}
 		h.tree = tree
 	}
+	if d.systemd {
+		return h.edit(d.copyKernels)
+	}
 	return nil
 }
 

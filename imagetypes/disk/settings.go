@@ -18,9 +18,11 @@ type settings struct {
 	arch       string
 	scheme     partition.Scheme
 	sectorSize int64
-	bios       bool       // a BIOS can start it
-	efi        bool       // UEFI can start it
-	secure     bool       // by signed programs, if the root tree has them
+	bios       bool // a BIOS can start it
+	efi        bool // UEFI can start it
+	secure     bool // by signed programs, if the root tree has them
+	// systemd says that the boot loader is systemd-boot.
+	systemd    bool
 	bootloader bool       // false: bootloader="custom", nothing is installed
 	results    []product  // at least one
 	themeName  string     // of GRUB's menu; "" for GRUB's own
@@ -48,10 +50,17 @@ func newSettings(d *description.Image) (*settings, error) {
 	}
 	switch t.Bootloader.Name {
 	case "", "grub2":
+	case "systemd_boot":
+		if s.systemd, s.bios = true, false; !s.efi {
+			return nil, t.Bootloader.Errorf("name", "set firmware=\"efi\"", "systemd-boot starts by UEFI alone")
+		}
+		if t.XenServer {
+			return nil, t.Bootloader.Errorf("name", "use grub2", "systemd-boot starts no Xen")
+		}
 	case "custom":
 		s.bootloader = false
 	default:
-		return nil, t.Bootloader.Errorf("name", "use grub2, or custom and install it in a script", "the boot loader %s is not supported for disks yet", t.Bootloader.Name)
+		return nil, t.Bootloader.Errorf("name", "use grub2 or systemd_boot, or custom and install it in a script", "the boot loader %s is not supported for disks yet", t.Bootloader.Name)
 	}
 	if err := s.products(); err != nil {
 		return nil, err

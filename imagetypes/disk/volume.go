@@ -142,10 +142,10 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 		rootVolume.Rest, spare.Rest = false, true
 		list = append(list, spare)
 	}
-	if boot := bootVolume(list); s.bootloader && boot.FS == "squashfs" && (boot.Compression == "zstd" || boot.Compression == "lz4") {
+	if boot := bootVolume(list); s.bootloader && !s.systemd && boot.FS == "squashfs" && (boot.Compression == "zstd" || boot.Compression == "lz4") {
 		return nil, t.Errorf("squashfscompression", "use gzip, lzo or xz, or bootpartition=\"true\"", "GRUB can't read a squashfs that is compressed by %s", boot.Compression)
 	}
-	if boot := bootVolume(list); s.bootloader && boot.FS == "erofs" {
+	if boot := bootVolume(list); s.bootloader && !s.systemd && boot.FS == "erofs" {
 		return nil, t.Errorf("filesystem", "set bootpartition=\"true\"", "GRUB can't read the kernel on an erofs")
 	}
 	list = withClones(list)
