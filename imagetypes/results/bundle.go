@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/imagetypes/archive"
+	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/ctxio"
@@ -32,9 +33,13 @@ type BundleOptions struct {
 	Pattern string
 	// Compression of the files that are to be compressed: xz (the default), gzip, zstd or none.
 	Compression string
+	// XZ is arguments for the program xz, where it is to compress; empty for our own writer.
+	XZ []string
 	// ZsyncSource is the address that the bundle will be downloaded from; "" makes no files for zsync.
 	ZsyncSource string
 	Progress    progress.Reporter // nil shows nothing
+
+	renames *strings.Replacer // from the names of results to those in the bundle
 }
 
 // bundled is a file of a bundle: its name there, and where it comes from.
@@ -64,6 +69,7 @@ func Bundle(ctx context.Context, o BundleOptions) (files []File, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, staging.Discard()) }()
+	o.renames = renames(plan)
 	for i := range plan {
 		file, err := o.make(ctx, staging, &plan[i])
 		if err != nil {
@@ -254,10 +260,12 @@ func (o *BundleOptions) write(ctx context.Context, out, in *os.File, b *bundled,
 		return err
 	}
 	switch {
+	case b.Key == image.KeyMachineSettings:
+		return o.writeSettings(out, in)
 	case !b.Compress || o.Compression == "none":
 		return copySparse(ctx, out, in, b.Size, task)
 	case o.Compression == "xz":
-		return archive.XZ(ctx, out, nil, fill)
+		return archive.XZ(ctx, out, o.XZ, fill)
 	}
 	compression, err := layers.ParseCompression(o.Compression)
 	if err != nil {
