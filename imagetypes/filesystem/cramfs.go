@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 
-	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -72,9 +71,8 @@ func makeCramfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *
 		args = append(args, "-n", spec.Label)
 	}
 	args = append(args, spec.MkfsOptions...)
-	f, size, notes, err := inDirectory(ctx, env, tree, func(dir, file string) error {
-		return command.Run(ctx, command.Cmd{Name: "mkfs.cramfs", Args: append(args, dir, file)})
-	})
+	tool := directoryTool{kind: "cramfs", program: "mkfs.cramfs", length: cramfsLength, arguments: func(dir, to string) []string { return append(args, dir, to) }}
+	f, size, notes, err := tool.run(ctx, env, tree)
 	if err != nil {
 		return nil, 0, err
 	}

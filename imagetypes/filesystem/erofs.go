@@ -13,12 +13,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
-// erofs is written by mkfs.erofs, from a directory. As an ordinary user device nodes get lost on the way there, and the log says so.
+// erofs is written by mkfs.erofs, from a directory.
 
 // erofsDefault is the compression if none is asked for: the only one that all versions of mkfs.erofs have.
 const erofsDefault = "lz4"
@@ -67,9 +66,8 @@ func makeErofs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *o
 		args = append(args, "-L", spec.Label)
 	}
 	args = append(args, spec.MkfsOptions...)
-	f, size, notes, err := inDirectory(ctx, env, tree, func(dir, file string) error {
-		return command.Run(ctx, command.Cmd{Name: "mkfs.erofs", Args: append(args, file, dir)})
-	})
+	tool := directoryTool{kind: "erofs", program: "mkfs.erofs", length: erofsLength, arguments: func(dir, to string) []string { return append(args, to, dir) }}
+	f, size, notes, err := tool.run(ctx, env, tree)
 	if err != nil {
 		return nil, 0, err
 	}

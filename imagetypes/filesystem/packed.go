@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -112,40 +111,4 @@ func copyRange(to *os.File, offset int64, from *os.File, n int64) error {
 	}
 	_, err := io.CopyBuffer(io.NewOffsetWriter(to, offset+at), struct{ io.Reader }{io.NewSectionReader(from, at, n-at)}, make([]byte, 1<<20))
 	return err
-}
-
-// inDirectory writes the tree into a directory, for a tool that reads nothing else, and calls run with it and the name of the file to make. It returns
-// that file, its size, and what the directory could not hold.
-func inDirectory(ctx context.Context, env Env, tree *layers.Tree, run func(dir, file string) error) (_ *os.File, _ int64, _ []layers.Note, err error) {
-	scratch, err := os.MkdirTemp(env.Workdir, ".imgbuild-tree-")
-	if err != nil {
-		return nil, 0, nil, fmt.Errorf("making a temporary directory: %w", err)
-	}
-	defer func() {
-		if gone := os.RemoveAll(scratch); err == nil {
-			err = gone
-		}
-	}()
-	dir, file := filepath.Join(scratch, "tree"), filepath.Join(scratch, "made")
-	report, err := layers.WriteDir(ctx, dir, tree, layers.DirOptions{})
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	if err := run(dir, file); err != nil {
-		return nil, 0, nil, err
-	}
-	f, err := os.OpenFile(file, os.O_RDWR, 0)
-	if err != nil {
-		return nil, 0, nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, nil, err
-	}
-	var notes []layers.Note
-	for _, u := range report.Unheld {
-		notes = append(notes, layers.Note{Path: "/" + u.Path, Text: u.String()})
-	}
-	return f, info.Size(), notes, nil
 }

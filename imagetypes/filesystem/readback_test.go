@@ -32,6 +32,8 @@ func TestOrdinaryUser(t *testing.T) {
 	user := testenv.OrdinaryUser(t)
 	user.RunAgain(t, "TestKernelReadsEverything/ext4")
 	user.RunAgain(t, "TestKernelReadsEverything/xfs")
+	user.RunAgain(t, "TestErofs")
+	user.RunAgain(t, "TestCramfs")
 }
 
 // needKernel asks for a helper kernel.
