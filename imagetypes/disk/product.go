@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
@@ -109,7 +110,11 @@ func (p product) make(ctx context.Context, d *design, r *image.Request, f *os.Fi
 	if err != nil {
 		return nil, err
 	}
-	results := []image.Artifact{{Key: image.KeyDiskFormatImage, File: name, Compress: p.format.Name == "vhd-fixed", UseForBundle: true}}
+	key := image.KeyDiskFormatImage
+	if p.box != nil && p.box != d.results[0].box {
+		key += "." + p.box.Provider
+	}
+	results := []image.Artifact{{Key: key, File: name, Compress: p.format.Name == "vhd-fixed", UseForBundle: true}}
 	switch {
 	case p.ova:
 		return results, d.writeOVA(ctx, r, file, name)
@@ -118,11 +123,25 @@ func (p product) make(ctx context.Context, d *design, r *image.Request, f *os.Fi
 	case p.format.Name != "vmdk":
 		return results, nil
 	}
+	extents, err := filepath.Glob(filepath.Join(r.Dir, globEscape(r.BaseName)+"-*.vmdk"))
+	if err != nil {
+		return nil, err
+	}
+	for _, extent := range extents { // some kinds of VMDK have their content in further files
+		file := filepath.Base(extent)
+		part := strings.TrimSuffix(strings.TrimPrefix(file, r.BaseName+"-"), ".vmdk")
+		results = append(results, image.Artifact{Key: key + "." + part, File: file, UseForBundle: true})
+	}
 	settings := r.BaseName + ".vmx"
 	if err := os.WriteFile(filepath.Join(r.Dir, settings), []byte(d.vmx(r.Description.Name, name)), 0o644); err != nil {
 		return nil, fmt.Errorf("writing the machine's settings: %w", err)
 	}
 	return append(results, image.Artifact{Key: image.KeyMachineSettings, File: settings, UseForBundle: true}), nil
+}
+
+// globEscape keeps what means something in a pattern of names.
+func globEscape(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
 // packed reports whether the disk lies in a package.

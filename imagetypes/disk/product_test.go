@@ -43,7 +43,12 @@ func allResults(t *testing.T, r *image.Request) []string {
 		t.Errorf("%d results, but %v lie there: %v", len(results), entries, err)
 	}
 	var names []string
+	keys := map[string]bool{}
 	for _, a := range results {
+		if keys[a.Key] {
+			t.Errorf("two results have the key %s", a.Key)
+		}
+		keys[a.Key] = true
 		names = append(names, a.File)
 	}
 	return names
@@ -232,6 +237,22 @@ func TestRefusedProducts(t *testing.T) {
 		_, _, err := designOf(t, request(t, smallTree(t), `filesystem="ext4" firmware="efi" `+c.attributes, c.content))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s %s: error %v lacks %q", c.attributes, c.content, err, c.want)
+		}
+	}
+}
+
+// TestVMDKInSeveralFiles has kinds of VMDK that only qemu-img writes.
+func TestVMDKInSeveralFiles(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-img")
+	raw := rawDisk(t, oneGiB)
+	for mode, want := range map[string]int{"monolithicFlat": 3, "twoGbMaxExtentSparse": 3, "monolithicSparse": 2, "streamOptimized": 2} {
+		dir, names := builtAll(t, `filesystem="ext4" firmware="efi" format="vmdk"`, oneGiB+`<machine><vmdisk controller="lsilogic" id="0" diskmode="`+mode+`"/></machine>`)
+		if len(names) != want || !strings.HasSuffix(names[0], ".vmdk") || !strings.HasSuffix(names[len(names)-1], ".vmx") {
+			t.Errorf("%s: results are %v", mode, names)
+		}
+		testenv.Run(t, "qemu-img", "compare", "-f", "raw", "-F", "vmdk", raw, filepath.Join(dir, names[0]))
+		if info := testenv.Run(t, "qemu-img", "info", filepath.Join(dir, names[0])); !strings.Contains(info, mode) {
+			t.Errorf("%s: qemu-img says\n%s", mode, info)
 		}
 	}
 }
