@@ -216,7 +216,7 @@ var systemDiskRule = &elementRule{
 	Doc:    "Logical volumes, or subvolumes of a btrfs root.",
 	effect: effect{For: onDisk},
 	Attrs: []attrRule{
-		{Name: "name", Value: text, Doc: "The volume group; systemVG by default."},
+		{Name: "name", Value: text, effect: effect{Needs: needsLVM}, Doc: "The volume group; systemVG by default."},
 		{Name: "preferlvm", Value: boolean, Default: "false", Doc: "Use LVM even where the file system has volumes of its own."},
 	},
 	Children: []childRule{{any0, &elementRule{
