@@ -89,7 +89,7 @@ func (b *Batch) Build(ctx context.Context, rank int, o CreateOptions) error {
 			return err
 		}
 	}
-	artifacts, err := build(ctx, r, builder)
+	artifacts, err := build(ctx, r, builder, o.Settings)
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,8 @@ func (b *Batch) Build(ctx context.Context, rank int, o CreateOptions) error {
 }
 
 // build runs the builder, and makes the lists meanwhile.
-func build(ctx context.Context, r *image.Request, builder image.Builder) ([]image.Artifact, error) {
-	lists, err := results.NewPackageLists(r.Tree, r.Log)
+func build(ctx context.Context, r *image.Request, builder image.Builder, settings Settings) ([]image.Artifact, error) {
+	lists, err := results.NewPackageLists(r.Tree, r.Log, settings.NoChanges)
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +125,28 @@ func build(ctx context.Context, r *image.Request, builder image.Builder) ([]imag
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	if err := settings.allow(r.Dir, images); err != nil {
+		return nil, err
+	}
 	written, err := lists.Write(ctx, r.Dir, r.BaseName)
 	return slices.Concat(images, written), err
+}
+
+// allow refuses files that are too large.
+func (s Settings) allow(dir string, files []image.Artifact) error {
+	for _, f := range files {
+		if s.MaxSize == 0 || f.File == "" {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(dir, f.File))
+		if err != nil {
+			return fmt.Errorf("completing a result: %w", err)
+		}
+		if info.Size() > s.MaxSize {
+			return &TooLargeError{f.File, info.Size(), s.MaxSize}
+		}
+	}
+	return nil
 }
 
 // Container returns the container that was built, nil if there is none: [image.ContainerOptions] ask for it. Its layers lie in the batch.

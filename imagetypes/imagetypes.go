@@ -123,9 +123,32 @@ type CreateOptions struct {
 	Runner      image.Runner       // runs programs on root trees, nil for none
 	TargetDir   string             // where [Create] puts the results; made if missing
 	Container   image.ContainerOptions
+	Settings    Settings
 	Repro       repro.Source
 	Progress    progress.Reporter // nil shows nothing
 	Log         *slog.Logger      // nil drops it
+}
+
+// Settings are those of a machine or a person, for all images.
+type Settings struct {
+	// XZ is arguments for the program xz, where it is to compress what is a .xz; empty for our own writer.
+	XZ []string
+	// MaxSize is how many bytes a file of an image may have; 0 is no bound.
+	MaxSize int64
+	// NoChanges leaves out the list of package changes.
+	NoChanges bool
+}
+
+// TooLargeError says that an image is larger than the settings allow.
+type TooLargeError struct {
+	File      string
+	Size, Max int64 // bytes
+}
+
+// Error implements error.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%s has %s (%d bytes), and max_size of build_constraints in the runtime configuration allows %s (%d bytes); leave something out of the image, or allow more",
+		e.File, progress.FormatBytes(e.Size), e.Size, progress.FormatBytes(e.Max), e.Max)
 }
 
 // Extra is a file that goes with the results, such as a report of what was built from. It gets a line in SHA256SUMS and none in
@@ -158,7 +181,7 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 		}
 	}
 	r := &image.Request{
-		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, BaseName: results.BaseName(o.Description),
+		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, XZ: o.Settings.XZ, BaseName: results.BaseName(o.Description),
 		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
 	}
 	return r, t, nil

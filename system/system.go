@@ -64,6 +64,8 @@ type Options struct {
 	ShellOnError bool
 	// Container says how containers are packed. Keep and NoArchive are of no concern here.
 	Container image.ContainerOptions
+	// Settings are the machine's for all images.
+	Settings imagetypes.Settings
 	// Push sends the container that is built to a registry; nil does not.
 	Push *Push
 	// Repro gives the time and ids of the build.
@@ -202,7 +204,7 @@ func (j *job) check(ctx context.Context, target string) error {
 	if j.image == nil {
 		return nil
 	}
-	return imagetypes.Check(ctx, imagetypes.CreateOptions{Description: j.image, TargetDir: target, Log: j.Log})
+	return imagetypes.Check(ctx, imagetypes.CreateOptions{Description: j.image, Container: j.container(), TargetDir: target, Settings: j.Settings, Log: j.Log})
 }
 
 // request is what package rootfs gets.
@@ -250,7 +252,7 @@ func (j *job) build(ctx context.Context, batch *imagetypes.Batch, rank int) erro
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
 	return batch.Build(ctx, rank, imagetypes.CreateOptions{
-		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Container: j.container(), Repro: source, Progress: j.Progress, Log: j.Log,
+		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Container: j.container(), Settings: j.Settings, Repro: source, Progress: j.Progress, Log: j.Log,
 	})
 }
 

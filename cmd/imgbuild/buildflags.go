@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/description/settings"
+	"github.com/imgbuild/imgbuild/imagetypes"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
@@ -208,13 +210,11 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 	if opts.Selection, opts.Types, err = f.selections(s, cmd); err != nil {
 		return opts, done, err
 	}
-	if opts.OpenBuildService == "" {
-		config, err := settings.Load(f.config)
-		if err != nil {
-			return opts, done, err
-		}
-		opts.OpenBuildService = config.OBS.DownloadURL
+	config, err := settings.Load(f.config)
+	if err != nil {
+		return opts, done, err
 	}
+	apply(config, &opts)
 	if opts.Stack, err = f.stackFlags.options(s, f.containers); err != nil {
 		return opts, done, err
 	}
@@ -242,6 +242,13 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 		return client.Close()
 	}
 	return opts, done, nil
+}
+
+// apply puts KIWI's runtime configuration into the options of a build.
+func apply(config *settings.Settings, opts *system.Options) {
+	opts.OpenBuildService = cmp.Or(opts.OpenBuildService, config.OBS.DownloadURL)
+	opts.Settings = imagetypes.Settings{XZ: config.XZOptions, MaxSize: config.MaxSize, NoChanges: config.PackageChanges != nil && !*config.PackageChanges}
+	opts.Container.XZ = config.ContainerCompress != nil && *config.ContainerCompress
 }
 
 // run runs a command of package system with the options of the flags.

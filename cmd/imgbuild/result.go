@@ -88,6 +88,10 @@ version's first three numbers.`,
 			if err != nil {
 				return err
 			}
+			for _, w := range runtime.Warnings {
+				s.log.Warn(w)
+			}
+			opts.XZ = runtime.XZOptions
 			if compress := runtime.BundleCompress; compress != nil && !*compress && !cmd.Flags().Changed("compression") {
 				opts.Compression = "none"
 			}

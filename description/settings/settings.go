@@ -31,14 +31,11 @@ type Settings struct {
 	DisabledChecks []string
 	OBS            OBS
 	// BundleCompress says whether bundles hold their files compressed; nil: not
-	// said. PackageChanges is the same for the list of package changes, and
-	// ContainerCompress for container archives.
+	// said. PackageChanges is the same for the list of package changes among
+	// the results, and ContainerCompress for container archives.
 	BundleCompress, PackageChanges, ContainerCompress *bool
 	XZOptions                                         []string // arguments for xz
-	MaxSize                                           int64    // bytes that a result may have; 0: no bound
-	// VerificationKeyFile is the private key that the metadata of a verified
-	// root file system is signed with.
-	VerificationKeyFile string
+	MaxSize                                           int64    // bytes that an image may have; 0: no bound
 	// Warnings are settings that are not known or have no meaning here, one
 	// line each with file and line.
 	Warnings []string
@@ -47,9 +44,6 @@ type Settings struct {
 // OBS is an Open Build Service.
 type OBS struct {
 	DownloadURL string
-	APIURL      string
-	Users       []string // names of accounts
-	Public      *bool    // nil: not said
 }
 
 // maxSize bounds a configuration file, in bytes.
@@ -126,16 +120,16 @@ func Parse(name string, data []byte) (*Settings, error) {
 func (s *Settings) known() map[string]func(*yaml.Node) error {
 	unused := func(reason string) func(*yaml.Node) error {
 		return func(n *yaml.Node) error {
-			s.warn(n, "the value %q has no effect: %s", n.Value, reason)
+			s.warn(n, "this setting has no effect: %s", reason)
 			return nil
 		}
 	}
 	return map[string]func(*yaml.Node) error{
-		"credentials.verification_metadata_signing_key_file": text(&s.VerificationKeyFile),
+		"credentials.verification_metadata_signing_key_file": unused("imgbuild signs no metadata of verified file systems"),
 		"obs.download_url":           text(&s.OBS.DownloadURL),
-		"obs.api_url":                text(&s.OBS.APIURL),
-		"obs.public":                 truth(&s.OBS.Public),
-		"obs.user":                   s.obsUsers,
+		"obs.api_url":                unused("imgbuild asks no Open Build Service for anything but packages"),
+		"obs.public":                 unused("repositories obs://... are those of the download server; give credentials to a repository that needs them"),
+		"obs.user":                   unused("give credentials to the repositories that need them"),
 		"bundle.compress":            truth(&s.BundleCompress),
 		"bundle.has_package_changes": truth(&s.PackageChanges),
 		"container.compress":         s.containerCompress,
@@ -159,15 +153,6 @@ func (s *Settings) disable(n *yaml.Node) error {
 		s.DisabledChecks = append(s.DisabledChecks, strings.TrimPrefix(id, "check_"))
 	}
 	return err
-}
-
-// obsUsers reads the accounts: a list of mappings from a name to what is known
-// of it.
-func (s *Settings) obsUsers(n *yaml.Node) error {
-	for key := range settingsOf(n) {
-		s.OBS.Users = append(s.OBS.Users, key.Value)
-	}
-	return nil
 }
 
 // containerCompress reads a truth value, or the words xz and none.

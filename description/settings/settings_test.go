@@ -43,17 +43,45 @@ func TestParse(t *testing.T) {
 	}
 	yes, no := true, false
 	want := &Settings{
-		File: "kiwi.yml", VerificationKeyFile: "/keys/private.pem",
-		OBS:            OBS{DownloadURL: "http://obs.example.org/repositories", APIURL: "https://api.example.org", Public: &no, Users: []string{"me"}},
+		File: "kiwi.yml", OBS: OBS{DownloadURL: "http://obs.example.org/repositories"},
 		BundleCompress: &no, PackageChanges: &yes, ContainerCompress: &no, XZOptions: []string{"-a", "--threads=0"}, MaxSize: 700 << 20,
 		DisabledChecks: []string{"image_type_unique", "image_version_provided"},
 		Warnings: []string{
-			`kiwi.yml:19: the value "partx" has no effect: imgbuild maps no partitions`,
+			"kiwi.yml:3: this setting has no effect: imgbuild signs no metadata of verified file systems",
+			"kiwi.yml:6: this setting has no effect: imgbuild asks no Open Build Service for anything but packages",
+			"kiwi.yml:7: this setting has no effect: repositories obs://... are those of the download server; give credentials to a repository that needs them",
+			"kiwi.yml:9: this setting has no effect: give credentials to the repositories that need them",
+			"kiwi.yml:19: this setting has no effect: imgbuild maps no partitions",
 			"kiwi.yml:25: thing of new is not known and has no effect",
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+// TestNoKeyIsIgnored looks at every key of KIWI's configuration: it changes a setting, or there is a warning with its line.
+func TestNoKeyIsIgnored(t *testing.T) {
+	values := map[string]string{
+		"credentials.verification_metadata_signing_key_file": "/k", "obs.download_url": "http://x", "obs.api_url": "http://x", "obs.public": "true", "obs.user": "[{me: []}]",
+		"bundle.compress": "true", "bundle.has_package_changes": "true", "container.compress": "true", "xz.options": "-9", "build_constraints.max_size": "1g",
+		"runtime_checks.disable": "[check_x]", "iso.tool_category": "xorriso", "oci.archive_tool": "umoci", "mapper.part_mapper": "kpartx",
+	}
+	for key := range (&Settings{}).known() {
+		if values[key] == "" {
+			t.Errorf("%s is not tested", key)
+		}
+	}
+	for key, value := range values {
+		section, name, _ := strings.Cut(key, ".")
+		got, err := Parse("kiwi.yml", []byte(section+":\n  - "+name+": "+value+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		warned := len(got.Warnings) == 1 && strings.HasPrefix(got.Warnings[0], "kiwi.yml:2: ")
+		if changed := !cmp.Equal(&Settings{File: "kiwi.yml", Warnings: got.Warnings}, got); changed == warned {
+			t.Errorf("%s: %+v", key, got)
+		}
 	}
 }
 

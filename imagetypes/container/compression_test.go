@@ -19,7 +19,7 @@ func TestCompressions(t *testing.T) {
 	for text, want := range map[string]struct{ media, magic string }{
 		"":       {"application/vnd.oci.image.layer.v1.tar+gzip", ""},
 		"gzip:9": {"application/vnd.oci.image.layer.v1.tar+gzip", "\x1f\x8b"},
-		"zstd":   {"application/vnd.oci.image.layer.v1.tar+zstd", "\x28\xb5\x2f\xfd"},
+		"zstd":   {"application/vnd.oci.image.layer.v1.tar+zstd", ""},
 		"none":   {"application/vnd.oci.image.layer.v1.tar", "usr/"},
 	} {
 		for kind, from := range map[string]string{"oci": "oci-archive", "docker": "docker-archive"} {
@@ -30,6 +30,12 @@ func TestCompressions(t *testing.T) {
 					t.Fatal(err)
 				}
 				r.Container.Compression = &compression
+			}
+			if kind == "docker" && text == "zstd" {
+				if err := (Builder{}).Check(t.Context(), r); err == nil || !strings.Contains(err.Error(), "docker load reads no layers") {
+					t.Errorf("error is %v", err)
+				}
+				continue
 			}
 			file := build(t, r)
 			if kind == "oci" {

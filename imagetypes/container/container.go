@@ -53,6 +53,9 @@ func (Builder) Check(_ context.Context, r *image.Request) error {
 	if r.Tree != nil && len(t.DerivedFrom) > 0 && r.Base == nil {
 		return t.Errorf("derived_from", "build it from its description with imgbuild build", "the container %s, which this one is derived from, is not at hand", t.DerivedFrom[0])
 	}
+	if c := r.Container; c.Compression != nil && c.Compression.Algorithm == layers.Zstd && t.Image == "docker" && !c.NoArchive {
+		return t.Errorf("image", "use --container-compression gzip or none, or the image type oci", "docker load reads no layers that are compressed by zstd")
+	}
 	for _, name := range names(t) {
 		if _, err := reference.Parse(name); err != nil {
 			return configOrigin(t).Errorf("name", "", "the container's name %q is not valid: %v", name, err)

@@ -184,14 +184,12 @@ func TestDockerEngineRunsThem(t *testing.T) {
 		t.Errorf("the container printed %q", out)
 	}
 
-	for _, compression := range []layers.Compression{{Algorithm: layers.Gzip}, layers.DefaultCompression()} {
-		packed := *whole
-		packed.Dir, packed.Container.Compression = t.TempDir(), &compression
-		docker.Run(t, "image", "rm", "whole:1")
-		docker.Run(t, "load", "--input", build(t, &packed))
-		if out := docker.Run(t, "run", "--rm", "--network", "none", "whole:1"); !strings.HasPrefix(out, "12") {
-			t.Errorf("%s: the container printed %q", compression, out)
-		}
+	packed := *whole
+	packed.Dir, packed.Container.Compression = t.TempDir(), &layers.Compression{Algorithm: layers.Gzip}
+	docker.Run(t, "image", "rm", "whole:1") // or the layer would be there
+	docker.Run(t, "load", "--input", build(t, &packed))
+	if out := docker.Run(t, "run", "--rm", "--network", "none", "whole:1"); !strings.HasPrefix(out, "12") {
+		t.Errorf("the container with a gzipped layer printed %q", out)
 	}
 
 	base := opened(t, reference.DockerArchive, file)

@@ -16,13 +16,14 @@ import (
 // PackageLists are the lists of what is installed in a tree: .packages, .changes and .verified, in KIWI's form. What they need of the tree's
 // contents they take from who reads them anyway, see [PackageLists.Observe].
 type PackageLists struct {
-	database *database.Database
-	survey   *database.Survey
+	database  *database.Database
+	survey    *database.Survey
+	noChanges bool
 }
 
 // NewPackageLists begins the lists of a tree. A tree without a package database that can be read gives nil, whose lists are none. Finish must be
-// called.
-func NewPackageLists(tree *layers.Tree, log *slog.Logger) (*PackageLists, error) {
+// called. noChanges leaves .changes out.
+func NewPackageLists(tree *layers.Tree, log *slog.Logger, noChanges bool) (*PackageLists, error) {
 	db, err := database.Open(tree)
 	if err != nil {
 		return nil, fmt.Errorf("listing packages: %w", err)
@@ -35,7 +36,7 @@ func NewPackageLists(tree *layers.Tree, log *slog.Logger) (*PackageLists, error)
 	if err != nil {
 		return nil, fmt.Errorf("listing packages: %w", err)
 	}
-	return &PackageLists{db, survey}, nil
+	return &PackageLists{db, survey, noChanges}, nil
 }
 
 // Observe is [image.Request.Observe].
@@ -68,6 +69,9 @@ func (l *PackageLists) Write(ctx context.Context, dir, base string) ([]image.Art
 		{".changes", image.KeyChanges, func(w io.Writer) error { return l.survey.WriteChanges(ctx, w) }},
 		{".verified", image.KeyVerified, l.survey.WriteVerified},
 	} {
+		if part.key == image.KeyChanges && l.noChanges {
+			continue
+		}
 		name := base + part.suffix
 		if err := writeFile(filepath.Join(dir, name), part.write); err != nil {
 			return nil, fmt.Errorf("writing %s: %w", name, err)

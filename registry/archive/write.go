@@ -338,7 +338,7 @@ func (p *parts) writeDockerTar(ctx context.Context, w *tarWriter, names []string
 		}
 		written[diffID] = true
 		err := w.file(file, func(out io.Writer) error {
-			if packed {
+			if packed && p.manifest.Layers[i].MediaType != types.OCILayerZStd { // which docker load does not read
 				return p.copy(ctx, out, blob{p.manifest.Layers[i], layer.Compressed})
 			}
 			return p.copyPlain(ctx, out, layer, diffID)
