@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -102,16 +101,6 @@ func missing(tree *layers.Tree, set description.PackageSet) (description.Package
 	return set, nil
 }
 
-// someNames lists a few packages.
-func someNames(packages []description.Package) string {
-	const most = 5
-	names := description.Names(packages)
-	if len(names) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-	}
-	return strings.Join(names, ", ")
-}
-
 // install installs the packages of a set that are missing.
 func (o *overlay) install(ctx context.Context, set description.PackageSet) error {
 	tree, err := o.work.current(ctx)
@@ -129,7 +118,7 @@ func (o *overlay) install(ctx context.Context, set description.PackageSet) error
 	if err != nil {
 		return err
 	}
-	o.ran = append(o.ran, "installation of "+someNames(slices.Concat(wanted.Packages, wanted.Collections, wanted.Products)))
+	o.ran = append(o.ran, "installation of "+packages.SomeNames(description.Names(slices.Concat(wanted.Packages, wanted.Collections, wanted.Products))))
 	o.installed = true
 	return session.Install(ctx, wanted)
 }
@@ -170,7 +159,7 @@ func (o *overlay) removePackages(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		o.ran = append(o.ran, removal.what+" of "+someNames(there))
+		o.ran = append(o.ran, removal.what+" of "+packages.SomeNames(description.Names(there)))
 		o.installed = true
 		if err := removal.remove(session, ctx, there); err != nil {
 			return err

@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,14 +34,12 @@ const (
 
 // Session is apk at work on one root tree.
 type Session struct {
-	opts      packages.Options
-	dir       string // on this machine
+	*packages.Work
 	cache     string // on this machine: the session's own, or that of all builds
 	lines     []line
 	keys      bool // the description has some
 	refreshed bool
 	index     []indexed
-	installed map[string]packages.Package
 }
 
 var _ packages.Session = (*Session)(nil)
@@ -55,11 +52,11 @@ type line struct {
 
 // Open prepares a session.
 func Open(ctx context.Context, opts packages.Options) (packages.Session, error) {
-	dir, err := os.MkdirTemp(opts.Workdir, ".apk-")
+	work, err := packages.Begin("apk", opts, "keys")
 	if err != nil {
-		return nil, fmt.Errorf("making a directory for apk: %w", err)
+		return nil, err
 	}
-	s := &Session{opts: opts, dir: dir, cache: filepath.Join(dir, "cache"), installed: map[string]packages.Package{}}
+	s := &Session{Work: work, cache: filepath.Join(work.Dir, "cache")}
 	if opts.Cache != "" {
 		s.cache = filepath.Join(opts.Cache, "apk")
 	}
@@ -71,11 +68,10 @@ func Open(ctx context.Context, opts packages.Options) (packages.Session, error) 
 
 // prepare fills the session's directory.
 func (s *Session) prepare(ctx context.Context) error {
-	keys := filepath.Join(s.dir, "keys")
-	if err := errors.Join(os.Chmod(s.dir, 0o755), os.Mkdir(keys, 0o755), os.MkdirAll(s.cache, 0o755)); err != nil {
+	if err := os.MkdirAll(s.cache, 0o755); err != nil {
 		return fmt.Errorf("preparing apk: %w", err)
 	}
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		addresses, err := s.addresses(ctx, r)
 		if err != nil {
 			return err
@@ -85,7 +81,7 @@ func (s *Session) prepare(ctx context.Context) error {
 		}
 		for _, key := range r.NamedKeys {
 			s.keys = true
-			if err := os.WriteFile(filepath.Join(keys, key.Name), key.Data, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join(s.Dir, "keys", key.Name), key.Data, 0o644); err != nil {
 				return fmt.Errorf("preparing apk: %w", err)
 			}
 		}
@@ -108,7 +104,7 @@ func (s *Session) addresses(ctx context.Context, r repositories.Repository) ([]s
 		return nil, err
 	}
 	data, err := r.Customize(ctx, repositories.CustomizeOptions{
-		Files: s.opts.Files, Run: p.run, Workdir: s.dir, Name: r.Alias + ".list", Data: []byte(strings.Join(lines, "\n") + "\n"),
+		Files: s.Files, Run: p.Run, Workdir: s.Dir, Name: r.Alias + ".list", Data: []byte(strings.Join(lines, "\n") + "\n"),
 	})
 	return slices.Collect(strings.FieldsFuncSeq(string(data), func(c rune) bool { return c == '\n' })), err
 }
@@ -129,51 +125,17 @@ func repositoryLines(r repositories.Repository, address string) []string {
 	return lines
 }
 
-// Close removes what the session has on this machine.
-func (s *Session) Close() error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("removing the files of apk: %w", err)
-	}
-	return nil
-}
-
-// Installed are the packages that this session has installed.
-func (s *Session) Installed() []packages.Package {
-	list := make([]packages.Package, 0, len(s.installed))
-	for _, name := range slices.Sorted(maps.Keys(s.installed)) {
-		list = append(list, s.installed[name])
-	}
-	return list
-}
-
-// place is where apk runs.
-type place struct {
-	run  func(ctx context.Context, spec sandbox.Spec) error
-	root string // the root tree there, "" for /
-}
-
-func (s *Session) outside() place { return place{s.opts.Outside, packages.TargetDir} }
-
 // find returns the place where apk runs once there may be one in the tree.
-func (s *Session) find(ctx context.Context) (place, *layers.Tree, error) {
-	tree, err := s.opts.Tree(ctx)
-	if err != nil {
-		return place{}, nil, err
-	}
-	for _, name := range []string{"sbin/apk", "usr/bin/apk", "usr/sbin/apk"} {
-		if _, node, err := tree.Resolve(name); err == nil && node.IsRegular() {
-			return place{run: s.opts.Inside}, tree, nil
-		}
-	}
-	return s.outside(), tree, nil
+func (s *Session) find(ctx context.Context) (packages.Place, *layers.Tree, error) {
+	return s.Find(ctx, "sbin/apk", "usr/bin/apk", "usr/sbin/apk")
 }
 
 // relative is a path of the sandbox as apk wants some: relative to the root directory that it works on.
-func (p place) relative(path string) string {
-	if p.root == "" {
+func relative(p packages.Place, path string) string {
+	if p.Root == "" {
 		return path
 	}
-	return strings.Repeat("../", strings.Count(p.root, "/")) + strings.TrimPrefix(path, "/")
+	return strings.Repeat("../", strings.Count(p.Root, "/")) + strings.TrimPrefix(path, "/")
 }
 
 // architecture is apk's name of an architecture that uname -m names.
@@ -192,14 +154,18 @@ func architecture(machine string) string {
 // untrusted reports whether signatures are not to be checked. apk has one switch for all repositories.
 func (s *Session) untrusted() bool {
 	off := 0
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		d := r.Description
 		if d.PackageGPGCheck != description.True && d.RepoGPGCheck != description.True && (d.PackageGPGCheck == description.False || d.RepoGPGCheck == description.False) {
 			off++
 		}
 	}
-	if all := len(s.opts.Repositories.List); off > 0 && off < all {
-		s.opts.Log.Warn("apk checks the signatures of all repositories or of none: they are checked")
+	if all := len(s.Repositories.List); off > 0 && off < all {
+		for _, r := range s.Repositories.List {
+			if r.Description.PackageGPGCheck == description.False || r.Description.RepoGPGCheck == description.False {
+				s.Log.Warn("apk checks the signatures of all repositories or of none: they are checked", "at", r.Description.Pos.String(), "repository", r.String())
+			}
+		}
 		return false
 	}
 	return off > 0
@@ -215,9 +181,9 @@ type job struct {
 }
 
 // arguments is apk's command line for a job.
-func (s *Session) arguments(p place, j job) []string {
+func (s *Session) arguments(p packages.Place, j job) []string {
 	args := []string{
-		"apk", "--root", p.root + "/", "--arch", architecture(s.opts.Arch), "--cache-dir", p.relative(insideCache), "--no-progress",
+		"apk", "--root", p.Root + "/", "--arch", architecture(s.Arch), "--cache-dir", relative(p, insideCache), "--no-progress",
 	}
 	switch {
 	case j.no:
@@ -227,10 +193,10 @@ func (s *Session) arguments(p place, j job) []string {
 	}
 	switch {
 	case s.keys:
-		args = append(args, "--keys-dir", p.relative(insideDir+"/keys"))
-	case p.root != "":
+		args = append(args, "--keys-dir", relative(p, insideDir+"/keys"))
+	case p.Root != "":
 		// Those that the distribution of this machine or of the builder container has brought along.
-		args = append(args, "--keys-dir", p.relative("/usr/share/apk/keys/"+architecture(s.opts.Arch)))
+		args = append(args, "--keys-dir", relative(p, "/usr/share/apk/keys/"+architecture(s.Arch)))
 	}
 	if s.untrusted() {
 		args = append(args, "--allow-untrusted")
@@ -242,13 +208,13 @@ func (s *Session) arguments(p place, j job) []string {
 }
 
 // run runs apk and returns the lines that it printed.
-func (s *Session) run(ctx context.Context, p place, j job) ([]string, error) {
-	if s.opts.Offline {
+func (s *Session) run(ctx context.Context, p packages.Place, j job) ([]string, error) {
+	if s.Offline {
 		j.network = false
 	}
-	set := s.opts.Repositories
+	set := s.Repositories
 	var lines []string
-	out := packages.NewOutput(s.opts.Log, "apk", set.Secrets, func(text string) {
+	out := packages.NewOutput(s.Log, "apk", set.Secrets, func(text string) {
 		lines = append(lines, text)
 		if _, ok := parseChange(text); ok && j.progress != nil {
 			j.progress.Add(1)
@@ -258,9 +224,9 @@ func (s *Session) run(ctx context.Context, p place, j job) ([]string, error) {
 	for _, l := range s.lines {
 		list.WriteString(l.repo.WithCredentials(l.address) + "\n")
 	}
-	err := p.run(ctx, sandbox.Spec{
-		Args: s.arguments(p, j), Title: "apk " + j.args[0], NoNetwork: !j.network, HostNames: j.network, Redact: set.Secrets, Log: s.opts.Log, Stdout: out, Stderr: out,
-		Binds: append([]sandbox.Bind{{Source: s.dir, Target: insideDir, ReadOnly: true}, {Source: s.cache, Target: insideCache}}, set.Binds...),
+	err := p.Run(ctx, sandbox.Spec{
+		Args: s.arguments(p, j), Title: "apk " + j.args[0], NoNetwork: !j.network, HostNames: j.network, Redact: set.Secrets, Log: s.Log, Stdout: out, Stderr: out,
+		Binds: append([]sandbox.Bind{{Source: s.Dir, Target: insideDir, ReadOnly: true}, {Source: s.cache, Target: insideCache}}, set.Binds...),
 		Files: append([]sandbox.File{{Path: insideRepos, Data: list.Bytes(), Perm: 0o600}}, set.Files...),
 	})
 	out.Flush()
@@ -272,7 +238,7 @@ func (s *Session) run(ctx context.Context, p place, j job) ([]string, error) {
 
 // Bootstrap installs packages from outside.
 func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) error {
-	return s.install(ctx, s.outside(), set)
+	return s.install(ctx, s.Elsewhere(), set)
 }
 
 // Install installs packages that are not there yet.
@@ -306,11 +272,11 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 }
 
 // remove removes packages by apk del.
-func (s *Session) remove(ctx context.Context, p place, what string, names []string, wanted []description.Package, options ...string) error {
+func (s *Session) remove(ctx context.Context, p packages.Place, what string, names []string, wanted []description.Package, options ...string) error {
 	if len(names) == 0 {
 		return nil
 	}
-	task := s.opts.Progress.Start(what, 0, progress.Items)
+	task := s.Progress.Start(what, 0, progress.Items)
 	err := s.keepingNoLog(ctx, func() error {
 		_, err := s.run(ctx, p, job{args: slices.Concat([]string{"del"}, options, names), wanted: wanted, progress: task})
 		return err
@@ -325,7 +291,7 @@ func (s *Session) remove(ctx context.Context, p place, what string, names []stri
 // keepingNoLog does something, and removes the log that apk 3 begins in the root tree.
 func (s *Session) keepingNoLog(ctx context.Context, do func() error) error {
 	const log = "/var/log/apk.log"
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return err
 	}
@@ -335,5 +301,5 @@ func (s *Session) keepingNoLog(ctx context.Context, do func() error) error {
 	if _, _, err := tree.Resolve(log[1:]); err == nil {
 		return nil
 	}
-	return s.opts.Outside(ctx, sandbox.Spec{Args: []string{"rm", "-f", packages.TargetDir + log}, NoNetwork: true, Log: s.opts.Log})
+	return s.Outside(ctx, sandbox.Spec{Args: []string{"rm", "-f", packages.TargetDir + log}, NoNetwork: true, Log: s.Log})
 }

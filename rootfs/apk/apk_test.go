@@ -240,7 +240,7 @@ func TestBootstrap(t *testing.T) {
 	if w.lists[0] != "file:///run/imgbuild/repositories/main\n" {
 		t.Errorf("repositories %q", w.lists[0])
 	}
-	if !strings.Contains(w.log.String(), "apk has no products") {
+	if !strings.Contains(w.log.String(), "apk knows no products") {
 		t.Error("nothing is said of the product")
 	}
 }
@@ -512,7 +512,7 @@ func TestUntrusted(t *testing.T) {
 		{true, []description.Repository{off, off}}, {false, []description.Repository{off, on}}, {false, []description.Repository{on}},
 	} {
 		must(t, w.with(func(s packages.Session) error {
-			if got := slices.Contains(s.(*Session).arguments(place{}, job{}), "--allow-untrusted"); got != test.want {
+			if got := slices.Contains(s.(*Session).arguments(packages.Place{}, job{}), "--allow-untrusted"); got != test.want {
 				t.Errorf("%d: untrusted %v", i, got)
 			}
 			return nil

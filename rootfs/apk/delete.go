@@ -27,7 +27,7 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 	if err := s.remove(ctx, p, "deleting packages", names, list); err != nil {
 		return err
 	}
-	if tree, err = s.opts.Tree(ctx); err != nil {
+	if tree, err = s.Tree(ctx); err != nil {
 		return err
 	}
 	kept := present(tree, list)
@@ -35,7 +35,7 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 		return nil
 	}
 	database, _ := findDatabase(tree)
-	dir, err := s.opts.Unpacked(ctx)
+	dir, err := s.Unpacked(ctx)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (s *Session) missing(lines []string, wanted []description.Package) error {
 			if at >= 0 {
 				origin = wanted[at].Origin
 			}
-			hint := description.DidYouMean(name, s.known(), "check its name; the repositories are: "+strings.Join(s.opts.Repositories.Names(), ", "))
+			hint := description.DidYouMean(name, s.known(), "check its name; the repositories are: "+strings.Join(s.Repositories.Names(), ", "))
 			found = append(found, origin.Errorf("", hint, "no repository has the package %s", name))
 			continue
 		}
@@ -113,7 +113,7 @@ func (s *Session) unread(lines []string) error {
 			if cause.hint == "" {
 				return fmt.Errorf("%s: %s", cause.text, detail)
 			}
-			if r, ok := s.opts.Repositories.Concerned(detail); ok {
+			if r, ok := s.Repositories.Concerned(detail); ok {
 				return r.Errorf(cause.hint, "repository %s: %s: %s", r, cause.text, detail)
 			}
 			return fmt.Errorf("%s: %s; %s", cause.text, detail, cause.hint)

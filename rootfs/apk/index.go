@@ -61,7 +61,7 @@ func (s *Session) readIndexes() error {
 			continue
 		}
 		below := strings.TrimPrefix(strings.TrimPrefix(l.address, l.repo.URI), "/")
-		dir := filepath.Join(l.repo.Local, below, architecture(s.opts.Arch))
+		dir := filepath.Join(l.repo.Local, below, architecture(s.Arch))
 		if err := s.readIndex(filepath.Join(dir, "APKINDEX.tar.gz"), dir, repositoryName(l.repo)); err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (s *Session) readIndexes() error {
 func (s *Session) cachedIndexes(l line) []string {
 	var names []string
 	for _, address := range []string{l.address, l.repo.WithCredentials(l.address)} {
-		file := address + "/" + architecture(s.opts.Arch) + "/APKINDEX.tar.gz"
+		file := address + "/" + architecture(s.Arch) + "/APKINDEX.tar.gz"
 		old, now := sha1.Sum([]byte(file)), sha256.Sum256([]byte(file))
 		for _, sum := range [][]byte{old[:4], now[:4]} {
 			if name := fmt.Sprintf("APKINDEX.%x.tar.gz", sum); !slices.Contains(names, name) {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -24,24 +23,24 @@ func repositoryName(r repositories.Repository) string {
 }
 
 // refresh makes a database in an empty tree, and fetches the indexes, once.
-func (s *Session) refresh(ctx context.Context, p place) error {
+func (s *Session) refresh(ctx context.Context, p packages.Place) error {
 	if s.refreshed {
 		return nil
 	}
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return err
 	}
 	if database, _ := findDatabase(tree); database == "" {
 		if len(s.lines) == 0 {
-			return s.opts.Image.Errorf("repository", `add <repository><source path="https://dl-cdn.alpinelinux.org/alpine/latest-stable/main"/></repository>`, "there are no repositories to install packages from")
+			return s.Image.Errorf("repository", `add <repository><source path="https://dl-cdn.alpinelinux.org/alpine/latest-stable/main"/></repository>`, "there are no repositories to install packages from")
 		}
 		if _, err := s.run(ctx, p, job{args: []string{"add", "--initdb"}, no: true}); err != nil {
 			return fmt.Errorf("making a database of packages: %w", err)
 		}
 	}
-	if !s.opts.Offline {
-		task := s.opts.Progress.Start("fetching package lists", 0, progress.Items)
+	if !s.Offline {
+		task := s.Progress.Start("fetching package lists", 0, progress.Items)
 		lines, err := s.run(ctx, p, job{args: []string{"update"}, network: true})
 		if err == nil {
 			err = s.unread(lines)
@@ -61,9 +60,7 @@ func (s *Session) refresh(ctx context.Context, p place) error {
 // names are the packages that a set asks for. Collections are packages that need others; apk has no groups.
 func (s *Session) names(set description.PackageSet) (names []string, wanted []description.Package, err error) {
 	wanted = slices.Concat(set.Packages, set.Collections)
-	if len(set.Products) > 0 {
-		s.opts.Log.Warn("apk has no products; these were left out: " + strings.Join(description.Names(set.Products), ", "))
-	}
+	s.LeaveOut("product", set.Products)
 	ignored := description.Names(set.Ignore)
 	var wrong description.Errors
 	for _, p := range wanted {
@@ -81,7 +78,7 @@ func (s *Session) names(set description.PackageSet) (names []string, wanted []de
 }
 
 // install installs a set.
-func (s *Session) install(ctx context.Context, p place, set description.PackageSet) error {
+func (s *Session) install(ctx context.Context, p packages.Place, set description.PackageSet) error {
 	names, wanted, err := s.names(set)
 	if err != nil || len(names) == 0 {
 		return err
@@ -93,7 +90,7 @@ func (s *Session) install(ctx context.Context, p place, set description.PackageS
 }
 
 // transact downloads what a command of apk would install, and runs it.
-func (s *Session) transact(ctx context.Context, p place, what string, wanted []description.Package, command []string) error {
+func (s *Session) transact(ctx context.Context, p packages.Place, what string, wanted []description.Package, command []string) error {
 	list, err := s.resolve(ctx, p, wanted, command)
 	if err != nil {
 		return fmt.Errorf("resolving packages: %w", err)
@@ -105,10 +102,10 @@ func (s *Session) transact(ctx context.Context, p place, what string, wanted []d
 	for i, p := range list {
 		plain[i] = p.Package
 	}
-	if err := packages.CheckLocked(s.opts.Locked, plain); err != nil {
+	if err := packages.CheckLocked(s.Locked, plain); err != nil {
 		return fmt.Errorf("%w (apk installs what the repositories have now, no older versions)", err)
 	}
-	task := s.opts.Progress.Start(what, int64(len(list)), progress.Items)
+	task := s.Progress.Start(what, int64(len(list)), progress.Items)
 	err = s.keepingNoLog(ctx, func() error {
 		_, err := s.run(ctx, p, job{args: command, wanted: wanted, progress: task})
 		return err
@@ -117,15 +114,12 @@ func (s *Session) transact(ctx context.Context, p place, what string, wanted []d
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	for _, p := range plain {
-		p.Listed = p.Listed || s.installed[p.Name].Listed
-		s.installed[p.Name] = p
-	}
+	s.Record(plain, false)
 	return nil
 }
 
 // resolve asks apk what a command would install.
-func (s *Session) resolve(ctx context.Context, p place, wanted []description.Package, command []string) ([]indexed, error) {
+func (s *Session) resolve(ctx context.Context, p packages.Place, wanted []description.Package, command []string) ([]indexed, error) {
 	lines, err := s.run(ctx, p, job{args: slices.Concat(command[:1], []string{"--simulate"}, command[1:]), wanted: wanted})
 	if err != nil {
 		return nil, err
@@ -136,14 +130,14 @@ func (s *Session) resolve(ctx context.Context, p place, wanted []description.Pac
 		if !ok || c.action == "Purging" {
 			continue
 		}
-		for _, set := range []description.PackageSet{s.opts.Image.Packages.Bootstrap, s.opts.Image.Packages.System} {
+		for _, set := range []description.PackageSet{s.Image.Packages.Bootstrap, s.Image.Packages.System} {
 			if i := slices.IndexFunc(set.Ignore, func(p description.Package) bool { return p.Name == c.name }); i >= 0 {
 				return nil, set.Ignore[i].Errorf("", "take it out of the ignored packages, or leave out what needs it", "the package %s is to be ignored, but others need it", c.name)
 			}
 		}
 		found, ok := s.lookup(c.name, c.version)
 		if !ok {
-			found.Package = packages.Package{Name: c.name, Version: c.version, Arch: architecture(s.opts.Arch), File: c.name + "-" + c.version + ".apk", Download: -1, Installed: -1}
+			found.Package = packages.Package{Name: c.name, Version: c.version, Arch: architecture(s.Arch), File: c.name + "-" + c.version + ".apk", Download: -1, Installed: -1}
 		}
 		found.Listed = slices.Contains(command[1:], c.name)
 		list = append(list, found)
@@ -153,7 +147,7 @@ func (s *Session) resolve(ctx context.Context, p place, wanted []description.Pac
 }
 
 // download puts packages into apk's cache and notes their checksums. Those of a directory of this machine stay where they are.
-func (s *Session) download(ctx context.Context, p place, list []indexed, wanted []description.Package) error {
+func (s *Session) download(ctx context.Context, p packages.Place, list []indexed, wanted []description.Package) error {
 	var missing []string
 	for _, e := range list {
 		if file, err := s.file(e); err != nil {
@@ -162,11 +156,11 @@ func (s *Session) download(ctx context.Context, p place, list []indexed, wanted 
 			missing = append(missing, e.Name+"="+e.Version)
 		}
 	}
-	if len(missing) > 0 && s.opts.Offline {
-		return fmt.Errorf("the network is not to be used (--offline), and the package cache lacks %s; build once with the network and --package-cache", someNames(missing))
+	if len(missing) > 0 && s.Offline {
+		return fmt.Errorf("the network is not to be used (--offline), and the package cache lacks %s; build once with the network and --package-cache", packages.SomeNames(missing))
 	}
 	if len(missing) > 0 {
-		task := s.opts.Progress.Start("downloading packages", 0, progress.Items)
+		task := s.Progress.Start("downloading packages", 0, progress.Items)
 		_, err := s.run(ctx, p, job{args: append([]string{"cache", "download"}, missing...), network: true, wanted: wanted})
 		task.Done(err)
 		if err != nil {
@@ -204,14 +198,6 @@ func (s *Session) file(e indexed) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-func someNames(names []string) string {
-	const most = 5
-	if len(names) <= most {
-		return strings.Join(names, ", ")
-	}
-	return strings.Join(names[:most], ", ") + " and " + strconv.Itoa(len(names)-most) + " more"
 }
 
 // Simulate says what would be installed, without installing it.

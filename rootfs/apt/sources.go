@@ -147,19 +147,7 @@ func pin(d description.Repository, address string) string {
 // WriteRepositories writes into a tree the repositories that the image itself is to have. Their keys go to /etc/apt/keyrings. Secrets stay out of the image, and
 // so do repositories that only this machine can read; the notes say so.
 func WriteRepositories(edit *layers.Editor, set *repositories.Set, change repositories.Change) (notes []string, err error) {
-	for _, r := range set.Image {
-		if r.Local != "" {
-			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
-			continue
-		}
-		if r.User != "" || r.Password != "" {
-			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its /etc/apt/auth.conf.d", r))
-		}
-		if err := writeRepository(edit, r, change); err != nil {
-			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
-		}
-	}
-	return notes, nil
+	return set.ForImage("/etc/apt/auth.conf.d", func(r repositories.Repository) ([]string, error) { return nil, writeRepository(edit, r, change) })
 }
 
 func writeRepository(edit *layers.Editor, r repositories.Repository, change repositories.Change) error {

@@ -18,7 +18,7 @@ func (s *Session) scriptsFailed(ctx context.Context, t tool, plan packages.Trans
 	if out == nil || firstWith(out.Lines(), "Non-critical error in %") == "" {
 		return false, nil
 	}
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -59,7 +59,7 @@ func (s *Session) forget(ctx context.Context, t tool, before *layers.Tree) error
 	if t.outside {
 		args[len(args)-1] = targetDir + args[len(args)-1]
 	}
-	if err := s.runner(t)(ctx, sandbox.Spec{Args: args, NoNetwork: true, Log: s.opts.Log}); err != nil {
+	if err := s.runner(t)(ctx, sandbox.Spec{Args: args, NoNetwork: true, Log: s.Log}); err != nil {
 		return fmt.Errorf("removing dnf5's history: %w", err)
 	}
 	return nil

@@ -19,7 +19,7 @@ type fileKey struct{ repository, file string }
 // files are the packages that are there: downloaded, or in repositories on this machine.
 func (s *Session) files(t tool) (map[fileKey]string, error) {
 	files := map[fileKey]string{}
-	err := eachPackage(filepath.Join(s.dir, "cache", t.name), func(name string) {
+	err := eachPackage(filepath.Join(s.Dir, "cache", t.name), func(name string) {
 		if info, err := os.Stat(name); err != nil || info.Size() == 0 {
 			return // dnf5 leaves an empty file of what it could not fetch
 		}
@@ -27,10 +27,10 @@ func (s *Session) files(t tool) (map[fileKey]string, error) {
 		alias := repositoryOf(filepath.Base(filepath.Dir(filepath.Dir(name))))
 		files[fileKey{alias, filepath.Base(name)}] = name
 	})
-	if err != nil || s.opts.Repositories == nil {
+	if err != nil || s.Repositories == nil {
 		return files, err
 	}
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		if r.Local == "" {
 			continue
 		}
@@ -56,9 +56,9 @@ func eachPackage(dir string, found func(name string)) error {
 
 // eachList calls found with the alias of each repository whose list of packages was fetched, and the directory that has it.
 func (s *Session) eachList(t tool, found func(alias, dir string) error) error {
-	lists, err := filepath.Glob(filepath.Join(s.dir, "cache", t.name, "*", "repodata"))
+	lists, err := filepath.Glob(filepath.Join(s.Dir, "cache", t.name, "*", "repodata"))
 	if err == nil && len(lists) == 0 { // microdnf's are one level further down
-		lists, err = filepath.Glob(filepath.Join(s.dir, "cache", t.name, "*", "*", "repodata"))
+		lists, err = filepath.Glob(filepath.Join(s.Dir, "cache", t.name, "*", "*", "repodata"))
 	}
 	for _, list := range lists {
 		if err == nil {
@@ -84,10 +84,10 @@ func (s *Session) kept(name string) bool {
 	if strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".json") {
 		return false
 	}
-	if s.own() {
+	if s.Own() {
 		return true
 	}
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		if r.Local == "" && (repositoryOf(name) == r.Alias || name == r.Alias+".solv" || name == r.Alias+"-filenames.solvx") {
 			return true
 		}
@@ -97,18 +97,18 @@ func (s *Session) kept(name string) bool {
 
 // fromCache puts lists and packages of earlier builds where dnf looks for them. It compares them with what it knows of them by itself.
 func (s *Session) fromCache(t tool) error {
-	if s.opts.Cache == "" {
+	if s.Cache == "" {
 		return nil
 	}
-	return s.link(filepath.Join(s.opts.Cache, t.name), filepath.Join(s.dir, "cache", t.name))
+	return s.link(filepath.Join(s.Cache, t.name), filepath.Join(s.Dir, "cache", t.name))
 }
 
 // toCache keeps the lists and packages that dnf has now. Of two builds at once, one wins; both keep what they have.
 func (s *Session) toCache(t tool) error {
-	if s.opts.Cache == "" || s.opts.Offline {
+	if s.Cache == "" || s.Offline {
 		return nil
 	}
-	return s.link(filepath.Join(s.dir, "cache", t.name), filepath.Join(s.opts.Cache, t.name))
+	return s.link(filepath.Join(s.Dir, "cache", t.name), filepath.Join(s.Cache, t.name))
 }
 
 // link makes the files of one cache available in another. Files that are there under the same name and are older are replaced.

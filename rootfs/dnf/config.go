@@ -155,11 +155,11 @@ func withCredentials(data []byte, r repositories.Repository) ([]byte, error) {
 
 // repositoryFiles are the .repo files of the session, made when they are first needed.
 func (s *Session) repositoryFiles(ctx context.Context, t tool) ([]sandbox.File, error) {
-	if s.repoFiles != nil || s.own() {
+	if s.repoFiles != nil || s.Own() {
 		return s.repoFiles, nil
 	}
 	var all []sandbox.File
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		uri := r.URI
 		if r.Description.Type == "rpm-dir" {
 			var err error
@@ -168,7 +168,7 @@ func (s *Session) repositoryFiles(ctx context.Context, t tool) ([]sandbox.File, 
 			}
 		}
 		data, err := r.Customize(ctx, repositories.CustomizeOptions{
-			Files: s.opts.Files, Run: s.runner(t), Workdir: s.dir, Name: r.Alias + ".repo", Data: section(r, uri, r.KeyFile, s.opts.Image.RPM.CheckSignatures),
+			Files: s.Files, Run: s.runner(t), Workdir: s.Dir, Name: r.Alias + ".repo", Data: section(r, uri, r.KeyFile, s.Image.RPM.CheckSignatures),
 		})
 		if err != nil {
 			return nil, err

@@ -9,9 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,76 +24,31 @@ import (
 
 // Session is dnf at work on one root tree.
 type Session struct {
-	opts      packages.Options
-	dir       string // on this machine
+	*packages.Work
 	repoFiles []sandbox.File
 	outsider  *tool           // found already
 	ready     map[string]bool // flavors whose lists are there
 	modules   bool            // they are switched
-	installed map[string]packages.Package
 }
 
 var _ packages.Session = (*Session)(nil)
 
 // Open prepares a session. The flavor is the description's package manager.
 func Open(_ context.Context, opts packages.Options) (packages.Session, error) {
-	dir, err := os.MkdirTemp(opts.Workdir, ".dnf-")
+	work, err := packages.Begin("dnf", opts, "cache", "index", "log", "none")
 	if err != nil {
-		return nil, fmt.Errorf("making a directory for dnf: %w", err)
+		return nil, err
 	}
-	s := &Session{opts: opts, dir: dir, ready: map[string]bool{}, installed: map[string]packages.Package{}}
-	for _, name := range []string{"cache", "index", "log", "none"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
-			return nil, errors.Join(fmt.Errorf("preparing dnf: %w", err), s.Close())
-		}
-	}
-	return s, nil
-}
-
-// Close removes what the session has on this machine.
-func (s *Session) Close() error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("removing the files of dnf: %w", err)
-	}
-	return nil
-}
-
-// Installed are the packages that the session has installed.
-func (s *Session) Installed() []packages.Package {
-	return slices.SortedFunc(maps.Values(s.installed), func(a, b packages.Package) int {
-		return strings.Compare(a.String(), b.String())
-	})
-}
-
-// own reports whether packages come from the repositories that the root tree is set up with.
-func (s *Session) own() bool { return s.opts.Repositories == nil || len(s.opts.Repositories.List) == 0 }
-
-func (s *Session) secrets() []string {
-	if s.opts.Repositories == nil {
-		return nil
-	}
-	return s.opts.Repositories.Secrets
-}
-
-func (s *Session) binds() []sandbox.Bind {
-	binds := []sandbox.Bind{{Source: s.dir, Target: sessionDir}}
-	if s.opts.Repositories != nil {
-		binds = append(binds, s.opts.Repositories.Binds...)
-	}
-	return binds
-}
-
-func (s *Session) output(title string, line func(string)) *packages.Output {
-	return packages.NewOutput(s.opts.Log, title, s.secrets(), line)
+	return &Session{Work: work, ready: map[string]bool{}}, nil
 }
 
 // inside is the root tree's own program, or else one outside.
 func (s *Session) inside(ctx context.Context) (tool, error) {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return tool{}, err
 	}
-	t, ok := toolOf(tree, s.opts.Image.PackageManager)
+	t, ok := toolOf(tree, s.Image.PackageManager)
 	if !ok {
 		return s.outside(ctx, tree)
 	}
@@ -106,7 +58,7 @@ func (s *Session) inside(ctx context.Context) (tool, error) {
 
 // macros are rpm's settings for a root tree.
 func (s *Session) macros(tree *layers.Tree) string {
-	return rpm.Macros(rpm.DatabasePath(tree, rpm.VarPath), s.opts.Image.RPM, s.opts.Image.Locales)
+	return rpm.Macros(rpm.DatabasePath(tree, rpm.VarPath), s.Image.RPM, s.Image.Locales)
 }
 
 // outside is a program of this machine or a builder container that works on the root tree, the flavor that the description names before others.
@@ -125,18 +77,18 @@ func (s *Session) outside(ctx context.Context, tree *layers.Tree) (tool, error) 
 
 // readable makes sure that rpm can read the tree's database from outside.
 func (s *Session) readable(ctx context.Context, tree *layers.Tree) error {
-	return rpm.CheckReadable(ctx, rpm.ReadableOptions{Tree: tree, Run: s.opts.Outside, Root: targetDir, Log: s.opts.Log})
+	return rpm.CheckReadable(ctx, rpm.ReadableOptions{Tree: tree, Run: s.Outside, Root: targetDir, Log: s.Log})
 }
 
 func (s *Session) findOutside(ctx context.Context) (tool, error) {
-	if s.own() {
-		return tool{}, s.opts.Image.Errorf("", `add <repository type="rpm-md"> elements`, "packages can't be installed from outside of the root tree, because the description has no repository")
+	if s.Own() {
+		return tool{}, s.Image.Errorf("", `add <repository type="rpm-md"> elements`, "packages can't be installed from outside of the root tree, because the description has no repository")
 	}
 	var missing error
-	for _, f := range family(s.opts.Image.PackageManager) {
+	for _, f := range family(s.Image.PackageManager) {
 		for _, program := range f.programs {
-			out := s.output(program, nil)
-			err := s.opts.Outside(ctx, sandbox.Spec{Args: []string{program, "--version"}, Title: program + " --version", NoNetwork: true, Stdout: out, Stderr: out, Log: s.opts.Log})
+			out := s.Output(program, nil)
+			err := s.Outside(ctx, sandbox.Spec{Args: []string{program, "--version"}, Title: program + " --version", NoNetwork: true, Stdout: out, Stderr: out, Log: s.Log})
 			var lacks *command.MissingError
 			if errors.As(err, &lacks) {
 				if missing == nil || program == "dnf" { // whose package is known
@@ -148,8 +100,8 @@ func (s *Session) findOutside(ctx context.Context) (tool, error) {
 			if err != nil && !errors.As(err, &exit) {
 				return tool{}, fmt.Errorf("asking for the version of %s: %w", program, err)
 			}
-			if f.name != s.opts.Image.PackageManager {
-				s.opts.Log.Info("another program of the same family works in the place of the description's package manager", "package manager", s.opts.Image.PackageManager, "program", program)
+			if f.name != s.Image.PackageManager {
+				s.Log.Info("another program of the same family works in the place of the description's package manager", "package manager", s.Image.PackageManager, "program", program)
 			}
 			return tool{flavor: f, program: program, outside: true}, nil
 		}
@@ -160,25 +112,25 @@ func (s *Session) findOutside(ctx context.Context) (tool, error) {
 // runner runs programs where the tool runs.
 func (s *Session) runner(t tool) func(ctx context.Context, spec sandbox.Spec) error {
 	if t.outside {
-		return s.opts.Outside
+		return s.Outside
 	}
-	return s.opts.Inside
+	return s.Inside
 }
 
 // place is what the session's command lines depend on.
 func (s *Session) place(t tool) (place, error) {
-	p := place{own: s.own()}
-	if release := s.opts.Image.ReleaseVersion; release != "" && release != "0" || t.outside {
+	p := place{own: s.Own()}
+	if release := s.Image.ReleaseVersion; release != "" && release != "0" || t.outside {
 		p.release = release
 		if release == "" {
 			p.release = "0" // as in KIWI
 		}
 	}
-	if t.outside && s.opts.Arch != "" && s.opts.Arch != rpm.Machine() {
+	if t.outside && s.Arch != "" && s.Arch != rpm.Machine() {
 		if t.arch == "" {
-			return place{}, fmt.Errorf("installing packages for %s on %s: %s can't do it from outside of the root tree; install dnf on this machine, or give a builder container that has it", s.opts.Arch, rpm.Machine(), t.program)
+			return place{}, fmt.Errorf("installing packages for %s on %s: %s can't do it from outside of the root tree; install dnf on this machine, or give a builder container that has it", s.Arch, rpm.Machine(), t.program)
 		}
-		p.arch = s.opts.Arch
+		p.arch = s.Arch
 	}
 	return p, nil
 }
@@ -207,18 +159,15 @@ func (s *Session) run(ctx context.Context, t tool, r request) (*packages.Output,
 	if err != nil {
 		return nil, err
 	}
-	r.settings.rpm = s.opts.Image.RPM
-	out := s.output(t.program, r.line)
+	r.settings.rpm = s.Image.RPM
+	out := s.Output(t.program, r.line)
 	spec := sandbox.Spec{
-		Args: t.arguments(p, r.command...), Title: t.program + " " + r.verb(), HostNames: true, NoNetwork: r.noNetwork || s.opts.Offline, Redact: s.secrets(), Log: s.opts.Log,
-		Binds: s.binds(), Stdout: out, Stderr: out,
+		Args: t.arguments(p, r.command...), Title: t.program + " " + r.verb(), HostNames: true, NoNetwork: r.noNetwork || s.Offline, Stdout: out, Stderr: out,
 		Files: append([]sandbox.File{{Path: configFile, Data: r.settings.configuration(), Perm: 0o644}, {Path: pluginDir + "/imgbuild.py", Data: []byte(plugin), Perm: 0o644}}, repos...),
 	}
+	s.Show(&spec, sessionDir)
 	rpm.Configure(&spec, t.macros)
-	if s.opts.Repositories != nil {
-		spec.Files = append(spec.Files, s.opts.Repositories.Files...)
-	}
-	if s.own() { // a directory has to be there
+	if s.Own() { // a directory has to be there
 		spec.Files = append(spec.Files, sandbox.File{Path: reposDir + "/none", Perm: 0o644})
 	}
 	err = s.runner(t)(ctx, spec)
@@ -228,7 +177,7 @@ func (s *Session) run(ctx context.Context, t tool, r request) (*packages.Output,
 
 // Bootstrap installs packages from outside.
 func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) error {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return err
 	}
@@ -239,10 +188,10 @@ func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) err
 	if err := s.transact(ctx, t, "install", set); err != nil {
 		return err
 	}
-	if tree, err = s.opts.Tree(ctx); err != nil {
+	if tree, err = s.Tree(ctx); err != nil {
 		return err
 	}
-	return rpm.Settle(ctx, rpm.SettleOptions{Tree: tree, Inside: s.opts.Inside, Log: s.opts.Log})
+	return rpm.Settle(ctx, rpm.SettleOptions{Tree: tree, Inside: s.Inside, Log: s.Log})
 }
 
 // Install installs packages with the root tree's own program, or from outside if it has none.
@@ -271,14 +220,12 @@ func (s *Session) specs(t tool, set description.PackageSet) ([]string, error) {
 	}
 	for _, group := range set.Collections {
 		if !t.groups {
-			s.opts.Log.Warn("microdnf knows no groups; list the packages, or use dnf4 or dnf5", "at", group.Pos.String(), "group", group.Name)
+			s.Log.Warn("microdnf knows no groups; list the packages, or use dnf4 or dnf5", "at", group.Pos.String(), "group", group.Name)
 			continue
 		}
 		list = append(list, "@"+strings.TrimPrefix(group.Name, "@"))
 	}
-	for _, product := range set.Products {
-		s.opts.Log.Warn("dnf knows no products", "at", product.Pos.String(), "product", product.Name)
-	}
+	s.LeaveOut("product", set.Products)
 	return list, nil
 }
 
@@ -295,9 +242,9 @@ func names(list []description.Package) ([]string, error) {
 // settingsFor is the configuration of an installation.
 func (s *Session) settingsFor(set description.PackageSet) settings {
 	c := settings{weak: set.PlusRecommended, exclude: description.Names(set.Ignore)}
-	if s.opts.Locked != nil {
+	if s.Locked != nil {
 		c.only = []string{}
-		for _, p := range s.opts.Locked {
+		for _, p := range s.Locked {
 			c.only = append(c.only, p.String())
 		}
 	}
@@ -308,7 +255,7 @@ func (s *Session) settingsFor(set description.PackageSet) settings {
 func (s *Session) transact(ctx context.Context, t tool, verb string, set description.PackageSet) error {
 	doing := map[string]string{"install": "installing packages", "upgrade": "updating packages"}[verb]
 	fail := func(err error) error { return fmt.Errorf("%s: %w", doing, err) }
-	before, err := s.opts.Tree(ctx)
+	before, err := s.Tree(ctx)
 	if err != nil {
 		return fail(err)
 	}
@@ -330,7 +277,7 @@ func (s *Session) transact(ctx context.Context, t tool, verb string, set descrip
 	if len(plan.Packages) == 0 {
 		return nil
 	}
-	task := s.opts.Progress.Start(strings.Replace(doing, "packages", strconv.Itoa(len(plan.Packages))+" packages", 1), int64(len(plan.Packages)), progress.Items)
+	task := s.Progress.Start(strings.Replace(doing, "packages", strconv.Itoa(len(plan.Packages))+" packages", 1), int64(len(plan.Packages)), progress.Items)
 	running := false
 	out, err := s.run(ctx, t, request{command: append([]string{verb}, specs...), settings: c, noNetwork: true, line: func(line string) {
 		running = running || strings.HasPrefix(line, "Running transaction")
@@ -338,7 +285,7 @@ func (s *Session) transact(ctx context.Context, t tool, verb string, set descrip
 			task.Add(1)
 		}
 		if strings.Contains(line, "scriptlet failed") {
-			s.opts.Log.Warn("a package's script failed", "line", line)
+			s.Log.Warn("a package's script failed", "line", line)
 		}
 	}})
 	task.Done(err)
@@ -354,9 +301,7 @@ func (s *Session) transact(ctx context.Context, t tool, verb string, set descrip
 	if err := s.forget(ctx, t, before); err != nil {
 		return fail(err)
 	}
-	for _, p := range s.named(plan).Packages {
-		s.installed[p.String()] = p
-	}
+	s.Record(s.named(plan).Packages, true)
 	return nil
 }
 
@@ -374,10 +319,10 @@ func isStep(line string) bool {
 func (s *Session) refresh(ctx context.Context, t tool) error {
 	if !s.ready[t.name] {
 		if err := s.fromCache(t); err != nil {
-			return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+			return fmt.Errorf("using the package cache %s: %w", s.Cache, err)
 		}
-		if !s.opts.Offline {
-			task := s.opts.Progress.Start("fetching package lists", 0, progress.Items)
+		if !s.Offline {
+			task := s.Progress.Start("fetching package lists", 0, progress.Items)
 			out, err := s.run(ctx, t, request{command: []string{"makecache", "--refresh"}})
 			if err != nil {
 				err = fmt.Errorf("fetching package lists: %w", s.explain(ctx, t, err, out, description.PackageSet{}))
@@ -388,7 +333,7 @@ func (s *Session) refresh(ctx context.Context, t tool) error {
 			}
 		}
 		if err := s.toCache(t); err != nil {
-			return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+			return fmt.Errorf("filling the package cache %s: %w", s.Cache, err)
 		}
 		s.ready[t.name] = true
 	}
@@ -401,7 +346,7 @@ func (s *Session) refresh(ctx context.Context, t tool) error {
 
 // switchModules enables and disables the modules that the description names.
 func (s *Session) switchModules(ctx context.Context, t tool) error {
-	for _, m := range s.opts.Image.Packages.Modules {
+	for _, m := range s.Image.Packages.Modules {
 		steps := [][]string{{"module", "disable", m.Name}}
 		if m.Enable {
 			name := m.Name

@@ -30,8 +30,8 @@ func (s *Session) explain(ctx context.Context, t tool, err error, out *packages.
 		if !c.repository {
 			return fmt.Errorf("%s: %s%s", c.text, detail, semicolon(c.hint))
 		}
-		if s.opts.Repositories != nil {
-			if r, ok := s.opts.Repositories.Concerned(detail, strings.Join(lines, "\n")); ok {
+		if s.Repositories != nil {
+			if r, ok := s.Repositories.Concerned(detail, strings.Join(lines, "\n")); ok {
 				return r.Errorf(c.hint, "repository %s: %s: %s", r, c.text, detail)
 			}
 		}
@@ -65,7 +65,7 @@ func (s *Session) causes() []cause {
 			"Error downloading packages", "checksum doesn't match", "Status code: ", "cannot update repo",
 		},
 	}
-	if s.opts.Offline {
+	if s.Offline {
 		unreadable.text, unreadable.hint = "it is not in the package cache", "build once without --offline, with the same --package-cache"
 	}
 	return []cause{
@@ -126,7 +126,7 @@ func (s *Session) missingPackages(ctx context.Context, t tool, lines []string, s
 		if group || slices.ContainsFunc(set.Collections, func(p description.Package) bool { return p.Name == name }) {
 			list, kind = set.Collections, "group"
 		}
-		origin := s.opts.Image.Origin
+		origin := s.Image.Origin
 		for _, p := range list {
 			if strings.TrimPrefix(p.Name, "@") == strings.TrimPrefix(name, "@") {
 				origin = p.Origin
@@ -140,7 +140,7 @@ func (s *Session) missingPackages(ctx context.Context, t tool, lines []string, s
 			hint = description.DidYouMean(name, names, hint)
 		}
 		text := "no repository has the " + kind
-		if filtered := firstWith(lines, "filtered out by exclude filtering for argument: "+name, "Argument '"+name+"' matches only excluded"); filtered != "" && s.opts.Locked != nil {
+		if filtered := firstWith(lines, "filtered out by exclude filtering for argument: "+name, "Argument '"+name+"' matches only excluded"); filtered != "" && s.Locked != nil {
 			text, hint = "the lock file, or its version in the repositories, lacks the "+kind, packages.ErrNotLocked.Error()
 		}
 		found = append(found, origin.Errorf("", hint, "%s %s", text, strings.TrimPrefix(name, "@")))
@@ -195,8 +195,8 @@ func (s *Session) names(ctx context.Context, t tool) []string {
 
 // repositories names where packages were looked for.
 func (s *Session) repositories() []string {
-	if s.own() {
+	if s.Own() {
 		return []string{"those of the root tree's /etc/yum.repos.d"}
 	}
-	return s.opts.Repositories.Names()
+	return s.Repositories.Names()
 }

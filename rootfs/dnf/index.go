@@ -22,7 +22,7 @@ func (s *Session) index(ctx context.Context, r repositories.Repository) (string,
 	if _, err := os.Stat(filepath.Join(r.Local, "repodata/repomd.xml")); err == nil {
 		return r.URI, nil
 	}
-	dir := filepath.Join(s.dir, "index", r.Alias)
+	dir := filepath.Join(s.Dir, "index", r.Alias)
 	found, err := linkPackages(r.Local, strings.TrimPrefix(r.URI, "file://"), dir)
 	if err != nil {
 		return "", fmt.Errorf("linking the packages of %s: %w", r, err)
@@ -31,10 +31,10 @@ func (s *Session) index(ctx context.Context, r repositories.Repository) (string,
 		return "", r.Errorf("", "the repository %s has no package", r)
 	}
 	inside := indexDir + "/" + r.Alias
-	out := s.output("createrepo_c", nil)
-	err = s.opts.Outside(ctx, sandbox.Spec{
-		Args: []string{"createrepo_c", "--quiet", "--no-database", inside}, Title: "createrepo_c", NoNetwork: true, Binds: s.binds(), Redact: s.secrets(), Log: s.opts.Log, Stdout: out, Stderr: out,
-	})
+	out := s.Output("createrepo_c", nil)
+	spec := sandbox.Spec{Args: []string{"createrepo_c", "--quiet", "--no-database", inside}, Title: "createrepo_c", NoNetwork: true, Stdout: out, Stderr: out}
+	s.Show(&spec, sessionDir)
+	err = s.Outside(ctx, spec)
 	out.Flush()
 	var missing *command.MissingError
 	if errors.As(err, &missing) {

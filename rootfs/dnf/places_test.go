@@ -121,7 +121,7 @@ func (b bench) testInThePlaceOf(t *testing.T) {
 
 func TestBadNames(t *testing.T) {
 	w := bench{manager: "dnf4"}.emptyWorld(t, t.TempDir())
-	s := &Session{opts: packages.Options{Image: &w.Image}}
+	s := &Session{Work: &packages.Work{Options: packages.Options{Image: &w.Image}}}
 	bad := managertest.Packages(12, "good", "--nogpgcheck")
 	_, err := s.specs(tool{}, description.PackageSet{Packages: bad})
 	managertest.WantError(t, err, "config.xml:12:5", "--nogpgcheck")

@@ -46,11 +46,11 @@ func (s *Session) Simulate(ctx context.Context, set description.PackageSet) (pac
 
 // named calls repositories that have no name in the description by their addresses.
 func (s *Session) named(plan packages.Transaction) packages.Transaction {
-	if s.own() {
+	if s.Own() {
 		return plan
 	}
 	names := map[string]string{}
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		if r.Description.Alias == "" {
 			names[r.Alias] = r.String()
 		}
@@ -65,7 +65,7 @@ func (s *Session) named(plan packages.Transaction) packages.Transaction {
 
 // resolve runs dnf and returns the transaction that it tells of, even where it fails.
 func (s *Session) resolve(ctx context.Context, t tool, r request, set description.PackageSet) (packages.Transaction, *packages.Output, error) {
-	report := filepath.Join(s.dir, filepath.Base(reportFile))
+	report := filepath.Join(s.Dir, filepath.Base(reportFile))
 	if err := os.Remove(report); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return packages.Transaction{}, nil, err
 	}
@@ -204,11 +204,11 @@ func parseGrowth(text string) int64 {
 
 // download fetches the packages of a transaction and checks them.
 func (s *Session) download(ctx context.Context, t tool, command []string, c settings, set description.PackageSet) (packages.Transaction, error) {
-	task := s.opts.Progress.Start("fetching packages", 0, progress.Items)
+	task := s.Progress.Start("fetching packages", 0, progress.Items)
 	plan, out, err := s.resolve(ctx, t, request{command: slices.Concat(command[:1], t.flavor.download, command[1:]), settings: c}, set)
 	switch {
 	case err != nil && out == nil:
-	case err != nil && s.opts.Offline && len(plan.Packages) > 0:
+	case err != nil && s.Offline && len(plan.Packages) > 0:
 		err = s.offline(t, plan, s.explain(ctx, t, err, out, set))
 	case err != nil:
 		err = s.explain(ctx, t, err, out, set)
@@ -220,7 +220,7 @@ func (s *Session) download(ctx context.Context, t tool, command []string, c sett
 		return packages.Transaction{}, err
 	}
 	if err := s.toCache(t); err != nil {
-		return packages.Transaction{}, fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+		return packages.Transaction{}, fmt.Errorf("filling the package cache %s: %w", s.Cache, err)
 	}
 	return plan, nil
 }
@@ -256,15 +256,15 @@ func (s *Session) check(t tool, plan *packages.Transaction, out *packages.Output
 			plan.Packages[i].Installed = header.Size
 		}
 	}
-	if err := packages.CheckLocked(s.opts.Locked, plan.Packages); err != nil {
+	if err := packages.CheckLocked(s.Locked, plan.Packages); err != nil {
 		return err
 	}
 	// What a group lacks is no failure for dnf.
 	if line := firstWith(out.Lines(), "No match for group package", "no match for group package"); line != "" {
-		if s.opts.Locked != nil {
+		if s.Locked != nil {
 			return fmt.Errorf("%s: %w", strings.TrimSpace(line), packages.ErrNotLocked)
 		}
-		s.opts.Log.Warn("a group names a package that no repository has", "line", line)
+		s.Log.Warn("a group names a package that no repository has", "line", line)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package packages
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -11,7 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/layers"
 )
 
 func TestOutput(t *testing.T) {
@@ -96,5 +99,65 @@ func TestSum(t *testing.T) {
 	}
 	if _, err := Sum(name + "x"); err == nil {
 		t.Error("a missing file has a checksum")
+	}
+}
+
+func TestWork(t *testing.T) {
+	var log bytes.Buffer
+	w, err := Begin("thing", Options{Workdir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil))}, "a/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(w.Dir, "a/b")); err != nil || !info.IsDir() || !w.Own() || w.Secrets() != nil {
+		t.Errorf("%v %v, own %v, secrets %q", info, err, w.Own(), w.Secrets())
+	}
+	one, two := Package{Name: "p", Version: "1", Listed: true}, Package{Name: "p", Version: "2"}
+	w.Record([]Package{one}, false)
+	w.Record([]Package{two}, false)
+	two.Listed = true
+	if diff := cmp.Diff([]Package{two}, w.Installed()); diff != "" {
+		t.Error(diff)
+	}
+	w.Record([]Package{two, one, {Name: "a", Version: "3"}}, true)
+	var names []string
+	for _, p := range w.Installed() {
+		names = append(names, p.String())
+	}
+	if diff := cmp.Diff([]string{"a-3", "p-1", "p-2", "p-2"}, names); diff != "" {
+		t.Error(diff)
+	}
+	w.LeaveOut("product", []description.Package{{Name: "x", Origin: description.Origin{Pos: description.Position{File: "c.xml", Line: 3, Column: 1}}}})
+	if want := `msg="thing knows no products: it is left out" at=c.xml:3:1 product=x`; !strings.Contains(log.String(), want) {
+		t.Errorf("the log is %s", &log)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(w.Dir); err == nil {
+		t.Error("the directory is left")
+	}
+	if _, err := Begin("thing", Options{Workdir: filepath.Join(w.Dir, "gone")}); err == nil {
+		t.Error("no error without a directory for temporary files")
+	}
+}
+
+func TestFind(t *testing.T) {
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	if err := edit.WriteFile("usr/bin/tool", []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := &Work{Options: Options{Tree: func(context.Context) (*layers.Tree, error) { return edit.Tree(), nil }}}
+	for path, want := range map[string]string{"usr/bin/tool": "", "usr/bin/other": TargetDir, "usr/bin": TargetDir} {
+		if p, _, err := w.Find(t.Context(), "sbin/x", path); err != nil || p.Root != want {
+			t.Errorf("%s: %q, %v", path, p.Root, err)
+		}
+	}
+}
+
+func TestSomeNames(t *testing.T) {
+	for want, names := range map[string][]string{"": nil, "a, b": {"a", "b"}, "1, 2, 3, 4, 5": {"1", "2", "3", "4", "5"}, "1, 2, 3, 4, 5 and 1 more": {"1", "2", "3", "4", "5", "6"}} {
+		if got := SomeNames(names); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

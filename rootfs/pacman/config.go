@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/rootfs/packages"
 	"github.com/imgbuild/imgbuild/rootfs/repositories"
 )
 
@@ -28,7 +29,7 @@ const neutral = 99
 // the sense of zypper and dnf, come first: pacman takes a package from the first one that has it.
 func (s *Session) findSections(ctx context.Context) ([]section, error) {
 	var sections []section
-	list := slices.Clone(s.opts.Repositories.List)
+	list := slices.Clone(s.Repositories.List)
 	slices.SortStableFunc(list, func(a, b repositories.Repository) int { return rank(a) - rank(b) })
 	for _, r := range list {
 		names, err := databases(r)
@@ -48,9 +49,9 @@ func (s *Session) findSections(ctx context.Context) ([]section, error) {
 				sections[i].servers = append(sections[i].servers, servers...)
 				continue
 			}
-			sec := section{name: name, repo: r, servers: servers, sigLevel: sigLevel(r, s.opts.Image.RPM.CheckSignatures)}
+			sec := section{name: name, repo: r, servers: servers, sigLevel: sigLevel(r, s.Image.RPM.CheckSignatures)}
 			if strings.HasPrefix(sec.sigLevel, "PackageNever") {
-				s.opts.Log.Warn("the signatures of packages are not checked", "repository", r.String())
+				s.Log.Warn("the signatures of packages are not checked", "repository", r.String())
 			}
 			if err := s.customize(ctx, &sec); err != nil {
 				return nil, err
@@ -140,7 +141,7 @@ func (s *Session) customize(ctx context.Context, sec *section) error {
 		return err
 	}
 	data, err := sec.repo.Customize(ctx, repositories.CustomizeOptions{
-		Files: s.opts.Files, Run: p.run, Workdir: s.dir, Name: sec.name + ".repo", Data: []byte(sec.text()),
+		Files: s.Files, Run: p.Run, Workdir: s.Dir, Name: sec.name + ".repo", Data: []byte(sec.text()),
 	})
 	if asMissing(err) {
 		return fmt.Errorf("running the script that customizes %s: %w", sec.repo, err)
@@ -150,12 +151,12 @@ func (s *Session) customize(ctx context.Context, sec *section) error {
 }
 
 // configuration is what pacman.conf(5) says for a run.
-func (s *Session) configuration(p place, only func(section) bool) string {
+func (s *Session) configuration(p packages.Place, only func(section) bool) string {
 	var text strings.Builder
 	text.WriteString("[options]\n")
 	settings := [][2]string{
-		{"DBPath", p.root + databaseDir + "/"}, {"CacheDir", insideDir + "/cache/"}, {"LogFile", insideDir + "/pacman.log"},
-		{"HookDir", p.root + "/etc/pacman.d/hooks/"}, {"Architecture", s.opts.Arch},
+		{"DBPath", p.Root + databaseDir + "/"}, {"CacheDir", insideDir + "/cache/"}, {"LogFile", insideDir + "/pacman.log"},
+		{"HookDir", p.Root + "/etc/pacman.d/hooks/"}, {"Architecture", s.Arch},
 	}
 	if s.own == "" {
 		settings = append(settings, [2]string{"GPGDir", insideDir + "/gnupg/"}, [2]string{"SigLevel", "Required DatabaseOptional TrustAll"})
@@ -181,7 +182,7 @@ func (s *Session) configuration(p place, only func(section) bool) string {
 // ignored are the names of the packages that are not to be installed.
 func (s *Session) ignored() []string {
 	var names []string
-	for _, list := range [][]description.Package{s.opts.Image.Packages.Bootstrap.Ignore, s.opts.Image.Packages.System.Ignore} {
+	for _, list := range [][]description.Package{s.Image.Packages.Bootstrap.Ignore, s.Image.Packages.System.Ignore} {
 		for _, name := range description.Names(list) {
 			if !slices.Contains(names, name) && !strings.ContainsAny(name, " \t\n*?[\\") {
 				names = append(names, name)
@@ -205,7 +206,7 @@ func (s *Session) writeKeyring() error {
 	}
 	// The empty database of trust is never read; pacman wants to see one.
 	for name, data := range map[string][]byte{"pubring.gpg": ring, "trustdb.gpg": nil, "gpg.conf": []byte(conf)} {
-		if err := os.WriteFile(filepath.Join(s.dir, "gnupg", name), data, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.Dir, "gnupg", name), data, 0o600); err != nil {
 			return fmt.Errorf("writing the keyring of pacman: %w", err)
 		}
 	}
@@ -218,15 +219,15 @@ func (s *Session) readOwn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	noRepositories := s.opts.Image.Errorf("repository", `add <repository alias="core"><source path="https://..."/></repository>`, "there are no repositories to install packages from")
-	if p.root != "" {
+	noRepositories := s.Image.Errorf("repository", `add <repository alias="core"><source path="https://..."/></repository>`, "there are no repositories to install packages from")
+	if p.Root != "" {
 		return noRepositories
 	}
 	data, err := tree.ReadFile("etc/pacman.conf", 1<<20)
 	if err != nil {
 		return noRepositories
 	}
-	s.opts.Log.Info("the description has no repositories: packages come from those of the root tree's /etc/pacman.conf")
+	s.Log.Info("the description has no repositories: packages come from those of the root tree's /etc/pacman.conf")
 	var text strings.Builder
 	for line := range strings.Lines(string(data)) {
 		name, _, _ := strings.Cut(line, "=")

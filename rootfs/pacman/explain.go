@@ -92,7 +92,7 @@ func (s *Session) missingPackage(lines []string, wanted []description.Package) e
 		}
 		from := "those of the root tree's /etc/pacman.conf"
 		if s.own == "" {
-			from = strings.Join(s.opts.Repositories.Names(), ", ")
+			from = strings.Join(s.Repositories.Names(), ", ")
 		}
 		hint := description.DidYouMean(name, known, "check its name; the repositories are: "+from)
 		origin := description.Origin{}
@@ -119,7 +119,7 @@ func (s *Session) unresolved(said []string, wanted []description.Package) error 
 	if end := strings.IndexAny(name, "<>="); end >= 0 {
 		name = name[:end]
 	}
-	for _, list := range [][]description.Package{s.opts.Image.Packages.Bootstrap.Ignore, s.opts.Image.Packages.System.Ignore} {
+	for _, list := range [][]description.Package{s.Image.Packages.Bootstrap.Ignore, s.Image.Packages.System.Ignore} {
 		for _, p := range list {
 			if p.Name == name {
 				return p.Errorf("", "take it out of the ignored packages, or leave out "+by, "the package %s is to be ignored, but %s needs it", name, by)
@@ -151,5 +151,5 @@ func (s *Session) concerned(lines []string, detail string) (repositories.Reposit
 			}
 		}
 	}
-	return s.opts.Repositories.Concerned(detail, strings.Join(lines, "\n"))
+	return s.Repositories.Concerned(detail, strings.Join(lines, "\n"))
 }

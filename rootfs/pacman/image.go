@@ -23,21 +23,7 @@ const (
 // first server; others go to /etc/pacman.d/NAME.repo, which /etc/pacman.conf then includes. Keys go where pacman-key --populate finds them. Secrets stay out of the
 // image, and so do repositories that only this machine can read; the notes say so.
 func WriteRepositories(edit *layers.Editor, set *repositories.Set, change repositories.Change) (notes []string, err error) {
-	for _, r := range set.Image {
-		if r.Local != "" {
-			notes = append(notes, fmt.Sprintf("repository %s is a directory of this machine and was not written into the image", r))
-			continue
-		}
-		if r.User != "" || r.Password != "" {
-			notes = append(notes, fmt.Sprintf("repository %s needs a user name and password, which were not written into the image; put them into its addresses in /etc/pacman.d", r))
-		}
-		note, err := writeRepository(edit, r, change)
-		if err != nil {
-			return nil, fmt.Errorf("writing repository %s into the image: %w", r, err)
-		}
-		notes = append(notes, note...)
-	}
-	return notes, nil
+	return set.ForImage("addresses in /etc/pacman.d", func(r repositories.Repository) ([]string, error) { return writeRepository(edit, r, change) })
 }
 
 func writeRepository(edit *layers.Editor, r repositories.Repository, change repositories.Change) (notes []string, err error) {

@@ -124,7 +124,7 @@ func TestSections(t *testing.T) {
 	}
 	s, err := w.Open(t, network("b", "https://b.example/x", 0), network("a", "https://a.example/$repo", 1), network("b", "https://mirror.example/b", 0), description.Repository{Source: "dir://" + w.Repo, Priority: 200})
 	managertest.Must(t, err)
-	conf := s.(*Session).configuration(place{}, nil)
+	conf := s.(*Session).configuration(packages.Place{}, nil)
 	_, sections, _ := strings.Cut(conf, "\n\n")
 	want := `[a]
 Server = https://a.example/$repo

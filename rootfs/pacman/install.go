@@ -26,8 +26,8 @@ type transaction struct {
 }
 
 // install installs a set.
-func (s *Session) install(ctx context.Context, p place, set description.PackageSet) error {
-	tree, err := s.opts.Tree(ctx)
+func (s *Session) install(ctx context.Context, p packages.Place, set description.PackageSet) error {
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return err
 	}
@@ -46,9 +46,7 @@ func (s *Session) install(ctx context.Context, p place, set description.PackageS
 // transaction says what a set asks for. Collections are pacman's groups, or packages as in KIWI.
 func (s *Session) transaction(set description.PackageSet) (transaction, error) {
 	t := transaction{what: "installing", operation: "-S", wanted: slices.Concat(set.Packages, set.Collections)}
-	if len(set.Products) > 0 {
-		s.opts.Log.Warn("pacman has no products; these were left out: " + strings.Join(description.Names(set.Products), ", "))
-	}
+	s.LeaveOut("product", set.Products)
 	ignored := description.Names(set.Ignore)
 	for _, name := range description.Names(t.wanted) {
 		expanded := []string{name}
@@ -90,7 +88,7 @@ func (t transaction) arguments(options ...string) []string {
 }
 
 // transact downloads what a transaction needs and installs it.
-func (s *Session) transact(ctx context.Context, p place, tree *layers.Tree, t transaction) error {
+func (s *Session) transact(ctx context.Context, p packages.Place, tree *layers.Tree, t transaction) error {
 	if err := s.refresh(ctx, p); err != nil {
 		return err
 	}
@@ -98,7 +96,7 @@ func (s *Session) transact(ctx context.Context, p place, tree *layers.Tree, t tr
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	if err := packages.CheckLocked(s.opts.Locked, plain(entries)); err != nil {
+	if err := packages.CheckLocked(s.Locked, plain(entries)); err != nil {
 		return fmt.Errorf("%w (pacman installs what the repositories have now, no older versions)", err)
 	}
 	if err := s.download(ctx, p, t, entries); err != nil {
@@ -108,7 +106,7 @@ func (s *Session) transact(ctx context.Context, p place, tree *layers.Tree, t tr
 	if strings.HasSuffix(t.what, " packages") {
 		what = t.what
 	}
-	task := s.opts.Progress.Start(what, int64(len(entries)), progress.Items)
+	task := s.Progress.Start(what, int64(len(entries)), progress.Items)
 	_, err = s.run(ctx, p, job{
 		title: "pacman " + t.operation, args: t.arguments(), wanted: t.wanted, progress: task,
 		step: func(line string) bool {
@@ -122,11 +120,16 @@ func (s *Session) transact(ctx context.Context, p place, tree *layers.Tree, t tr
 	if err != nil {
 		return fmt.Errorf("installing packages: %w", err)
 	}
-	for _, e := range entries {
-		e.Listed = e.Listed || s.installed[e.Name].Listed
-		s.installed[e.Name] = e.Package
-	}
+	s.Record(plain(entries), false)
 	return nil
+}
+
+func names(entries []entry) []string {
+	var list []string
+	for _, e := range entries {
+		list = append(list, e.String())
+	}
+	return list
 }
 
 func plain(entries []entry) []packages.Package {
@@ -138,7 +141,7 @@ func plain(entries []entry) []packages.Package {
 }
 
 // resolve asks pacman what a transaction would install.
-func (s *Session) resolve(ctx context.Context, p place, t transaction) ([]entry, error) {
+func (s *Session) resolve(ctx context.Context, p packages.Place, t transaction) ([]entry, error) {
 	answer, err := s.run(ctx, p, job{title: "pacman " + t.operation + "p", args: t.arguments("--print-format", "%r %n %v"), wanted: t.wanted})
 	if err != nil {
 		return nil, fmt.Errorf("resolving packages: %w", err)
@@ -160,20 +163,20 @@ func (s *Session) resolve(ctx context.Context, p place, t transaction) ([]entry,
 
 // download puts the packages of a transaction and their signatures into the session's cache, from the cache of earlier builds or from the repositories, and
 // compares them with what their lists say.
-func (s *Session) download(ctx context.Context, p place, t transaction, entries []entry) error {
+func (s *Session) download(ctx context.Context, p packages.Place, t transaction, entries []entry) error {
 	missing, err := s.fromCache(entries)
 	if err != nil {
-		return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+		return fmt.Errorf("using the package cache %s: %w", s.Cache, err)
 	}
-	if s.opts.Offline {
+	if s.Offline {
 		missing = slices.DeleteFunc(missing, func(e entry) bool { return s.isLocal(e) })
 		if len(missing) > 0 {
-			return fmt.Errorf("installing packages: the network is not to be used (--offline), and the package cache lacks %s; build once with the network and --package-cache", someNames(missing))
+			return fmt.Errorf("installing packages: the network is not to be used (--offline), and the package cache lacks %s; build once with the network and --package-cache", packages.SomeNames(names(missing)))
 		}
 	}
-	task := s.opts.Progress.Start("downloading packages", int64(len(missing)), progress.Items)
+	task := s.Progress.Start("downloading packages", int64(len(missing)), progress.Items)
 	_, err = s.run(ctx, p, job{
-		title: "pacman " + t.operation + "w", args: t.arguments("-w"), network: !s.opts.Offline, wanted: t.wanted, progress: task,
+		title: "pacman " + t.operation + "w", args: t.arguments("-w"), network: !s.Offline, wanted: t.wanted, progress: task,
 		step: func(line string) bool { return strings.HasSuffix(line, " downloading...") },
 	})
 	task.Done(err)
@@ -181,7 +184,7 @@ func (s *Session) download(ctx context.Context, p place, t transaction, entries 
 		return fmt.Errorf("downloading packages: %w", err)
 	}
 	for i, e := range entries {
-		sum, err := packages.Sum(filepath.Join(s.dir, "cache", e.File))
+		sum, err := packages.Sum(filepath.Join(s.Dir, "cache", e.File))
 		if err != nil {
 			return fmt.Errorf("downloading packages: %w", err)
 		}
@@ -190,11 +193,11 @@ func (s *Session) download(ctx context.Context, p place, t transaction, entries 
 		}
 		entries[i].Checksum = sum
 	}
-	if err := packages.CheckLocked(s.opts.Locked, plain(entries)); err != nil {
+	if err := packages.CheckLocked(s.Locked, plain(entries)); err != nil {
 		return err
 	}
 	if err := s.toCache(entries); err != nil {
-		return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+		return fmt.Errorf("filling the package cache %s: %w", s.Cache, err)
 	}
 	return nil
 }
@@ -204,22 +207,9 @@ func (s *Session) isLocal(e entry) bool {
 	return slices.ContainsFunc(s.sections, func(sec section) bool { return sec.name == e.list && sec.repo.Local != "" })
 }
 
-func someNames(entries []entry) string {
-	const most = 5
-	var names []string
-	for _, e := range entries[:min(most, len(entries))] {
-		names = append(names, e.String())
-	}
-	text := strings.Join(names, ", ")
-	if len(entries) > most {
-		text += " and " + strconv.Itoa(len(entries)-most) + " more"
-	}
-	return text
-}
-
 // cacheFile is where the cache of earlier builds keeps a package; its signature lies beside it.
 func (s *Session) cacheFile(e entry) string {
-	return filepath.Join(s.opts.Cache, "pacman", "packages", strings.TrimPrefix(e.Checksum, "sha256:"))
+	return filepath.Join(s.Cache, "pacman", "packages", strings.TrimPrefix(e.Checksum, "sha256:"))
 }
 
 // fromCache puts packages of earlier builds where pacman looks for them, and returns those that are not there. A damaged one is removed.
@@ -237,11 +227,11 @@ func (s *Session) fromCache(entries []entry) (missing []entry, err error) {
 }
 
 func (s *Session) oneFromCache(e entry) (there bool, err error) {
-	file := filepath.Join(s.dir, "cache", e.File)
+	file := filepath.Join(s.Dir, "cache", e.File)
 	if _, err := os.Lstat(file); err == nil {
 		return true, nil // downloaded by this session
 	}
-	if s.opts.Cache == "" || e.Checksum == "" {
+	if s.Cache == "" || e.Checksum == "" {
 		return false, nil
 	}
 	cached := s.cacheFile(e)
@@ -252,7 +242,7 @@ func (s *Session) oneFromCache(e entry) (there bool, err error) {
 	case err != nil:
 		return false, err
 	case sum != e.Checksum:
-		s.opts.Log.Warn("a file of the package cache is damaged; it is fetched again", "file", cached)
+		s.Log.Warn("a file of the package cache is damaged; it is fetched again", "file", cached)
 		if err := os.Remove(cached); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
@@ -266,17 +256,17 @@ func (s *Session) oneFromCache(e entry) (there bool, err error) {
 
 // toCache keeps packages for later builds.
 func (s *Session) toCache(entries []entry) error {
-	if s.opts.Cache == "" {
+	if s.Cache == "" {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Join(s.opts.Cache, "pacman", "packages"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.Cache, "pacman", "packages"), 0o755); err != nil {
 		return err
 	}
 	for _, e := range entries {
 		if s.isLocal(e) {
 			continue
 		}
-		cached, file := s.cacheFile(e), filepath.Join(s.dir, "cache", e.File)
+		cached, file := s.cacheFile(e), filepath.Join(s.Dir, "cache", e.File)
 		if err := replace(file+".sig", cached+".sig"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

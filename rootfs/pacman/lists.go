@@ -47,19 +47,19 @@ type entry struct {
 }
 
 // refresh fetches the lists of packages, once.
-func (s *Session) refresh(ctx context.Context, p place) error {
+func (s *Session) refresh(ctx context.Context, p packages.Place) error {
 	if s.refreshed {
 		return nil
 	}
 	if err := s.listsFromCache(); err != nil {
 		return err
 	}
-	j := job{title: "pacman -Sy", args: []string{"-Sy"}, network: !s.opts.Offline}
-	if s.opts.Offline {
+	j := job{title: "pacman -Sy", args: []string{"-Sy"}, network: !s.Offline}
+	if s.Offline {
 		j.only = func(sec section) bool { return sec.repo.Local != "" }
 	}
-	if !s.opts.Offline || slices.ContainsFunc(s.sections, j.only) {
-		task := s.opts.Progress.Start("fetching package lists", 0, progress.Items)
+	if !s.Offline || slices.ContainsFunc(s.sections, j.only) {
+		task := s.Progress.Start("fetching package lists", 0, progress.Items)
 		_, err := s.run(ctx, p, j)
 		task.Done(err)
 		if err != nil {
@@ -67,7 +67,7 @@ func (s *Session) refresh(ctx context.Context, p place) error {
 		}
 	}
 	if err := s.listsToCache(); err != nil {
-		return fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+		return fmt.Errorf("filling the package cache %s: %w", s.Cache, err)
 	}
 	if err := s.readLists(); err != nil {
 		return err
@@ -79,32 +79,32 @@ func (s *Session) refresh(ctx context.Context, p place) error {
 // listFile is where the cache keeps the list of a repository in the network.
 func (s *Session) listFile(sec section) string {
 	sum := sha256.Sum256([]byte(sec.name + "\n" + strings.Join(sec.servers, "\n")))
-	return filepath.Join(s.opts.Cache, "pacman", "lists", sec.name+"-"+hex.EncodeToString(sum[:8])+".db")
+	return filepath.Join(s.Cache, "pacman", "lists", sec.name+"-"+hex.EncodeToString(sum[:8])+".db")
 }
 
 // cached are the sections whose lists the cache has or is to have.
 func (s *Session) cached() []section {
-	return slices.DeleteFunc(slices.Clone(s.sections), func(sec section) bool { return sec.repo.Local != "" || s.opts.Cache == "" && !s.opts.Offline })
+	return slices.DeleteFunc(slices.Clone(s.sections), func(sec section) bool { return sec.repo.Local != "" || s.Cache == "" && !s.Offline })
 }
 
 // listsFromCache puts the lists of an earlier build where pacman looks for them: it fetches only those that have changed since.
 func (s *Session) listsFromCache() error {
-	if s.opts.Offline && s.own != "" {
+	if s.Offline && s.own != "" {
 		return errors.New("installing packages: the network is not to be used (--offline), and the repositories of the root tree's /etc/pacman.conf are in the network")
 	}
 	for _, sec := range s.cached() {
 		for _, suffix := range []string{"", ".sig"} {
 			err := errors.New("there is no package cache")
-			if s.opts.Cache != "" {
-				err = packages.LinkOrCopy(s.listFile(sec)+suffix, filepath.Join(s.dir, "sync", sec.name+".db"+suffix))
+			if s.Cache != "" {
+				err = packages.LinkOrCopy(s.listFile(sec)+suffix, filepath.Join(s.Dir, "sync", sec.name+".db"+suffix))
 			}
 			switch {
 			case err == nil:
-			case !s.opts.Offline && errors.Is(err, fs.ErrNotExist), suffix != "" && errors.Is(err, fs.ErrNotExist):
-			case s.opts.Offline:
+			case !s.Offline && errors.Is(err, fs.ErrNotExist), suffix != "" && errors.Is(err, fs.ErrNotExist):
+			case s.Offline:
 				return sec.repo.Errorf("build once with the network and --package-cache", "the list of packages of %s is not in the package cache, and the network is not to be used (--offline)", sec.repo)
 			default:
-				return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+				return fmt.Errorf("using the package cache %s: %w", s.Cache, err)
 			}
 		}
 	}
@@ -113,7 +113,7 @@ func (s *Session) listsFromCache() error {
 
 // listsToCache keeps the lists that pacman has now.
 func (s *Session) listsToCache() error {
-	if s.opts.Cache == "" || s.opts.Offline {
+	if s.Cache == "" || s.Offline {
 		return nil
 	}
 	for _, sec := range s.cached() {
@@ -122,7 +122,7 @@ func (s *Session) listsToCache() error {
 			return err
 		}
 		for _, suffix := range []string{"", ".sig"} {
-			err := replace(filepath.Join(s.dir, "sync", sec.name+".db"+suffix), file+suffix)
+			err := replace(filepath.Join(s.Dir, "sync", sec.name+".db"+suffix), file+suffix)
 			if suffix != "" && errors.Is(err, fs.ErrNotExist) {
 				err = nil
 			}
@@ -152,7 +152,7 @@ func (s *Session) readLists() error {
 		names = append(names, sec.name)
 	}
 	if s.own != "" {
-		files, err := filepath.Glob(filepath.Join(s.dir, "sync", "*.db"))
+		files, err := filepath.Glob(filepath.Join(s.Dir, "sync", "*.db"))
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func (s *Session) readLists() error {
 		}
 	}
 	for _, name := range names {
-		file, err := os.Open(filepath.Join(s.dir, "sync", name+".db"))
+		file, err := os.Open(filepath.Join(s.Dir, "sync", name+".db"))
 		if err != nil {
 			return fmt.Errorf("reading the list of packages of %s: %w", name, err)
 		}

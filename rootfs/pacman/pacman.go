@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,25 +35,23 @@ const databaseDir = "/var/lib/pacman"
 
 // Session is pacman at work on one root tree.
 type Session struct {
-	opts      packages.Options
-	dir       string // on this machine
+	*packages.Work
 	sections  []section
 	own       string // the tree's own configuration, where the description has no repositories
 	lists     []list // of the packages, once they are there
 	refreshed bool
 	native    description.Tristate // whether there is a pacman outside, once that matters
-	installed map[string]packages.Package
 }
 
 var _ packages.Session = (*Session)(nil)
 
 // Open prepares a session.
 func Open(ctx context.Context, opts packages.Options) (packages.Session, error) {
-	dir, err := os.MkdirTemp(opts.Workdir, ".pacman-")
+	work, err := packages.Begin("pacman", opts, "sync", "cache", "gnupg")
 	if err != nil {
-		return nil, fmt.Errorf("making a directory for pacman: %w", err)
+		return nil, err
 	}
-	s := &Session{opts: opts, dir: dir, installed: map[string]packages.Package{}}
+	s := &Session{Work: work}
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -63,15 +60,10 @@ func Open(ctx context.Context, opts packages.Options) (packages.Session, error) 
 
 // prepare fills the session's directory.
 func (s *Session) prepare(ctx context.Context) error {
-	for _, name := range []string{"sync", "cache", "gnupg"} {
-		if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
-			return fmt.Errorf("preparing pacman: %w", err)
-		}
-	}
-	if err := errors.Join(os.Chmod(s.dir, 0o755), os.Chmod(filepath.Join(s.dir, "gnupg"), 0o700)); err != nil {
+	if err := os.Chmod(filepath.Join(s.Dir, "gnupg"), 0o700); err != nil {
 		return fmt.Errorf("preparing pacman: %w", err)
 	}
-	if len(s.opts.Repositories.List) == 0 {
+	if s.Own() {
 		return s.readOwn(ctx)
 	}
 	var err error
@@ -81,48 +73,20 @@ func (s *Session) prepare(ctx context.Context) error {
 	return s.writeKeyring()
 }
 
-// Close removes what the session has on this machine.
-func (s *Session) Close() error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("removing the files of pacman: %w", err)
-	}
-	return nil
-}
-
-// Installed are the packages that this session has installed.
-func (s *Session) Installed() []packages.Package {
-	list := make([]packages.Package, 0, len(s.installed))
-	for _, name := range slices.Sorted(maps.Keys(s.installed)) {
-		list = append(list, s.installed[name])
-	}
-	return list
-}
-
-// place is where pacman runs.
-type place struct {
-	run  func(ctx context.Context, spec sandbox.Spec) error
-	root string // the root tree there, "" for /
-}
-
-func (s *Session) outside() place { return place{s.opts.Outside, packages.TargetDir} }
-
 // find returns the place where pacman runs once there may be one in the tree.
-func (s *Session) find(ctx context.Context) (place, *layers.Tree, error) {
-	tree, err := s.opts.Tree(ctx)
-	if err != nil {
-		return place{}, nil, err
+func (s *Session) find(ctx context.Context) (packages.Place, *layers.Tree, error) {
+	p, tree, err := s.Find(ctx, "usr/bin/pacman")
+	if err == nil && p.Root == "" && s.elsewhere(ctx) {
+		p = s.Elsewhere()
 	}
-	if _, node, err := tree.Resolve("usr/bin/pacman"); err == nil && node.IsRegular() && !s.elsewhere(ctx) {
-		return place{run: s.opts.Inside}, tree, nil
-	}
-	return s.outside(), tree, nil
+	return p, tree, err
 }
 
 // elsewhere reports whether pacman had better run outside although the tree has it: programs of another architecture are slow here.
 func (s *Session) elsewhere(ctx context.Context) bool {
-	if s.opts.Emulated && s.native == description.Unset {
+	if s.Emulated && s.native == description.Unset {
 		s.native = description.False
-		if s.opts.Outside(ctx, sandbox.Spec{Args: []string{"pacman", "--version"}, NoNetwork: true, Log: s.opts.Log}) == nil {
+		if s.Outside(ctx, sandbox.Spec{Args: []string{"pacman", "--version"}, NoNetwork: true, Log: s.Log}) == nil {
 			s.native = description.True
 		}
 	}
@@ -141,29 +105,29 @@ type job struct {
 }
 
 // run runs pacman and returns what it printed to its standard output.
-func (s *Session) run(ctx context.Context, p place, j job) (string, error) {
-	args := []string{"pacman", "--config", insideConf, "--noconfirm", "--color", "never", "--root", p.root + "/"}
-	secrets := s.opts.Repositories.Secrets
+func (s *Session) run(ctx context.Context, p packages.Place, j job) (string, error) {
+	args := []string{"pacman", "--config", insideConf, "--noconfirm", "--color", "never", "--root", p.Root + "/"}
+	secrets := s.Repositories.Secrets
 	var answer bytes.Buffer
-	complaints := packages.NewOutput(s.opts.Log, "pacman", secrets, nil)
-	both := packages.NewOutput(s.opts.Log, "pacman", secrets, func(line string) {
+	complaints := packages.NewOutput(s.Log, "pacman", secrets, nil)
+	both := packages.NewOutput(s.Log, "pacman", secrets, func(line string) {
 		answer.WriteString(line + "\n")
 		if j.progress != nil && j.step(line) {
 			j.progress.Add(1)
 		}
 	})
-	err := p.run(ctx, sandbox.Spec{
-		Args: append(args, j.args...), Title: j.title, NoNetwork: !j.network, HostNames: j.network, Redact: secrets, Log: s.opts.Log, Stdout: both, Stderr: complaints,
+	err := p.Run(ctx, sandbox.Spec{
+		Args: append(args, j.args...), Title: j.title, NoNetwork: !j.network, HostNames: j.network, Redact: secrets, Log: s.Log, Stdout: both, Stderr: complaints,
 		Binds: append([]sandbox.Bind{
-			{Source: s.dir, Target: insideDir},
-			{Source: filepath.Join(s.dir, "gnupg"), Target: insideDir + "/gnupg", ReadOnly: true},
-			{Source: filepath.Join(s.dir, "sync"), Target: p.root + databaseDir + "/sync"},
-		}, s.opts.Repositories.Binds...),
+			{Source: s.Dir, Target: insideDir},
+			{Source: filepath.Join(s.Dir, "gnupg"), Target: insideDir + "/gnupg", ReadOnly: true},
+			{Source: filepath.Join(s.Dir, "sync"), Target: p.Root + databaseDir + "/sync"},
+		}, s.Repositories.Binds...),
 		Files: append([]sandbox.File{
 			{Path: insideConf, Data: []byte(s.configuration(p, j.only)), Perm: 0o600},
 			// The initial RAM disk is made once, at the end.
 			{Path: standInDir + "/mkinitcpio", Data: []byte("#!/bin/sh\nexit 0\n"), Perm: 0o755},
-		}, s.opts.Repositories.Files...),
+		}, s.Repositories.Files...),
 	})
 	both.Flush()
 	complaints.Flush()
@@ -175,7 +139,7 @@ func (s *Session) run(ctx context.Context, p place, j job) (string, error) {
 
 // within prepares the tree for pacman, does something, and leaves nothing in the tree but what was installed.
 func (s *Session) within(ctx context.Context, do func() error) (err error) {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return err
 	}
@@ -206,12 +170,12 @@ func (s *Session) within(ctx context.Context, do func() error) (err error) {
 
 // tool runs a program of this machine on the root tree.
 func (s *Session) tool(ctx context.Context, args ...string) error {
-	return s.opts.Outside(ctx, sandbox.Spec{Args: args, NoNetwork: true, Log: s.opts.Log})
+	return s.Outside(ctx, sandbox.Spec{Args: args, NoNetwork: true, Log: s.Log})
 }
 
 // Bootstrap installs packages from outside.
 func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) error {
-	return s.install(ctx, s.outside(), set)
+	return s.install(ctx, s.Elsewhere(), set)
 }
 
 // Install installs packages that are not there yet.
@@ -244,7 +208,7 @@ func (s *Session) remove(ctx context.Context, what, option string, wanted []desc
 	if len(names) == 0 {
 		return nil
 	}
-	task := s.opts.Progress.Start(what, 0, progress.Items)
+	task := s.Progress.Start(what, 0, progress.Items)
 	err = s.within(ctx, func() error {
 		_, err := s.run(ctx, p, job{
 			title: "pacman " + option, args: append([]string{option, "--"}, names...), wanted: wanted, progress: task,

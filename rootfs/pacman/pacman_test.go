@@ -105,7 +105,7 @@ func testInside(t *testing.T) {
 		t.Errorf("it ran outside: %q", w.Commands)
 	}
 	if w.Commands = nil; w.with(t, nil, func(s packages.Session) error {
-		s.(*Session).opts.Emulated = true
+		s.(*Session).Emulated = true
 		_, err := s.Simulate(t.Context(), managertest.Set("hello"))
 		return err
 	}) != nil || !strings.HasPrefix(w.Commands[0], "pacman --version") || strings.Contains(strings.Join(w.Commands, "\n"), "inside: pacman") {
@@ -172,7 +172,7 @@ func TestSets(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.wantInstalled(t, "greeting-1:2.0-3 (needed)", "hello-1.0-1")
-	if !strings.Contains(w.Log.String(), "pacman has no products") {
+	if !strings.Contains(w.Log.String(), "pacman knows no products") {
 		t.Error("nothing is said of the product")
 	}
 	w = newWorld(t, testrepos.PacmanRepo{Packages: few()})

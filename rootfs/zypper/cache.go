@@ -31,13 +31,13 @@ func (s *Session) refresh(ctx context.Context, p place) error {
 	}
 	lists := []string{rawDir, solvDir + "/" + p.kind}
 	if err := s.fromCache(lists...); err != nil {
-		return fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+		return fmt.Errorf("using the package cache %s: %w", s.Cache, err)
 	}
-	if s.opts.Offline {
+	if s.Offline {
 		s.ready = true
 		return s.listsThere()
 	}
-	task := s.opts.Progress.Start("fetching package lists", 0, progress.Items)
+	task := s.Progress.Start("fetching package lists", 0, progress.Items)
 	_, err := s.run(ctx, p, request{command: []string{"refresh"}})
 	if err == nil {
 		err = s.toCache(lists...)
@@ -52,10 +52,10 @@ func (s *Session) refresh(ctx context.Context, p place) error {
 
 // importKeys makes the keys of the repositories known to rpm, as KIWI does: that they are trusted stays in the root tree's database.
 func (s *Session) importKeys(ctx context.Context, p place) error {
-	if s.own() || s.keyed[p.root] {
+	if s.Own() || s.keyed[p.root] {
 		return nil
 	}
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		if r.KeyFile == "" {
 			continue
 		}
@@ -64,7 +64,7 @@ func (s *Session) importKeys(ctx context.Context, p place) error {
 			args = []string{"rpm", "--root", p.root, "--import", r.KeyFile}
 		}
 		spec := s.base(p, args...)
-		out := s.output("rpm", nil)
+		out := s.Output("rpm", nil)
 		spec.Title, spec.NoNetwork, spec.Stdout, spec.Stderr = "rpm --import", true, out, out
 		err := p.run(ctx, spec)
 		out.Flush()
@@ -80,7 +80,7 @@ func (s *Session) importKeys(ctx context.Context, p place) error {
 func (s *Session) listsThere() error {
 	var lacks description.Errors
 	for _, r := range s.remote() {
-		if _, err := os.Stat(filepath.Join(s.dir, rawDir, r.Alias, "repodata")); err != nil {
+		if _, err := os.Stat(filepath.Join(s.Dir, rawDir, r.Alias, "repodata")); err != nil {
 			lacks = append(lacks, r.Errorf(offlineHint, "the package cache lacks the package lists of repository %s", r))
 		}
 	}
@@ -92,11 +92,11 @@ func (s *Session) listsThere() error {
 
 // remote are the repositories that are not on this machine.
 func (s *Session) remote() []repositories.Repository {
-	if s.own() {
+	if s.Own() {
 		return nil
 	}
 	var list []repositories.Repository
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		if r.Local == "" {
 			list = append(list, r)
 		}
@@ -107,17 +107,17 @@ func (s *Session) remote() []repositories.Repository {
 // kept is where the cache keeps a part of what there is of a repository.
 func (s *Session) kept(r repositories.Repository, part string) string {
 	sum := sha256.Sum256([]byte(r.URI))
-	return filepath.Join(s.opts.Cache, "zypper", r.Alias+"-"+hex.EncodeToString(sum[:6]), part)
+	return filepath.Join(s.Cache, "zypper", r.Alias+"-"+hex.EncodeToString(sum[:6]), part)
 }
 
 // fromCache puts what earlier builds have kept where zypper looks for it. zypper compares it with what the repositories have, but for Offline.
 func (s *Session) fromCache(parts ...string) error {
-	if s.opts.Cache == "" {
+	if s.Cache == "" {
 		return nil
 	}
 	for _, r := range s.remote() {
 		for _, part := range parts {
-			if err := linkAll(s.kept(r, part), filepath.Join(s.dir, part, r.Alias)); err != nil {
+			if err := linkAll(s.kept(r, part), filepath.Join(s.Dir, part, r.Alias)); err != nil {
 				return err
 			}
 		}
@@ -127,12 +127,12 @@ func (s *Session) fromCache(parts ...string) error {
 
 // toCache keeps what there is now, in place of what was there. Packages are added to those that are there.
 func (s *Session) toCache(parts ...string) error {
-	if s.opts.Cache == "" || s.opts.Offline {
+	if s.Cache == "" || s.Offline {
 		return nil
 	}
 	for _, r := range s.remote() {
 		for _, part := range parts {
-			from, to := filepath.Join(s.dir, part, r.Alias), s.kept(r, part)
+			from, to := filepath.Join(s.Dir, part, r.Alias), s.kept(r, part)
 			if part == packagesDir {
 				if err := linkAll(from, to); err != nil {
 					return err
@@ -198,7 +198,7 @@ func linkAll(from, to string) error {
 func (s *Session) check(plan *packages.Transaction) error {
 	type key struct{ name, version, arch string }
 	files := map[key]string{}
-	dir := filepath.Join(s.dir, packagesDir)
+	dir := filepath.Join(s.Dir, packagesDir)
 	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() || !strings.HasSuffix(name, ".rpm") {
 			return err
@@ -224,12 +224,12 @@ func (s *Session) check(plan *packages.Transaction) error {
 		}
 	}
 	switch {
-	case len(lacks) > 0 && s.opts.Offline:
+	case len(lacks) > 0 && s.Offline:
 		return fmt.Errorf("the package cache lacks %s; %s", strings.Join(lacks, ", "), offlineHint)
 	case len(lacks) > 0:
 		return fmt.Errorf("zypper has not fetched %s", strings.Join(lacks, ", "))
 	}
-	return packages.CheckLocked(s.opts.Locked, plan.Packages)
+	return packages.CheckLocked(s.Locked, plan.Packages)
 }
 
 // describe fills in what a package's file tells.
@@ -257,10 +257,10 @@ func (s *Session) describe(p *packages.Package, dir, name string) error {
 
 // repositoryName is how people know a repository: by the alias that they gave it, or by its address.
 func (s *Session) repositoryName(alias string) string {
-	if s.own() {
+	if s.Own() {
 		return alias
 	}
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		if r.Alias == alias && r.Description.Alias == "" {
 			return r.String()
 		}

@@ -17,7 +17,7 @@ import (
 func (s *Session) configuration(p place, set description.PackageSet) []byte {
 	settings := [][2]string{
 		{"solver.onlyRequires", word(!set.PlusRecommended)},
-		{"rpm.install.excludedocs", word(s.opts.Image.RPM.ExcludeDocs)},
+		{"rpm.install.excludedocs", word(s.Image.RPM.ExcludeDocs)},
 		{"credentials.global.dir", secretsDir},
 		{"credentials.global.file", secretsDir + "/none"},
 		{"locksfile.path", locksFile},
@@ -68,7 +68,7 @@ func (s *Session) locks(set description.PackageSet) []byte {
 		add(p.Name, "")
 	}
 	versions := map[string]string{} // "" where there are several, as of kernels
-	for _, p := range s.opts.Locked {
+	for _, p := range s.Locked {
 		if known, ok := versions[p.Name]; ok && known != p.Version {
 			versions[p.Name] = ""
 			continue
@@ -128,11 +128,11 @@ func digit(yes bool) string {
 
 // repositoryFiles are the .repo files of the session, made when they are first needed, and the credentials.
 func (s *Session) repositoryFiles(ctx context.Context, p place) ([]sandbox.File, error) {
-	if s.repoFiles != nil || s.own() {
+	if s.repoFiles != nil || s.Own() {
 		return s.repoFiles, nil
 	}
 	var all []sandbox.File
-	for _, r := range s.opts.Repositories.List {
+	for _, r := range s.Repositories.List {
 		addresses, err := s.addresses(ctx, r)
 		if err != nil {
 			return nil, err
@@ -152,8 +152,8 @@ func (s *Session) repositoryFiles(ctx context.Context, p place) ([]sandbox.File,
 			}
 		}
 		data, err := r.Customize(ctx, repositories.CustomizeOptions{
-			Files: s.opts.Files, Run: p.run, Workdir: s.dir, Name: r.Alias + ".repo",
-			Data: section(r, sectionOptions{addresses: addresses, key: r.KeyFile, checkSignatures: s.opts.Image.RPM.CheckSignatures, keep: true}),
+			Files: s.Files, Run: p.run, Workdir: s.Dir, Name: r.Alias + ".repo",
+			Data: section(r, sectionOptions{addresses: addresses, key: r.KeyFile, checkSignatures: s.Image.RPM.CheckSignatures, keep: true}),
 		})
 		if err != nil {
 			return nil, err
@@ -172,10 +172,10 @@ func (s *Session) addresses(ctx context.Context, r repositories.Repository) ([]s
 	if !r.IsList() {
 		return []string{r.URI}, nil
 	}
-	if s.opts.Offline {
+	if s.Offline {
 		return []string{r.URI}, nil // the cache has what it gave
 	}
-	mirrors, err := r.Mirrors(ctx, map[string]string{"basearch": s.opts.Arch, "arch": s.opts.Arch, "releasever": s.opts.Image.ReleaseVersion})
+	mirrors, err := r.Mirrors(ctx, map[string]string{"basearch": s.Arch, "arch": s.Arch, "releasever": s.Image.ReleaseVersion})
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,8 @@ func (s *Session) explain(ctx context.Context, err error, out *packages.Output, 
 			if !c.repository {
 				return fmt.Errorf("%s: %s", c.text, detail)
 			}
-			if s.opts.Repositories != nil {
-				if r, ok := s.opts.Repositories.Concerned(detail, firstWith(lines, "' is invalid"), strings.Join(lines, "\n")); ok {
+			if s.Repositories != nil {
+				if r, ok := s.Repositories.Concerned(detail, firstWith(lines, "' is invalid"), strings.Join(lines, "\n")); ok {
 					return r.Errorf(c.hint, "repository %s: %s: %s", r, c.text, detail)
 				}
 			}
@@ -45,7 +45,7 @@ func (s *Session) explain(ctx context.Context, err error, out *packages.Output, 
 		}
 	}
 	if problems := problems(lines); problems != "" {
-		if s.opts.Locked != nil && strings.Contains(problems, "remove lock to allow") {
+		if s.Locked != nil && strings.Contains(problems, "remove lock to allow") {
 			return fmt.Errorf("the packages of the lock file don't fit together, or the repositories don't have them any more: %s: %w", problems, packages.ErrNotLocked)
 		}
 		return fmt.Errorf("the packages don't fit together: %s", problems)
@@ -157,7 +157,7 @@ func (s *Session) named(spec string, set description.PackageSet) (what string, p
 			}
 		}
 	}
-	return "package", description.Package{Origin: s.opts.Image.Origin, Name: spec}
+	return "package", description.Package{Origin: s.Image.Origin, Name: spec}
 }
 
 // names are the names of all packages that the repositories list.
@@ -165,7 +165,7 @@ func (s *Session) names() []string {
 	names := []string{}
 	err := s.eachAvailable(func(_ string, a rpm.Available) { names = append(names, a.Name) })
 	if err != nil {
-		s.opts.Log.Debug("there is no suggestion for a package's name", "error", err)
+		s.Log.Debug("there is no suggestion for a package's name", "error", err)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -173,8 +173,8 @@ func (s *Session) names() []string {
 
 // repositories names where packages were looked for.
 func (s *Session) repositories() []string {
-	if s.own() {
+	if s.Own() {
 		return []string{"those of the root tree's /etc/zypp/repos.d"}
 	}
-	return s.opts.Repositories.Names()
+	return s.Repositories.Names()
 }

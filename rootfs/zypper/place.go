@@ -49,14 +49,14 @@ type place struct {
 
 // place is the root tree itself, if it has zypper, or else outside.
 func (s *Session) place(ctx context.Context) (place, error) {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return place{}, err
 	}
 	if scripts.FindProgram(tree, "zypper") == "" {
 		return s.outside(ctx)
 	}
-	p := place{run: s.opts.Inside, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "inside"}
+	p := place{run: s.Inside, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "inside"}
 	for _, name := range []string{"etc/zypp/zypp.conf", "usr/etc/zypp/zypp.conf"} {
 		const limit = 1 << 20
 		if data, err := tree.ReadFile(name, limit); err == nil {
@@ -69,25 +69,25 @@ func (s *Session) place(ctx context.Context) (place, error) {
 
 // outside is this machine or a builder container, with the root tree in view.
 func (s *Session) outside(ctx context.Context) (place, error) {
-	if s.own() {
-		return place{}, s.opts.Image.Errorf("", `add <repository type="rpm-md"> elements`, "packages can't be installed from outside of the root tree, because the description has no repository")
+	if s.Own() {
+		return place{}, s.Image.Errorf("", `add <repository type="rpm-md"> elements`, "packages can't be installed from outside of the root tree, because the description has no repository")
 	}
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return place{}, err
 	}
 	p := s.outsideOf(tree)
-	return p, rpm.CheckReadable(ctx, rpm.ReadableOptions{Tree: tree, Run: p.run, Root: p.root, Log: s.opts.Log})
+	return p, rpm.CheckReadable(ctx, rpm.ReadableOptions{Tree: tree, Run: p.run, Root: p.root, Log: s.Log})
 }
 
 // simulated is a place like p whose changes nobody keeps: its root directory has the tree's database of packages and nothing else.
 func (s *Session) simulated(ctx context.Context, p place) (place, error) {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return place{}, err
 	}
 	dbpath := rpm.DatabasePath(tree, rpm.SystemPath)
-	root := filepath.Join(s.dir, filepath.Base(simulateDir))
+	root := filepath.Join(s.Dir, filepath.Base(simulateDir))
 	if err := os.RemoveAll(root); err != nil {
 		return place{}, err
 	}
@@ -145,7 +145,7 @@ func step() *regexp.Regexp { return regexp.MustCompile(`^\(\d+/\d+\) Installing:
 
 // run runs zypper. Its failure is explained. The output is returned even then, if there is any.
 func (s *Session) run(ctx context.Context, p place, r request) (*packages.Output, error) {
-	out := s.output("zypper", r.line)
+	out := s.Output("zypper", r.line)
 	spec, err := s.spec(ctx, p, r)
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (s *Session) spec(ctx context.Context, p place, r request) (sandbox.Spec, e
 		return sandbox.Spec{}, err
 	}
 	args := []string{"zypper", "--non-interactive", "--no-color", "--config", toolFile}
-	if !s.own() {
+	if !s.Own() {
 		args = append(args, "--reposd-dir", reposDir)
 	}
 	for option, dir := range map[string]string{"--cache-dir": "cache", "--raw-cache-dir": rawDir, "--solv-cache-dir": solvDir + "/" + p.kind, "--pkg-cache-dir": packagesDir} {
@@ -185,13 +185,13 @@ func (s *Session) spec(ctx context.Context, p place, r request) (sandbox.Spec, e
 	if p.root != "" {
 		args = append(args, "--installroot", p.root)
 	}
-	if release := s.opts.Image.ReleaseVersion; release != "" && release != "0" {
+	if release := s.Image.ReleaseVersion; release != "" && release != "0" {
 		args = append(args, "--releasever", release)
 	}
 	args = append(append(args, r.globals...), r.command...)
 	spec := s.base(p, args...)
 	spec.Title = "zypper " + r.command[0]
-	spec.NoNetwork = r.noNetwork || s.opts.Offline
+	spec.NoNetwork = r.noNetwork || s.Offline
 	spec.Files = append(append(spec.Files, repos...),
 		sandbox.File{Path: configFile, Data: s.configuration(p, r.set), Perm: 0o644},
 		sandbox.File{Path: toolFile, Data: []byte("[main]\n"), Perm: 0o644},
@@ -203,14 +203,10 @@ func (s *Session) spec(ctx context.Context, p place, r request) (sandbox.Spec, e
 // base is a run of zypper or rpm in a place.
 func (s *Session) base(p place, args ...string) sandbox.Spec {
 	spec := sandbox.Spec{
-		Args: args, HostNames: true, Redact: s.secrets(), Log: s.opts.Log, Binds: []sandbox.Bind{{Source: s.dir, Target: sessionDir}},
-		Env: []string{"ZYPP_CONF=" + configFile, "ZYPP_LOGFILE=" + sessionDir + "/" + logDir + "/zypper.log", "ZYPPTMPDIR=/tmp"},
+		Args: args, HostNames: true, Env: []string{"ZYPP_CONF=" + configFile, "ZYPP_LOGFILE=" + sessionDir + "/" + logDir + "/zypper.log", "ZYPPTMPDIR=/tmp"},
 	}
-	if s.opts.Repositories != nil {
-		spec.Binds = append(spec.Binds, s.opts.Repositories.Binds...)
-		spec.Files = append(spec.Files, s.opts.Repositories.Files...)
-	}
-	rpm.Configure(&spec, rpm.Macros(p.dbpath, s.opts.Image.RPM, s.opts.Image.Locales))
+	s.Show(&spec, sessionDir)
+	rpm.Configure(&spec, rpm.Macros(p.dbpath, s.Image.RPM, s.Image.Locales))
 	if p.arch != "" {
 		rpm.Accept(&spec, p.arch)
 	}

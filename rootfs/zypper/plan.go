@@ -74,7 +74,7 @@ func (s *Session) addSizes(plan *packages.Transaction) error {
 
 // eachAvailable calls found with every package of the lists that were fetched, the best repositories first.
 func (s *Session) eachAvailable(found func(alias string, a rpm.Available)) error {
-	raw := filepath.Join(s.dir, rawDir)
+	raw := filepath.Join(s.Dir, rawDir)
 	entries, err := os.ReadDir(raw)
 	if err != nil {
 		return err
@@ -95,8 +95,8 @@ func (s *Session) eachAvailable(found func(alias string, a rpm.Available)) error
 
 // priority is that of a repository; the lowest counts most.
 func (s *Session) priority(alias string) int {
-	if !s.own() {
-		for _, r := range s.opts.Repositories.List {
+	if !s.Own() {
+		for _, r := range s.Repositories.List {
 			if r.Alias == alias && r.Description.Priority != 0 {
 				return r.Description.Priority
 			}
@@ -118,7 +118,7 @@ func (s *Session) ask(ctx context.Context, p place, r request) (packages.Transac
 	if err != nil {
 		return packages.Transaction{}, nil, err
 	}
-	out := s.output("zypper", r.line)
+	out := s.Output("zypper", r.line)
 	both := &lockedWriter{to: out}
 	answer, writer := io.Pipe()
 	spec.Stdout, spec.Stderr = writer, both
@@ -217,16 +217,16 @@ func number(text string) int64 {
 // download fetches the packages that a job needs, and compares them with the lock.
 func (s *Session) download(ctx context.Context, p place, j job, set description.PackageSet) (packages.Transaction, error) {
 	if err := s.fromCache(packagesDir); err != nil {
-		return packages.Transaction{}, fmt.Errorf("using the package cache %s: %w", s.opts.Cache, err)
+		return packages.Transaction{}, fmt.Errorf("using the package cache %s: %w", s.Cache, err)
 	}
-	task := s.opts.Progress.Start("fetching packages", 0, progress.Items)
+	task := s.Progress.Start("fetching packages", 0, progress.Items)
 	plan, err := s.fetch(ctx, p, request{command: s.command(j, set, "--download-only"), set: set, line: func(line string) {
 		if strings.HasPrefix(line, "Retrieving package ") || strings.HasPrefix(line, "In cache ") {
 			task.Add(1)
 		}
 	}})
 	// Without a network, what is not there says more than how zypper failed.
-	if err == nil || s.opts.Offline {
+	if err == nil || s.Offline {
 		if checkErr := s.check(&plan); checkErr != nil {
 			err = checkErr
 		}
@@ -236,7 +236,7 @@ func (s *Session) download(ctx context.Context, p place, j job, set description.
 		return packages.Transaction{}, err
 	}
 	if err := s.toCache(packagesDir); err != nil {
-		return packages.Transaction{}, fmt.Errorf("filling the package cache %s: %w", s.opts.Cache, err)
+		return packages.Transaction{}, fmt.Errorf("filling the package cache %s: %w", s.Cache, err)
 	}
 	return plan, nil
 }
@@ -269,7 +269,7 @@ func (s *Session) fetch(ctx context.Context, p place, r request) (packages.Trans
 		if attempt == fetchAttempts {
 			return plan, s.explain(ctx, &command.ExitError{Line: "zypper " + r.command[0], Code: -1}, out, r.set)
 		}
-		s.opts.Log.Info("a download was interrupted and is tried again", "attempt", attempt+1, "of", fetchAttempts)
+		s.Log.Info("a download was interrupted and is tried again", "attempt", attempt+1, "of", fetchAttempts)
 		select {
 		case <-ctx.Done():
 			return plan, context.Cause(ctx)

@@ -3,7 +3,6 @@ package zypper
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -23,7 +22,7 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 	if err != nil {
 		return fmt.Errorf("removing packages: %w", err)
 	}
-	task := s.opts.Progress.Start("removing packages", 0, progress.Items)
+	task := s.Progress.Start("removing packages", 0, progress.Items)
 	_, err = s.run(ctx, p, request{
 		globals: []string{"--no-refresh", "--disable-repositories"}, command: append([]string{"remove", "--clean-deps", "--force-resolution", "--"}, names...),
 		set: description.PackageSet{Packages: list}, noNetwork: true,
@@ -37,7 +36,7 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 
 // removalPlace is where packages are removed: as where they are installed, but no repository is needed.
 func (s *Session) removalPlace(ctx context.Context) (place, error) {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return place{}, err
 	}
@@ -53,16 +52,16 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return fmt.Errorf("deleting packages: %w", err)
 	}
 	p, args := s.outsideOf(tree), []string{"rpm", "--root", packages.TargetDir}
 	if scripts.FindProgram(tree, "rpm") != "" {
-		p.run, p.root, args = s.opts.Inside, "", []string{"rpm"}
+		p.run, p.root, args = s.Inside, "", []string{"rpm"}
 	}
-	task := s.opts.Progress.Start("deleting packages", 0, progress.Items)
-	out := s.output("rpm", nil)
+	task := s.Progress.Start("deleting packages", 0, progress.Items)
+	out := s.Output("rpm", nil)
 	spec := s.base(p, append(args, append([]string{"-e", "--nodeps", "--allmatches", "--noscripts", "--"}, names...)...)...)
 	spec.Title, spec.NoNetwork, spec.Stdout, spec.Stderr = "rpm -e", true, out, out
 	err = p.run(ctx, spec)
@@ -76,33 +75,18 @@ func (s *Session) Delete(ctx context.Context, list []description.Package) error 
 
 // outsideOf is a place outside of a root tree.
 func (s *Session) outsideOf(tree *layers.Tree) place {
-	p := place{run: s.opts.Outside, root: packages.TargetDir, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "outside"}
-	if s.opts.Arch != "" && s.opts.Arch != rpm.Machine() {
-		p.arch = s.opts.Arch
+	p := place{run: s.Outside, root: packages.TargetDir, dbpath: rpm.DatabasePath(tree, rpm.SystemPath), kind: "outside"}
+	if s.Arch != "" && s.Arch != rpm.Machine() {
+		p.arch = s.Arch
 	}
 	return p
 }
 
 // present returns the names of those packages of a list that are installed.
 func (s *Session) present(ctx context.Context, list []description.Package) ([]string, error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking for packages to remove: %w", err)
 	}
-	installed, err := rpm.Installed(tree)
-	if err != nil {
-		return nil, fmt.Errorf("looking for packages to remove: %w", err)
-	}
-	var names []string
-	for _, p := range list {
-		if !slices.ContainsFunc(installed, func(i rpm.Package) bool { return i.Name == p.Name || i.Name+"."+i.Arch == p.Name }) {
-			s.opts.Log.Warn("a package that is to be removed is not installed", "at", p.Pos.String(), "package", p.Name)
-			continue
-		}
-		names = append(names, p.Name)
-	}
-	return names, nil
+	return rpm.Present(tree, list, s.Log)
 }

@@ -7,12 +7,7 @@ package zypper
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -24,56 +19,21 @@ import (
 
 // Session is zypper at work on one root tree.
 type Session struct {
-	opts      packages.Options
-	dir       string          // on this machine
+	*packages.Work
 	repoFiles []sandbox.File  // made when they are first needed
 	ready     bool            // the lists of packages are there
 	keyed     map[string]bool // root directories whose rpm knows the keys
-	installed map[string]packages.Package
 }
 
 var _ packages.Session = (*Session)(nil)
 
 // Open prepares a session.
 func Open(_ context.Context, opts packages.Options) (packages.Session, error) {
-	dir, err := os.MkdirTemp(opts.Workdir, ".zypper-")
+	work, err := packages.Begin("zypper", opts, rawDir, solvDir, packagesDir, logDir)
 	if err != nil {
-		return nil, fmt.Errorf("making a directory for zypper: %w", err)
+		return nil, err
 	}
-	s := &Session{opts: opts, dir: dir, keyed: map[string]bool{}, installed: map[string]packages.Package{}}
-	for _, name := range []string{rawDir, solvDir, packagesDir, logDir} {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
-			return nil, errors.Join(fmt.Errorf("preparing zypper: %w", err), s.Close())
-		}
-	}
-	return s, nil
-}
-
-// Close removes what the session has on this machine.
-func (s *Session) Close() error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("removing the files of zypper: %w", err)
-	}
-	return nil
-}
-
-// Installed are the packages that the session has installed.
-func (s *Session) Installed() []packages.Package {
-	return slices.SortedFunc(maps.Values(s.installed), func(a, b packages.Package) int { return strings.Compare(a.String(), b.String()) })
-}
-
-// own reports whether packages come from the repositories that the root tree is set up with.
-func (s *Session) own() bool { return s.opts.Repositories == nil || len(s.opts.Repositories.List) == 0 }
-
-func (s *Session) secrets() []string {
-	if s.opts.Repositories == nil {
-		return nil
-	}
-	return s.opts.Repositories.Secrets
-}
-
-func (s *Session) output(title string, line func(string)) *packages.Output {
-	return packages.NewOutput(s.opts.Log, title, s.secrets(), line)
+	return &Session{Work: work, keyed: map[string]bool{}}, nil
 }
 
 // Bootstrap installs packages from outside.
@@ -93,11 +53,11 @@ func (s *Session) Bootstrap(ctx context.Context, set description.PackageSet) err
 
 // settle brings the database to where the new tree's own rpm looks for it.
 func (s *Session) settle(ctx context.Context) error {
-	tree, err := s.opts.Tree(ctx)
+	tree, err := s.Tree(ctx)
 	if err != nil {
 		return err
 	}
-	return rpm.Settle(ctx, rpm.SettleOptions{Tree: tree, Inside: s.opts.Inside, Log: s.opts.Log})
+	return rpm.Settle(ctx, rpm.SettleOptions{Tree: tree, Inside: s.Inside, Log: s.Log})
 }
 
 // Install installs packages with the root tree's own zypper, or from outside if it has none.
@@ -164,22 +124,20 @@ func (s *Session) transact(ctx context.Context, p place, j job, set description.
 	if err != nil || len(plan.Packages) == 0 {
 		return err
 	}
-	task := s.opts.Progress.Start(fmt.Sprintf("%s: %d packages", j.doing, len(plan.Packages)), int64(len(plan.Packages)), progress.Items)
+	task := s.Progress.Start(fmt.Sprintf("%s: %d packages", j.doing, len(plan.Packages)), int64(len(plan.Packages)), progress.Items)
 	_, err = s.run(ctx, p, request{globals: []string{"--no-refresh"}, command: s.command(j, set), set: set, noNetwork: true, line: func(line string) {
 		if step().MatchString(line) {
 			task.Add(1)
 		}
 		if strings.Contains(line, "scriptlet failed") {
-			s.opts.Log.Warn("a package's script failed", "line", line)
+			s.Log.Warn("a package's script failed", "line", line)
 		}
 	}})
 	task.Done(err)
 	if err != nil {
 		return err
 	}
-	for _, one := range plan.Packages {
-		s.installed[one.String()] = one
-	}
+	s.Record(plan.Packages, true)
 	return nil
 }
 
