@@ -85,10 +85,7 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 	}
 	var err error
 	if s.typ.XenServer {
-		if l.hypervisor, err = xen.FindHypervisor(tree); err != nil {
-			return nil, err
-		}
-		if kernels, err = xen.Dom0Kernels(tree, kernels); err != nil {
+		if l.hypervisor, kernels, err = xen.FindHost(tree, kernels); err != nil {
 			return nil, err
 		}
 	}

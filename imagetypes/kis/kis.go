@@ -66,15 +66,16 @@ func find(r *image.Request) (system, error) {
 	if len(kernels) == 0 {
 		return system{}, &image.TreeError{Missing: "kernel (/boot/vmlinuz-*)", Need: need, Hint: "add the package of a kernel to the description, or a container with one to the stack"}
 	}
-	s := system{kernel: kernels[len(kernels)-1]}
-	if s.kernel.Initrd == "" && t.InitrdSystem != "none" {
-		return system{}, &image.TreeError{Missing: "initial RAM disk of kernel " + s.kernel.Version, Need: need, Hint: "add the package dracut or initramfs-tools, or say initrd_system=\"none\""}
-	}
+	var s system
 	if t.XenServer {
 		var err error
-		if s.hypervisor, err = xen.FindHypervisor(r.Tree); err != nil {
+		if s.hypervisor, kernels, err = xen.FindHost(r.Tree, kernels); err != nil {
 			return system{}, err
 		}
+	}
+	s.kernel = kernels[len(kernels)-1]
+	if s.kernel.Initrd == "" && t.InitrdSystem != "none" {
+		return system{}, &image.TreeError{Missing: "initial RAM disk of kernel " + s.kernel.Version, Need: need, Hint: "add the package dracut or initramfs-tools, or say initrd_system=\"none\""}
 	}
 	if t.Filesystem != "" && t.Filesystem != "squashfs" {
 		s.uuid = r.Repro.UUID("kernel-initrd-system " + r.BaseName)

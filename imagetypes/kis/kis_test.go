@@ -147,6 +147,18 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	}
 }
 
+// TestXenHostHasAKernelForIt leaves out a newer kernel that can't be the first machine of a host.
+func TestXenHostHasAKernelForIt(t *testing.T) {
+	edit := sample(t).Edit(layers.Timespec{})
+	if err := edit.WriteFile("boot/config-6.1.0-10", []byte("# CONFIG_XEN_DOM0 is not set\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start, err := StartOf(imagetest.Request(t, edit.Tree(), "kis", `xen_server="true"`, ""))
+	if err != nil || start.Kernel != imagetest.BaseName+"-6.1.0-9.kernel" {
+		t.Errorf("%+v, %v", start, err)
+	}
+}
+
 func TestReproducible(t *testing.T) {
 	testenv.NeedPrograms(t, "xz", "mke2fs")
 	var archives [][]byte

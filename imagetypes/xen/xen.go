@@ -16,9 +16,18 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
 
-// FindHypervisor returns the path of the newest hypervisor in the tree's /boot: xen-4.17-amd64.gz on Debian, xen-4.17.2.gz or xen.gz elsewhere. The error is an
-// *[image.TreeError] that names the distribution's package.
-func FindHypervisor(tree *layers.Tree) (string, error) {
+// FindHost finds what a host starts: the hypervisor, and those of the tree's kernels that run on it as the first machine. A kernel whose settings nobody knows is taken
+// for one. The error is an *[image.TreeError] that names the package of what is missing.
+func FindHost(tree *layers.Tree, kernels []initrd.Kernel) (hypervisor string, fit []initrd.Kernel, err error) {
+	if hypervisor, err = findHypervisor(tree); err != nil {
+		return "", nil, err
+	}
+	fit, err = dom0Kernels(tree, kernels)
+	return hypervisor, fit, err
+}
+
+// findHypervisor returns the path of the newest hypervisor in the tree's /boot: xen-4.17-amd64.gz on Debian, xen-4.17.2.gz or xen.gz elsewhere.
+func findHypervisor(tree *layers.Tree) (string, error) {
 	missing := &image.TreeError{Missing: "Xen hypervisor (/boot/xen*.gz)", Need: `xen_server="true"`, Hint: "add " + hypervisorPackage(tree) + " to the description"}
 	boot, dir, err := tree.Resolve("boot")
 	if err != nil || !dir.IsDir() {
@@ -129,9 +138,8 @@ func KernelPackage(tree *layers.Tree) string {
 	return "add the distribution's general kernel to the description: linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE)"
 }
 
-// Dom0Kernels returns those kernels that can be the first machine of a Xen host, in the same order. A kernel whose settings nobody knows is taken for one. The
-// error is an *[image.TreeError] if there are kernels and none of them fits.
-func Dom0Kernels(tree *layers.Tree, kernels []initrd.Kernel) ([]initrd.Kernel, error) {
+// dom0Kernels returns those kernels that can be the first machine of a Xen host, in the same order. It is an error if there are kernels and none of them fits.
+func dom0Kernels(tree *layers.Tree, kernels []initrd.Kernel) ([]initrd.Kernel, error) {
 	var fit []initrd.Kernel
 	for _, k := range kernels {
 		settings, err := ReadKernel(tree, k.Version)

@@ -22,7 +22,7 @@ func tree(t *testing.T, files map[string]string) *layers.Tree {
 }
 
 func TestFindHypervisor(t *testing.T) {
-	found, err := FindHypervisor(tree(t, map[string]string{"boot/xen-4.9-amd64.gz": "", "boot/xen-4.17-amd64.gz": "", "boot/xen-4.17-amd64.efi": "", "boot/xen.cfg": ""}))
+	found, err := findHypervisor(tree(t, map[string]string{"boot/xen-4.9-amd64.gz": "", "boot/xen-4.17-amd64.gz": "", "boot/xen-4.17-amd64.efi": "", "boot/xen.cfg": ""}))
 	if found != "boot/xen-4.17-amd64.gz" || err != nil {
 		t.Errorf("%s, %v", found, err)
 	}
@@ -30,13 +30,13 @@ func TestFindHypervisor(t *testing.T) {
 		"ID=debian": "xen-system-amd64", "ID=ubuntu\nID_LIKE=debian": "xen-system-amd64", "ID=\"opensuse-leap\"": "xen-tools", "ID=fedora": "package xen ", "ID=alpine": "xen-hypervisor",
 		"ID=nixos": "xen (Fedora, openSUSE)",
 	} {
-		_, err := FindHypervisor(tree(t, map[string]string{"etc/os-release": release + "\n", "boot/vmlinuz-1": ""}))
+		_, err := findHypervisor(tree(t, map[string]string{"etc/os-release": release + "\n", "boot/vmlinuz-1": ""}))
 		var missing *image.TreeError
 		if !errors.As(err, &missing) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", release, err)
 		}
 	}
-	if _, err := FindHypervisor(layers.NewTree()); err == nil {
+	if _, err := findHypervisor(layers.NewTree()); err == nil {
 		t.Error("an empty tree has a hypervisor")
 	}
 }
@@ -59,11 +59,11 @@ func TestReadKernel(t *testing.T) {
 func TestDom0Kernels(t *testing.T) {
 	files := map[string]string{"boot/config-1": "CONFIG_XEN_DOM0=y\n", "boot/config-2-cloud": "# CONFIG_XEN_DOM0 is not set\n", "etc/os-release": "ID=debian\n"}
 	kernels := []initrd.Kernel{{Version: "1"}, {Version: "2-cloud"}, {Version: "3"}}
-	fit, err := Dom0Kernels(tree(t, files), kernels)
+	fit, err := dom0Kernels(tree(t, files), kernels)
 	if err != nil || len(fit) != 2 || fit[0].Version != "1" || fit[1].Version != "3" {
 		t.Errorf("%v, %v", fit, err)
 	}
-	if _, err = Dom0Kernels(tree(t, files), kernels[1:2]); err == nil || !strings.Contains(err.Error(), "2-cloud") || !strings.Contains(err.Error(), "linux-image-amd64") {
+	if _, err = dom0Kernels(tree(t, files), kernels[1:2]); err == nil || !strings.Contains(err.Error(), "2-cloud") || !strings.Contains(err.Error(), "linux-image-amd64") {
 		t.Errorf("%v", err)
 	}
 }

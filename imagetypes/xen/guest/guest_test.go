@@ -113,6 +113,9 @@ func TestGuests(t *testing.T) {
 		"kernel-initrd-system": {"kis", `filesystem="ext4"`, machine, anyGuest, []string{".tar.xz", ".xenconfig"}, func(g imagetest.Guest) bool {
 			return g.Info.Type == "pvh" && g.Disks[0].Target == imagetest.BaseName && strings.HasPrefix(g.Build.Cmdline, "root=UUID=") && g.Build.Ramdisk == imagetest.BaseName+".initrd"
 		}},
+		"a system without an identifier": {"kis", `filesystem="squashfs"`, machine, anyGuest, []string{".tar.xz", ".xenconfig"}, func(g imagetest.Guest) bool {
+			return strings.HasPrefix(g.Build.Cmdline, "root=/dev/xvda1 ") && strings.HasSuffix(g.Build.Cmdline, "console=hvc0")
+		}},
 		"kernel and initrd alone": {"kis", ``, machine, anyGuest, []string{".tar.xz", ".xenconfig"}, func(g imagetest.Guest) bool { return len(g.Disks) == 0 && g.Build.Kernel != "" }},
 		"nobody knows the kernel": {"ext4", "", machine, "", []string{"-6.1.0-9.kernel", ".ext4", ".initrd", ".xenconfig"}, func(g imagetest.Guest) bool { return g.Info.Type == "pvh" }},
 		"entries": {"ext4", "", `<machine><vmconfig-entry>type="pv"</vmconfig-entry><vmconfig-entry>on_crash = 'preserve'</vmconfig-entry></machine>`, anyGuest,

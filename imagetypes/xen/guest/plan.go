@@ -133,6 +133,11 @@ func withConsole(cmdline string) string {
 	return strings.TrimSpace(cmdline + " console=hvc0")
 }
 
+// hasRoot reports whether a kernel's command line names the root device.
+func hasRoot(words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "root=") })
+}
+
 // disk plans a guest whose image is a disk.
 func (p *plan) disk() error {
 	r, t := p.request, &p.request.Description.Type
@@ -229,10 +234,15 @@ func (p *plan) system() error {
 	if err != nil {
 		return err
 	}
-	p.config.Kernel, p.config.Ramdisk, p.config.Cmdline = start.Kernel, start.Initrd, withConsole(start.Cmdline)
+	p.config.Kernel, p.config.Ramdisk = start.Kernel, start.Initrd
+	words := strings.Fields(start.Cmdline)
 	if start.System != "" {
 		p.config.Disks = append(p.config.Disks, xen.Disk("raw", p.partition(), start.System))
+		if !hasRoot(words) { // the file system has no identifier
+			words = append([]string{"root=/dev/" + p.partition()}, words...)
+		}
 	}
+	p.config.Cmdline = withConsole(strings.Join(words, " "))
 	return nil
 }
 
@@ -252,7 +262,7 @@ func (p *plan) filesystem() error {
 	}
 	p.config.Disks = append(p.config.Disks, xen.Disk("raw", p.partition(), r.BaseName+"."+t.Image))
 	words := strings.Fields(t.KernelCmdline)
-	if !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "root=") }) {
+	if !hasRoot(words) {
 		words = append([]string{"root=/dev/" + p.partition()}, words...)
 	}
 	if !slices.Contains(words, "ro") && !slices.Contains(words, "rw") {
