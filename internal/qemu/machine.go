@@ -127,6 +127,9 @@ func (m *Machine) commandLine(ctx context.Context, spec Spec) (string, []string,
 		machine += ",smm=on"
 	}
 	cpu := "max"
+	if arch == "x86_64" {
+		cpu += ",smap=off" // its emulation stops Xen's first machine
+	}
 	if accel == acceleratorKVM {
 		cpu = "host"
 	}
