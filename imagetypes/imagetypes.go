@@ -176,6 +176,9 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 	}
 	tree := o.Tree
 	if tree != nil {
+		if err := checkArchitecture(tree, o.Description); err != nil {
+			return nil, Type{}, err
+		}
 		if tree, err = withoutExcluded(tree); err != nil {
 			return nil, Type{}, err
 		}
