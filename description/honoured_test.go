@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -122,22 +123,25 @@ var modelRules = []struct {
 	{Strip{}, stripRule}, {Size{}, sizeRule}, {InitrdModules{}, initrdRule}, {NameValue{}, nil},
 }
 
-// builtTypes are the image types of which package imagetypes has a builder.
-func builtTypes(t *testing.T) []string {
+// builtTypes are the image types of which package imagetypes has a builder, with the folder of that.
+func builtTypes(t *testing.T) map[string]string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "imagetypes", "imagetypes.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var types []string
-	for _, m := range regexp.MustCompile(`(?m)^\t\t\{"([a-z0-9.]+)", "[a-z]+", `).FindAllStringSubmatch(string(data), -1) {
-		types = append(types, m[1])
+	builders := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^\t\t\{"([a-z0-9.]+)", "([a-z]+)", `).FindAllStringSubmatch(string(data), -1) {
+		builders[m[1]] = "imagetypes/" + m[2]
 	}
-	if len(types) < 10 || !contains(types, "oem") {
-		t.Fatalf("the table of image types has %v", types)
+	if len(builders) < 10 || builders["oem"] == "" {
+		t.Fatalf("the table of image types has %v", builders)
 	}
-	return types
+	return builders
 }
+
+// shared are rooms whose readers work for all image types, and packages that several builders have in common.
+var shared = regexp.MustCompile(`^(rootfs|stack|stash|system|imagetypes$|imagetypes/(grub|image|filesystem|results|xen|xen/guest)$)`)
 
 // resolvedHere are fields of the model that need no reader elsewhere, with the
 // reason.
@@ -157,6 +161,7 @@ var resolvedHere = map[string]string{
 	"Volume.Size":            "goes with LVM, which is refused",
 	"Volume.Mountpoint":      "is RealPath, but for the root's",
 	"Image.File":             "is for show",
+	"ContainerConfig.Name":   "is asked for by the language, also for packages that have no use for it",
 	"Type.InstallMedia":      "goes with installation media, which are refused",
 	"InitrdModules.UEFI":     "comes from an attribute that the table calls idle",
 	"Type.InnerContainers":   "comes from an element that the table calls idle",
@@ -166,6 +171,9 @@ var resolvedHere = map[string]string{
 	"Bootloader.ShimOptions": "comes from an element that the table calls idle", "Bootloader.InstallOptions": "the same", "Bootloader.ConfigOptions": "the same",
 	"Type.SystemDisk": "is what VolumeManagement and Volumes are made of",
 }
+
+// oddNames are elements whose fields have other names.
+var oddNames = map[string]string{"ContainerConfig.Command": "subcommand", "ContainerConfig.Env": "environment"}
 
 // TestEverySettingIsObeyedOrSaysSo looks for fields of the model that nothing
 // outside of this package reads: the table must say why, so that who uses the
@@ -186,12 +194,15 @@ func TestEverySettingIsObeyedOrSaysSo(t *testing.T) {
 			if m.rule != nil {
 				rules = append(rules, m.rule.effect)
 				types = m.rule.Types
-				if c := m.rule.child(viewName(f)); c != nil {
+				if c := m.rule.child(cmp.Or(oddNames[model.Name()+"."+f.Name], viewName(f))); c != nil {
 					rules = append(rules, c.Rule.effect)
+				}
+				if name == "" {
+					name = strings.ToLower(f.Name)
 				}
 				if a := m.rule.attr(name); a != nil && option != "child" {
 					rules = append(rules, a.effect)
-					types = a.Types
+					types = cmp.Or(a.Types, types)
 				}
 			}
 			checkObeyed(t, model.Name()+"."+f.Name, used[model.Name()+"."+f.Name], built, types, rules)
@@ -200,7 +211,7 @@ func TestEverySettingIsObeyedOrSaysSo(t *testing.T) {
 }
 
 // checkObeyed compares who reads a field with what the table says of it.
-func checkObeyed(t *testing.T, field string, readers, built []string, types string, rules []effect) {
+func checkObeyed(t *testing.T, field string, readers []string, builders map[string]string, types string, rules []effect) {
 	t.Helper()
 	idle, atBoot, refused := false, false, false
 	for _, r := range rules {
@@ -210,8 +221,13 @@ func checkObeyed(t *testing.T, field string, readers, built []string, types stri
 		types = cmp.Or(r.For, types)
 	}
 	possible := types == ""
+	everywhere := slices.ContainsFunc(readers, shared.MatchString)
 	for _, name := range strings.Fields(types) {
-		possible = possible || contains(built, name)
+		builder := builders[name]
+		possible = possible || builder != ""
+		if builder != "" && len(readers) > 0 && !everywhere && !refused && !slices.ContainsFunc(readers, func(r string) bool { return r == builder || strings.HasPrefix(r, builder+"/") }) {
+			t.Errorf("%s is for the image type %s too, but only %v read it", field, name, readers)
+		}
 	}
 	switch {
 	case len(readers) == 0 && !idle && !atBoot && !refused && possible:

@@ -57,24 +57,24 @@ var containerConfigRule = &elementRule{
 	Types: "docker oci appx wsl",
 	Attrs: []attrRule{
 		{Name: "name", Value: text, Required: true, Doc: "The name of the container."},
-		{Name: "tag", Value: text, Doc: "Its tag; latest by default."},
-		{Name: "additionalnames", Value: text, Doc: "Further names, with commas between: name:tag, name or :tag."},
-		{Name: "maintainer", Value: text, Doc: "The author; by default that of the description."},
-		{Name: "user", Value: text, Doc: "The user that its program runs as."},
-		{Name: "workingdir", Value: text, Doc: "The directory that its program starts in."},
+		{Name: "tag", Value: text, effect: effect{For: onContainer}, Doc: "Its tag; latest by default."},
+		{Name: "additionalnames", Value: text, effect: effect{For: onContainer}, Doc: "Further names, with commas between: name:tag, name or :tag."},
+		{Name: "maintainer", Value: text, effect: effect{For: onContainer}, Doc: "The author; by default that of the description."},
+		{Name: "user", Value: text, effect: effect{For: onContainer}, Doc: "The user that its program runs as."},
+		{Name: "workingdir", Value: text, effect: effect{For: onContainer}, Doc: "The directory that its program starts in."},
 	},
 	Children: []childRule{
 		{optional, commandRule("entrypoint", "The program of the container.")},
 		{optional, commandRule("subcommand", "The program or arguments after the entry point; a user of the container can replace them.")},
-		{optional, &elementRule{Name: "expose", Doc: "Ports that the container listens at.", Children: []childRule{
+		{optional, &elementRule{Name: "expose", effect: effect{For: onContainer}, Doc: "Ports that the container listens at.", Children: []childRule{
 			{some, &elementRule{Name: "port", Doc: "One port.", Attrs: []attrRule{
 				{Name: "number", Value: portNumber, Required: true, Doc: "Its number, with /tcp or /udp if wanted."}}}}}}},
-		{optional, &elementRule{Name: "volumes", Doc: "Directories that are volumes.", Children: []childRule{
+		{optional, &elementRule{Name: "volumes", effect: effect{For: onContainer}, Doc: "Directories that are volumes.", Children: []childRule{
 			{some, &elementRule{Name: "volume", Doc: "One directory.", Attrs: []attrRule{nameAttr}}}}}},
-		{optional, textElement("stopsignal", text, "The signal that stops the container.").since(v8_0)},
-		{optional, &elementRule{Name: "environment", Doc: "Environment variables.", Children: []childRule{
+		{optional, textElement("stopsignal", text, "The signal that stops the container.").with(effect{For: onContainer}).since(v8_0)},
+		{optional, &elementRule{Name: "environment", effect: effect{For: onContainer}, Doc: "Environment variables.", Children: []childRule{
 			{some, pairRule("env", "One variable.")}}}},
-		{optional, &elementRule{Name: "labels", Doc: "Labels.", Children: []childRule{
+		{optional, &elementRule{Name: "labels", effect: effect{For: onContainer}, Doc: "Labels.", Children: []childRule{
 			{some, pairRule("label", "One label.")}}}},
 		{optional, &elementRule{
 			Name: "history",
@@ -93,8 +93,9 @@ var containerConfigRule = &elementRule{
 
 func commandRule(name, doc string) *elementRule {
 	return &elementRule{
-		Name: name,
-		Doc:  doc,
+		Name:   name,
+		Doc:    doc,
+		effect: effect{For: onContainer},
 		Attrs: []attrRule{
 			{Name: "execute", Value: text, Excludes: "clear", Doc: "The program."},
 			{Name: "clear", Value: boolean, Doc: "Have none, whatever the base container says."},
@@ -117,14 +118,14 @@ var machineRule = &elementRule{
 	Attrs: []attrRule{
 		{Name: "memory", Value: number, Doc: "Its memory in MiB."},
 		{Name: "ncpus", Value: number, Doc: "The number of its processors."},
-		{Name: "HWversion", Value: integer, effect: effect{Needs: needsFormat("vmdk", "ova")}, Doc: "The version of its virtual hardware (vmdk, ova)."},
-		{Name: "guestOS", Value: text, effect: effect{Needs: needsVMware}, Doc: "The guest system, as VMware names it: otherlinux-64 by default (vmdk, ova, vagrant for virtualbox)."},
-		{Name: "arch", Value: oneOf("ix86", "x86_64"), effect: effect{Needs: needsVMware}, Doc: "Its architecture, for the default of guestOS."},
-		{Name: "ovftype", Value: oneOf("zvm", "powervm", "xen", "vmware"), effect: effect{Needs: needsFormat("ova")}, Doc: "The kind of ova: vmware, which VirtualBox reads too, or none."},
+		{Name: "HWversion", Value: integer, effect: effect{For: onDisk, Needs: needsFormat("vmdk", "ova")}, Doc: "The version of its virtual hardware (vmdk, ova)."},
+		{Name: "guestOS", Value: text, effect: effect{For: onDisk, Needs: needsVMware}, Doc: "The guest system, as VMware names it: otherlinux-64 by default (vmdk, ova, vagrant for virtualbox)."},
+		{Name: "arch", Value: oneOf("ix86", "x86_64"), effect: effect{For: onDisk, Needs: needsVMware}, Doc: "Its architecture, for the default of guestOS."},
+		{Name: "ovftype", Value: oneOf("zvm", "powervm", "xen", "vmware"), effect: effect{For: onDisk, Needs: needsFormat("ova")}, Doc: "The kind of ova: vmware, which VirtualBox reads too, or none."},
 		{Name: "xen_loader", Value: oneOf("hvmloader", "pygrub", "pvgrub"), Doc: "What loads a Xen guest; without one the host loads the kernel that lies beside the image."},
-		{Name: "min_memory", Value: number, effect: effect{Needs: needsOVF}, Doc: "The least memory in MiB (ova)."},
+		{Name: "min_memory", Value: number, effect: effect{For: onDisk, Needs: needsOVF}, Doc: "The least memory in MiB (ova)."},
 		{Name: "max_memory", Value: number, effect: effect{Needs: needsLimits}, Doc: "The most memory in MiB (ova, Xen)."},
-		{Name: "min_cpu", Value: number, effect: effect{Needs: needsOVF}, Doc: "The least number of processors (ova)."},
+		{Name: "min_cpu", Value: number, effect: effect{For: onDisk, Needs: needsOVF}, Doc: "The least number of processors (ova)."},
 		{Name: "max_cpu", Value: number, effect: effect{Needs: needsLimits}, Doc: "The largest number of processors (ova, Xen)."},
 	},
 	Children: []childRule{
@@ -134,16 +135,16 @@ var machineRule = &elementRule{
 			Doc:  "Its disk.",
 			Attrs: []attrRule{
 				{Name: "disktype", Value: text, effect: effect{Idle: "controller and diskmode say what kind of disk it is"}, Doc: "The type of the disk (ova)."},
-				{Name: "controller", Value: oneOf("ide", "buslogic", "lsilogic", "lsisas1068", "legacyESX", "pvscsi"), effect: effect{Needs: needsVMware}, Doc: "The controller; ide by default (vmdk, ova)."},
-				{Name: "id", Value: number, effect: effect{Needs: needsVMware}, Doc: "The number of the disk at it (vmdk, ova)."},
+				{Name: "controller", Value: oneOf("ide", "buslogic", "lsilogic", "lsisas1068", "legacyESX", "pvscsi"), effect: effect{For: onDisk, Needs: needsVMware}, Doc: "The controller; ide by default (vmdk, ova)."},
+				{Name: "id", Value: number, effect: effect{For: onDisk, Needs: needsVMware}, Doc: "The number of the disk at it (vmdk, ova)."},
 				{Name: "device", Value: text, effect: effect{Needs: needsXen}, Doc: "The device in the guest, such as xvda (Xen)."},
-				{Name: "diskmode", Value: oneOf("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized"), effect: effect{Needs: needsFormat("vmdk", "ova")}, Doc: "The kind of vmdk; of an ova streamOptimized."},
+				{Name: "diskmode", Value: oneOf("monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat", "streamOptimized"), effect: effect{For: onDisk, Needs: needsFormat("vmdk", "ova")}, Doc: "The kind of vmdk; of an ova streamOptimized."},
 			},
 		}},
 		{optional, &elementRule{
 			Name:   "vmdvd",
 			Doc:    "Its DVD drive, empty.",
-			effect: effect{Needs: needsVMware},
+			effect: effect{For: onDisk, Needs: needsVMware},
 			Attrs: []attrRule{
 				{Name: "controller", Value: oneOf("ide", "scsi"), Required: true, Doc: "The controller."},
 				{Name: "id", Value: number, Required: true, Doc: "The number of the drive at it."},
