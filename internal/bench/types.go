@@ -43,12 +43,12 @@ mkdir -p "$B/home/.config/kiwi"
 printf '%b' "$KIWI" > "$B/home/.config/kiwi/config.yml"
 `
 
-// Shell variables of describeTypes. With equal compression both use what is imgbuild's default: zstd at level 3 in blocks of 128 KiB for a squashfs, the level of xz
-// that makes results of the same size, gzip for the layers of oci, nothing for docker. KIWI's image type squashfs knows only xz, so that imgbuild
-// uses that too.
+// Shell variables of describeTypes. With equal compression both use what is imgbuild's default: zstd at level 3 in blocks of 128 KiB for the squashfs in kis, the level
+// of xz that makes results of the same size, gzip for the layers of oci, nothing for docker. KIWI's image type squashfs knows only xz, so that imgbuild
+// uses that too; in an ISO it takes no options, and gzip is the same in both without any.
 const (
 	byDefault = `SQUASHFS= ISO= KIS= KIWI=` + "\n"
-	alike     = `ZSTD='squashfscompression="zstd" fscreateoptions="-comp zstd -Xcompression-level 3 -b 128K"'; SQUASHFS= ISO=$ZSTD KIS=$ZSTD
+	alike     = `ZSTD='squashfscompression="zstd" fscreateoptions="-comp zstd -Xcompression-level 3 -b 128K"'; SQUASHFS= ISO='squashfscompression="gzip"' KIS=$ZSTD
 KIWI='xz:\n  - options: -1 --threads=0\ncontainer:\n  - compress: none\n'
 `
 	alikeSquashfs = `SQUASHFS='fscreateoptions="-comp xz -b 1M -Xbcj x86"' ISO= KIS= KIWI=` + "\n"
@@ -57,8 +57,8 @@ KIWI='xz:\n  - options: -1 --threads=0\ncontainer:\n  - compress: none\n'
 // bareTool is what one would do by hand.
 type bareTool struct{ name, run string }
 
-// makeType makes one image type. A bare tool with an empty name is left out.
-func makeType(kind, variant, settings string, bare bareTool) job {
+// makeType makes one image type.
+func makeType(kind, variant, settings string, bare ...bareTool) job {
 	// xorriso writes no file below /dev, which may be where all of this lies: KIWI finds its directories elsewhere. It changes the root tree, and
 	// is given a copy.
 	kiwi := `unset TMPDIR; HOME="$B/home" unshare -m bash -c 'mount --bind "$B" /mnt; exec kiwi-ng --temp-dir /mnt --type ` + kind +
@@ -73,8 +73,8 @@ func makeType(kind, variant, settings string, bare bareTool) job {
 			{name: "imgbuild create", run: `"$IMGBUILD" create --type ` + kind + ` --root "$B/live" --target-dir "$B/out"`, clean: clean, result: result},
 			{name: "kiwi-ng system create", once: true, prepare: settings + describeTypes + `cp -a "$B/live" "$B/kiwi-root"`, run: kiwi, clean: clean, result: result},
 		}}
-	if bare.name != "" {
-		j.contenders = append(j.contenders, contender{name: bare.name, prepare: `mkdir "$B/bare"`, run: `cd "$B/bare"; ` + bare.run, clean: clean, result: "$B/bare/result"})
+	for _, tool := range bare {
+		j.contenders = append(j.contenders, contender{name: tool.name, prepare: `mkdir "$B/bare"`, run: `cd "$B/bare"; ` + tool.run, clean: clean, result: "$B/bare/result"})
 	}
 	return j
 }
@@ -82,6 +82,7 @@ func makeType(kind, variant, settings string, bare bareTool) job {
 // The bare tools read the tree and write one file; none of them makes lists of packages, check sums, or what an ISO needs for booting.
 const (
 	bareTar      = `tar -C "$B/live" --xattrs --xattrs-include='*' --exclude=./image -c .`
+	bareExt4     = `truncate -s 640M result; mke2fs -q -t ext4 -d "$B/live" result`
 	bareSquashfs = `mksquashfs "$B/live" system -quiet -no-progress -comp zstd -Xcompression-level 3`
 )
 
@@ -102,7 +103,7 @@ func imageTypes() []job {
 		makeType("oci", equal, alike, oci),
 		makeType("squashfs", defaults, byDefault, bareTool{"mksquashfs -comp zstd -Xcompression-level 3", bareSquashfs + `; mv system result`}),
 		makeType("squashfs", equal+" by xz", alikeSquashfs, bareTool{"mksquashfs -comp xz -b 1M -Xbcj x86", `mksquashfs "$B/live" result -quiet -no-progress -comp xz -b 1M -Xbcj x86`}),
-		makeType("ext4", defaults, byDefault, bareTool{"mke2fs -d", `truncate -s 640M result; mke2fs -q -t ext4 -d "$B/live" result`}),
+		makeType("ext4", defaults, byDefault, bareTool{"mke2fs -d", bareExt4}, bareTool{"mke2fs -d, dpkg --verify, sha256sum", bareExt4 + `; dpkg --root="$B/live" --verify > verified; sha256sum result > sums`}),
 		makeType("kis", defaults, byDefault, kis),
 		makeType("kis", equal, alike, kis),
 		makeType("iso", defaults, byDefault, iso),
