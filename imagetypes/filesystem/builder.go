@@ -33,6 +33,8 @@ func CheckTree(tree *layers.Tree, spec Spec) error {
 	case "xfs", "btrfs", "reiserfs":
 	case "cramfs":
 		return checkCramfsTree(tree)
+	case "squashfs":
+		return checkSquashfsTree(tree)
 	case "erofs":
 		return checkErofsTree(tree)
 	default:

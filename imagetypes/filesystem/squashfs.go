@@ -37,6 +37,24 @@ func checkSquashfs(spec Spec) error {
 	return needTools([]string{squashfsTool(spec)})
 }
 
+// maxSquashfsIDs is how many different owners and groups, taken together, squashfs can hold: their numbers in its table have 16 bits.
+const maxSquashfsIDs = 1 << 16
+
+func checkSquashfsTree(tree *layers.Tree) error {
+	ids := map[uint32]struct{}{}
+	err := tree.Walk(func(_ string, n *layers.Node) error {
+		ids[n.UID], ids[n.GID] = struct{}{}, struct{}{}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(ids) > maxSquashfsIDs {
+		return fmt.Errorf("the tree has files of %d different owners and groups, and squashfs can hold %d; use erofs or ext4", len(ids), maxSquashfsIDs)
+	}
+	return nil
+}
+
 // squashfsTool chooses the program.
 func squashfsTool(spec Spec) string {
 	if _, ok := tar2sqfsArgs(spec); !ok {
