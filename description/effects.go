@@ -153,7 +153,7 @@ var needsLimits = &need{Text: `format="ova" or "vagrant", or a Xen guest`, met: 
 
 // needsOwnMachine is for what is not left to Vagrant.
 var needsOwnMachine = &need{Text: `format="vmdk" or "ova", or a Xen guest`, met: func(img *Image) bool {
-	return img.Type.Format == "vmdk" || img.Type.Format == "ova" || img.Type.XenGuest()
+	return img.Type.Format == "vmdk" || img.Type.Format == "ova" || img.Type.XenMachine()
 }}
 
 // needsVolumes is for settings of volumes beside the root.

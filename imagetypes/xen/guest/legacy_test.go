@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
@@ -41,5 +42,18 @@ func TestDescriptionOf2006(t *testing.T) {
 	dir, _ := build(t, r)
 	if g := imagetest.XL(t)(filepath.Join(dir, imagetest.BaseName+".xenconfig")); g.Info.Name != "kiosk" || g.Info.Type != "pv" || g.Build.Memory != 512<<10 || g.Disks[0].Device != "xvda1" {
 		t.Errorf("xl reads %+v", g)
+	}
+}
+
+// TestSettingsAreNotCalledIdle resolves guests whose settings all count.
+func TestSettingsAreNotCalledIdle(t *testing.T) {
+	const machine = `<machine memory="512" max_memory="1024" ncpus="1" max_cpu="2"%s><vmconfig-entry>on_crash = "preserve"</vmconfig-entry><vmdisk device="xvda"/><vmnic interface="0" mac="00:16:3e:00:00:01" mode="nat"/></machine>`
+	for _, c := range []struct{ kind, attributes, loader string }{
+		{"ext4", "", ""}, {"kis", `filesystem="ext4"`, ""}, {"oem", `filesystem="ext4"`, ""}, {"oem", `filesystem="ext4"`, ` xen_loader="pygrub"`},
+	} {
+		d := imagetest.Describe(t, "x86_64", c.kind, c.attributes, fmt.Sprintf(machine, c.loader))
+		if len(d.Warnings) > 0 || !d.Type.XenMachine() {
+			t.Errorf("%s%s: %v", c.kind, c.loader, d.Warnings)
+		}
 	}
 }
