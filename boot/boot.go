@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type Options struct {
 	Memory, CPUs int
 	// Writable lets the machine change the image. Otherwise changes are lost with the machine.
 	Writable bool
+	// Forward leads TCP ports of this machine to the virtual one, each as HOST:GUEST. With any the machine has a network.
+	Forward []string
 	// Arguments are further arguments for QEMU.
 	Arguments []string
 
@@ -81,6 +84,10 @@ func Run(ctx context.Context, opts Options) (_ *Result, err error) {
 	if opts.Timeout == 0 {
 		opts.Timeout = defaultTimeout
 	}
+	forward, err := parseForward(opts.Forward)
+	if err != nil {
+		return nil, err
+	}
 	about, err := inspect(ctx, opts)
 	if err != nil {
 		return nil, fmt.Errorf("booting %s: %w", opts.Image, err)
@@ -88,7 +95,7 @@ func Run(ctx context.Context, opts Options) (_ *Result, err error) {
 	defer func() { err = errors.Join(err, about.close()) }()
 	opts.Log.Info("booting", "image", opts.Image, "kind", about.kind, "firmware", string(about.spec.Firmware), "architecture", about.spec.Arch)
 	spec := about.spec
-	spec.Memory, spec.CPUs, spec.Console, spec.Arguments = opts.Memory, opts.CPUs, opts.Console, opts.Arguments
+	spec.Memory, spec.CPUs, spec.Console, spec.Forward, spec.Arguments = opts.Memory, opts.CPUs, opts.Console, forward, opts.Arguments
 	machine, err := qemu.Start(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("booting %s: %w", opts.Image, err)
@@ -102,6 +109,21 @@ func Run(ctx context.Context, opts Options) (_ *Result, err error) {
 		return result, fmt.Errorf("booting %s: %w", opts.Image, err)
 	}
 	return result, nil
+}
+
+// parseForward reads pairs of ports, HOST:GUEST.
+func parseForward(pairs []string) ([]qemu.Forward, error) {
+	var list []qemu.Forward
+	for _, pair := range pairs {
+		host, guest, ok := strings.Cut(pair, ":")
+		from, err := strconv.ParseUint(host, 10, 16)
+		to, err2 := strconv.ParseUint(guest, 10, 16)
+		if !ok || err != nil || err2 != nil || from == 0 || to == 0 {
+			return nil, fmt.Errorf("forwarding %q: it must be two numbers of ports, such as 8080:80", pair)
+		}
+		list = append(list, qemu.Forward{Host: uint16(from), Guest: uint16(to)})
+	}
+	return list, nil
 }
 
 // attend types what comes from input until the machine ends.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,40 +33,72 @@ func (m *machine) close() error {
 	return os.RemoveAll(m.dir)
 }
 
+// newDir makes a directory for temporary files, in $TMPDIR or else in /var/tmp, where large files belong.
+func (m *machine) newDir() (dir string, err error) {
+	if m.dir == "" {
+		place := os.Getenv("TMPDIR")
+		if place == "" {
+			place = "/var/tmp"
+		}
+		if m.dir, err = os.MkdirTemp(place, "imgbuild-boot-"); err != nil {
+			return "", fmt.Errorf("making a temporary directory: %w", err)
+		}
+	}
+	return os.MkdirTemp(m.dir, "")
+}
+
 // headSize is how many bytes of an image are looked at: up to the volume descriptors of an ISO image.
 const headSize = 40 << 10
 
 // inspect finds out what an image is.
 func inspect(ctx context.Context, opts Options) (*machine, error) {
-	f, err := os.Open(opts.Image)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	head := make([]byte, headSize)
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("reading it: %w", err)
-	}
-	head = head[:n]
 	m := &machine{spec: qemu.Spec{Arch: archOf(opts), Firmware: qemu.Firmware(opts.Firmware)}}
 	switch opts.Firmware {
 	case "", string(qemu.BIOS), string(qemu.UEFI), string(qemu.SecureBoot):
 	default:
 		return nil, fmt.Errorf("there is no firmware %q; there are bios, uefi and secureboot", opts.Firmware)
 	}
-	switch {
-	case isISO(head):
-		err = m.iso(f, opts)
-	case isArchive(head):
-		err = m.system(ctx, opts)
-	default:
-		err = m.disk(ctx, f, head, opts)
+	err := m.find(ctx, opts.Image, opts)
+	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(opts.Image, "/") {
+		err = fmt.Errorf("%w; if it is a container: %w", err, ErrContainer)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
+}
+
+// find finds out what lies at name, in compression and archives too.
+func (m *machine) find(ctx context.Context, name string, opts Options) error {
+	const most = 4 // shells, such as an archive of a disk that is compressed
+	for range most {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err != nil || info.IsDir() {
+			return errors.Join(err, m.system(ctx, name))
+		}
+		head := make([]byte, headSize)
+		n, err := io.ReadFull(f, head)
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("reading it: %w", err)
+		}
+		head = head[:n]
+		switch {
+		case isISO(head):
+			return m.iso(f, name, opts)
+		case !isShell(head):
+			return m.disk(ctx, f, head, name, opts)
+		case opts.Writable:
+			return errors.New("changes can't be kept in it, since it is compressed or an archive: unpack it, and boot what is in it")
+		}
+		if name, err = m.unpack(ctx, name); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: it is packed too often", ErrUnknown)
 }
 
 // archOf is the architecture in a result's name, NAME.ARCH-VERSION.
@@ -92,7 +125,7 @@ func isISO(head []byte) bool {
 }
 
 // iso boots an ISO image by the firmware that its boot catalog names first.
-func (m *machine) iso(f *os.File, opts Options) error {
+func (m *machine) iso(f *os.File, name string, opts Options) error {
 	m.kind = "ISO image"
 	if m.spec.Firmware == "" {
 		var sector [4]byte
@@ -113,23 +146,23 @@ func (m *machine) iso(f *os.File, opts Options) error {
 		}
 	}
 	if opts.AsDisk {
-		m.spec.Disks = []qemu.Disk{{File: opts.Image, Format: "raw", Writable: opts.Writable}}
+		m.spec.Disks = []qemu.Disk{{File: name, Format: "raw", Writable: opts.Writable}}
 		return nil
 	}
-	m.spec.CDROM = opts.Image
+	m.spec.CDROM = name
 	return nil
 }
 
 // disk boots a disk by the firmware that its first sectors are made for.
-func (m *machine) disk(ctx context.Context, f *os.File, head []byte, opts Options) error {
+func (m *machine) disk(ctx context.Context, f *os.File, head []byte, name string, opts Options) error {
 	format, err := formatOf(f, head)
 	if err != nil {
 		return err
 	}
 	m.kind = format + " disk"
-	m.spec.Disks = []qemu.Disk{{File: opts.Image, Format: format, Writable: opts.Writable}}
+	m.spec.Disks = []qemu.Disk{{File: name, Format: format, Writable: opts.Writable}}
 	if format != "raw" {
-		if head, err = m.firstSectors(ctx, opts.Image, format); err != nil {
+		if head, err = m.firstSectors(ctx, name, format); err != nil {
 			return err
 		}
 	}
@@ -172,7 +205,7 @@ const sector = 512
 
 // firstSectors reads the beginning of a disk in another format than raw.
 func (m *machine) firstSectors(ctx context.Context, image, format string) ([]byte, error) {
-	dir, err := m.workdir()
+	dir, err := m.newDir()
 	if err != nil {
 		return nil, err
 	}
@@ -181,15 +214,6 @@ func (m *machine) firstSectors(ctx context.Context, image, format string) ([]byt
 		return nil, err
 	}
 	return os.ReadFile(out)
-}
-
-func (m *machine) workdir() (dir string, err error) {
-	if m.dir == "" {
-		if m.dir, err = os.MkdirTemp("", "imgbuild-boot-"); err != nil {
-			return "", fmt.Errorf("making a temporary directory: %w", err)
-		}
-	}
-	return m.dir, nil
 }
 
 // espType is the type of an EFI system partition as a GPT has it (UEFI specification, table 5.7), and efiByte as an MBR has it.

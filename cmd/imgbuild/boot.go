@@ -15,11 +15,13 @@ import (
 func newBoot(s *session) *cobra.Command {
 	var opts boot.Options
 	var asJSON, quiet bool
+	var passwordFile string
 	cmd := &cobra.Command{
 		Use:   "boot IMAGE [--expect TEXT]... [--run COMMAND]...",
 		Short: "Boot an image in a virtual machine and test what it does",
 		Long: `Boot a disk of any format, an ISO image or a kernel-initrd-system in QEMU, with its serial console in the
-terminal. KVM is used where it really works. What the machine changes is lost when it ends, unless --writable
+terminal. They may be compressed (gzip, xz, zstd), in an archive (OVA, Vagrant's boxes, Google's images), or,
+of a kernel-initrd-system, in a directory. KVM is used where it really works. What the machine changes is lost when it ends, unless --writable
 is given.
 
 With --expect or --run it is a test: the texts must appear on the console one after the other, then a login as
@@ -30,11 +32,19 @@ In a terminal, Ctrl-] ends the machine.`,
 		DisableFlagsInUseLine: true,
 		Example: `  imgbuild boot out/web.x86_64-1.0.0.qcow2
   imgbuild boot out/web.x86_64-1.0.0.raw --firmware uefi --run 'systemctl is-active nginx'
+  imgbuild boot out/web.x86_64-1.0.0.qcow2 --forward 8080:80
   imgbuild boot live.iso --expect 'login:' --timeout 3m`,
 		GroupID: groupMachines,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts.Image, opts.Log = args[0], s.log
+			if passwordFile != "" {
+				password, err := s.readSecret(passwordFile)
+				if err != nil {
+					return err
+				}
+				opts.Password = string(password)
+			}
 			testing := len(opts.Expect)+len(opts.Run) > 0
 			if !quiet {
 				opts.Console = s.stdout
@@ -73,11 +83,14 @@ In a terminal, Ctrl-] ends the machine.`,
 	f.IntVar(&opts.Memory, "memory", 0, "the machine's memory in `MiB` (default 1024)")
 	f.IntVar(&opts.CPUs, "cpus", 0, "the machine's `number` of processors (default 2)")
 	f.BoolVar(&opts.Writable, "writable", false, "let the machine change the image")
+	f.StringArrayVar(&opts.Forward, "forward", nil, "give the machine a network, and lead a TCP port of this machine (127.0.0.1) to one of its own, as `HOST:GUEST`; repeatable")
 	f.StringArrayVar(&opts.Arguments, "qemu-argument", nil, "a further `argument` for QEMU; repeatable")
 	f.StringArrayVar(&opts.Expect, "expect", nil, "a `text` that the console must show; repeatable")
 	f.StringArrayVar(&opts.Run, "run", nil, "a `command` for the shell of --user; repeatable")
 	f.StringVar(&opts.User, "user", "root", "the `name` to log in with for --run")
-	f.StringVar(&opts.Password, "password", "", "that user's `password`")
+	f.StringVar(&opts.Password, "password", "", "that user's `password`, if it is no secret: other users of this machine can see it")
+	f.StringVar(&passwordFile, "password-file", "", "a `file` with that user's password; - reads it from standard input")
+	cmd.MarkFlagsMutuallyExclusive("password", "password-file")
 	f.DurationVar(&opts.Timeout, "timeout", 0, "how long each text and each command may take (default 5m)")
 	f.BoolVar(&quiet, "quiet", false, "don't show the console")
 	f.BoolVar(&asJSON, "json", false, "print what the commands did as JSON")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,16 +24,43 @@ import (
 // lookFlags say how images and containers are looked into.
 type lookFlags struct {
 	fetchFlags
-	partition string
+	partition  string
+	passphrase string // file
 }
 
 func (f *lookFlags) register(flags *pflag.FlagSet) {
 	f.fetchFlags.register(flags)
 	flags.StringVar(&f.partition, "partition", "", "the number, name or label of the `partition` of a disk (default: the root file system)")
+	flags.StringVar(&f.passphrase, "passphrase-file", "", "a `file` with the passphrase of what is encrypted; - reads it from standard input")
 }
 
-func (f *lookFlags) inside(s *session) inside.Options {
-	return inside.Options{Platform: f.platform, Log: s.log}
+func (f *lookFlags) inside(s *session) (inside.Options, error) {
+	opts := inside.Options{Platform: f.platform, Log: s.log}
+	if f.passphrase == "" {
+		return opts, nil
+	}
+	secret, err := s.readSecret(f.passphrase)
+	opts.Passphrase = secret
+	return opts, err
+}
+
+// readSecret reads a password or a passphrase from a file, or with - from standard input. A newline at the end does not count.
+func (s *session) readSecret(name string) ([]byte, error) {
+	const longest = 8 << 20 // bytes, of a key file: cryptsetup(8)
+	in := s.stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the passphrase: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	data, err := io.ReadAll(io.LimitReader(in, longest))
+	if err != nil {
+		return nil, fmt.Errorf("reading the passphrase: %w", err)
+	}
+	return bytes.TrimSuffix(data, []byte("\n")), nil
 }
 
 // imageFile tells files from containers: what begins with a dot or a slash is a file, and so is what a file lies at. A directory counts only with a slash.
@@ -61,7 +89,11 @@ func (s *session) look(cmd *cobra.Command, flags *lookFlags, arg string, work fu
 	if err := userns.Enter(); err != nil {
 		s.log.Debug("owners of unpacked files are the user's", "reason", err)
 	}
-	image, err := inside.Open(cmd.Context(), name, flags.inside(s))
+	opts, err := flags.inside(s)
+	if err != nil {
+		return err
+	}
+	image, err := inside.Open(cmd.Context(), name, opts)
 	if err != nil {
 		return err
 	}

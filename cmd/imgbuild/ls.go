@@ -18,12 +18,14 @@ func newLs(s *session) *cobra.Command {
 		Use:   "ls IMAGE|NAME[:TAG] [PATH]",
 		Short: "List the files in an image or a container",
 		Long: `List the files in an image of any type, or in a container, without mounting anything. Of a disk it is
-the root file system; --partition or a # behind the file's name chooses another partition, and a file in
-the image that is an image itself.`,
+the root file system, of an ISO image or an archive the system that it carries; --partition or a # behind
+the file's name chooses another partition, or a file in the image that is an image itself, and #. the ISO
+image's or archive's own files.`,
 		Example: `  imgbuild ls out/web.x86_64-1.0.0.qcow2 /etc
   imgbuild ls out/web.x86_64-1.0.0.raw --partitions
   imgbuild ls 'disk.raw#EFI:/EFI/BOOT'
-  imgbuild ls 'live.iso#LiveOS/squashfs.img'
+  imgbuild ls live.iso /etc
+  imgbuild ls 'live.iso#.'
   imgbuild ls debian:12 /etc`,
 		DisableFlagsInUseLine: true,
 		GroupID:               groupContainers,
@@ -56,7 +58,11 @@ func (s *session) listPartitions(cmd *cobra.Command, flags lookFlags, args []str
 	if !ok || len(args) > 1 {
 		return &usageError{err: fmt.Errorf("--partitions takes one file that is a disk"), command: cmd.CommandPath()}
 	}
-	list, err := inside.Partitions(cmd.Context(), name, flags.inside(s))
+	opts, err := flags.inside(s)
+	if err != nil {
+		return err
+	}
+	list, err := inside.Partitions(cmd.Context(), name, opts)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ type Disk struct {
 	Sector   int    // bytes; 0: 512
 }
 
+// Forward leads a TCP port of this machine, on the loopback address alone, to one of the virtual machine.
+type Forward struct{ Host, Guest uint16 }
+
 // Spec says what machine to start.
 type Spec struct {
 	Arch     string // as uname -m; empty: x86_64
@@ -44,6 +47,8 @@ type Spec struct {
 	CPUs     int    // 0: 2
 	// Kernel boots this kernel without firmware's help, with Initrd and Append.
 	Kernel, Initrd, Append string
+	// Forward gives the machine a network card, with addresses by DHCP, through which it reaches what this machine reaches, and leads ports to it. nil for no card.
+	Forward []Forward
 	// Arguments are further arguments for QEMU.
 	Arguments []string
 	// Console gets a copy of all that the machine prints; nil drops it.
@@ -135,7 +140,7 @@ func (m *Machine) commandLine(ctx context.Context, spec Spec) (string, []string,
 	}
 	args := []string{
 		"-accel", accel, "-machine", machine, "-cpu", cpu, "-m", strconv.Itoa(memory), "-smp", strconv.Itoa(cpus),
-		"-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", "none", "-no-reboot", "-device", "virtio-rng-pci",
+		"-display", "none", "-monitor", "none", "-serial", "stdio", "-nic", nic(spec.Forward), "-no-reboot", "-device", "virtio-rng-pci",
 	}
 	firmware, err := m.firmware(arch, spec.Firmware)
 	if err != nil {
@@ -164,6 +169,18 @@ func (m *Machine) commandLine(ctx context.Context, spec Spec) (string, []string,
 		}
 	}
 	return program, append(args, spec.Arguments...), nil
+}
+
+// nic is the network card, in QEMU's option syntax.
+func nic(forward []Forward) string {
+	if len(forward) == 0 {
+		return "none"
+	}
+	text := "user,model=virtio-net-pci"
+	for _, f := range forward {
+		text += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", f.Host, f.Guest)
+	}
+	return text
 }
 
 // firmware returns the arguments for the firmware, with a copy of its variables to write to.

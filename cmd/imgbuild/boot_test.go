@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/internal/testenv"
+)
+
+// documented returns the commands of a page of the documents, from a heading on to the next one.
+func documented(t *testing.T, page, heading string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no heading %q", page, heading)
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var commands []string
+	for line := range strings.Lines(section) {
+		if command, ok := strings.CutPrefix(line, "    "); ok {
+			commands = append(commands, strings.TrimSpace(command))
+		}
+	}
+	return commands
+}
+
+// freePort returns a TCP port of this machine that nobody listens on just now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// fetch gets a page from a server that comes up by and by.
+func fetch(ctx context.Context, url string) (string, error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	for {
+		answer, err := client.Get(url)
+		if err == nil {
+			defer answer.Body.Close()
+			body, err := io.ReadAll(answer.Body)
+			return string(body), err
+		}
+		select {
+		case <-ctx.Done():
+			return "", errors.Join(context.Cause(ctx), err)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// TestContainerBecomesAWebServer runs the commands of the documents: a container with nginx becomes a machine, whose nginx answers.
+func TestContainerBecomesAWebServer(t *testing.T) {
+	k := wholeBuild(t)
+	testenv.NeedRealRoot(t) // once is enough: the machine does not ask who has made it
+	testenv.NeedProgram(t, "qemu-system-x86_64")
+	commands := documented(t, "containers-into-vms.md", "A web server, from packages to HTTP")
+	if len(commands) != 4 {
+		t.Fatalf("the documents have %q", commands)
+	}
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(examples, filepath.Join(k.dir, "examples")); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	shell := func(line string) *exec.Cmd {
+		cmd := exec.Command("sh", "-c", "exec "+strings.ReplaceAll(line, "8080", port))
+		cmd.Dir = k.dir
+		cmd.Env = append(k.command().Env, "PATH="+k.dir+":"+os.Getenv("PATH"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+		return cmd
+	}
+	for _, line := range commands[:2] {
+		start := time.Now()
+		if out, err := shell(line).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", line, err, out)
+		}
+		t.Logf("%v: %s", time.Since(start).Round(100*time.Millisecond), line)
+	}
+	var console bytes.Buffer
+	machine := shell(commands[2])
+	machine.Stdout, machine.Stderr = &console, &console
+	start := time.Now()
+	if err := machine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- machine.Wait()
+		cancel()
+	}()
+	_, url, _ := strings.Cut(commands[3], " ")
+	page, err := fetch(ctx, strings.ReplaceAll(url, "8080", port))
+	t.Logf("answered after %v", time.Since(start).Round(100*time.Millisecond))
+	if interrupting := machine.Process.Signal(os.Interrupt); interrupting != nil {
+		t.Error(interrupting)
+	}
+	<-ended // interrupted
+	if err != nil || !strings.Contains(page, "This container has become a machine.") {
+		t.Fatalf("the machine answers %q, %v; its console:\n%s", page, err, console.Bytes())
+	}
+	k.nothingLeft()
+}
