@@ -149,7 +149,7 @@ var (
 )
 
 // needsLimits is for the upper limits of a machine.
-var needsLimits = &need{Text: `format="ova" or "vagrant", or a Xen guest`, met: func(img *Image) bool { return needsOVF.met(img) || img.Type.XenGuest() }}
+var needsLimits = &need{Text: `format="ova" or "vagrant", or a Xen guest`, met: func(img *Image) bool { return needsOVF.met(img) || img.Type.XenMachine() }}
 
 // needsOwnMachine is for what is not left to Vagrant.
 var needsOwnMachine = &need{Text: `format="vmdk" or "ova", or a Xen guest`, met: func(img *Image) bool {
