@@ -124,6 +124,7 @@ type CreateOptions struct {
 	TargetDir   string             // where [Create] puts the results; made if missing
 	Container   image.ContainerOptions
 	Settings    Settings
+	Signing     *image.Signing // nil does not sign
 	Repro       repro.Source
 	Progress    progress.Reporter // nil shows nothing
 	Log         *slog.Logger      // nil drops it
@@ -184,7 +185,7 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 		}
 	}
 	r := &image.Request{
-		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, XZ: o.Settings.XZ, BaseName: results.BaseName(o.Description),
+		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, XZ: o.Settings.XZ, Signing: o.Signing, BaseName: results.BaseName(o.Description),
 		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
 	}
 	return r, t, nil

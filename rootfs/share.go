@@ -2,6 +2,8 @@ package rootfs
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"reflect"
 	"slices"
@@ -16,21 +18,30 @@ import (
 type Shared struct {
 	common *overlay
 	tree   *layers.Tree
-	// configured says that config.sh, too, has run for all of them.
+	// configured says that the description has no config.sh, so that the end of the making is the same for all of them too.
 	configured bool
 }
 
-// CanShare reports whether the root trees of two image types of one description begin alike: they want the same packages, and no script that runs on the
-// way asks for the type.
+// CanShare reports whether the root trees of two image types of one description begin alike: they want the same packages, and no script runs on the way, which may ask for
+// the type.
 func CanShare(a, b *description.Image) bool {
-	return reflect.DeepEqual(a.Packages, b.Packages) && blind(scripts.PostBootstrap, []*description.Image{a, b})
+	return reflect.DeepEqual(a.Packages, b.Packages) && !hasScript(a, scripts.PostBootstrap)
 }
 
-// Share does what is the same for the image types, which can all share: request's is the first of them. The request's directory, if something had to be
+// hasScript reports whether a description has a script.
+func hasScript(image *description.Image, name string) bool {
+	if image.FS == nil {
+		return false
+	}
+	_, err := fs.Stat(image.FS, name)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Share does what is the same for image types that can share, of which request's is one. The request's directory, if something had to be
 // unpacked there, is the caller's to remove when no tree made of this one is used any more.
-func Share(ctx context.Context, request Request, types []*description.Image) (*Shared, error) {
+func Share(ctx context.Context, request Request) (*Shared, error) {
 	o := newOverlay(request)
-	s := &Shared{common: o, configured: alikeUntilConfig(types)}
+	s := &Shared{common: o, configured: len(o.Description.Drivers) == 0 && !hasScript(o.Description, scripts.Config)}
 	steps := o.commonSteps()
 	if s.configured {
 		steps = slices.Concat(steps, o.configSteps())
@@ -70,9 +81,4 @@ func (s *Shared) Leave(r *Result) string {
 	to.dir, to.onDisk, to.lacking = from.dir, from.onDisk, from.lacking
 	r.Dir = from.dir
 	return from.dir
-}
-
-// alikeUntilConfig reports whether the trees of the types are the same until config.sh has run, which then does not need what a type adds before.
-func alikeUntilConfig(types []*description.Image) bool {
-	return len(types[0].Drivers) == 0 && blind(scripts.Config, types)
 }

@@ -95,6 +95,9 @@ func (p *pass) check(ctx context.Context, target string) error {
 			return p.of(j, err)
 		}
 	}
+	if p.lead().Signing != nil && !slices.Contains(p.typeNames(), "appx") {
+		return fmt.Errorf("signing: nothing is signed of the image type %s; leave --sign-... out, or choose --type appx", strings.Join(p.typeNames(), ","))
+	}
 	return p.checkPush(ctx)
 }
 
@@ -220,8 +223,12 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 		}
 	}
 	if len(r.jobs) > 1 {
-		err := inSlot(r.jobs[0], func() (err error) {
-			r.shared, err = p.share(ctx, r, phase, work.place(fmt.Sprintf("shared-%d", number)))
+		err := inSlot(r.jobs[0], func() error {
+			dir, err := work.makePlace(fmt.Sprintf("shared-%d", number))
+			if err != nil {
+				return err
+			}
+			r.shared, err = p.share(ctx, r, phase, dir)
 			return err
 		})
 		if err != nil {
@@ -232,8 +239,11 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 	for _, j := range r.jobs {
 		group.Go(func() error {
 			return inSlot(j, func() error {
-				var err error
-				if j.result, err = j.overlay(groupCtx, r.shared, phase, work.place(p.placeOf(j))); err != nil {
+				dir, err := p.placeOf(j, work)
+				if err != nil {
+					return err
+				}
+				if j.result, err = j.overlay(groupCtx, r.shared, phase, dir); err != nil {
 					return err
 				}
 				return j.build(groupCtx, batch, slices.Index(p.jobs, j))
@@ -244,23 +254,21 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 }
 
 // placeOf is where in the workplace the tree of a job is unpacked: that of the first one stays.
-func (p *pass) placeOf(j *job) string {
+func (p *pass) placeOf(j *job, work *workplace) (string, error) {
 	if j == p.lead() {
-		return unpackedName
+		return work.unpackTo(), nil
 	}
-	return unpackedName + "-" + j.image.Type.Image
+	return work.makePlace(j.image.Type.Image)
 }
 
 // share makes what the types of a root have in common.
 func (p *pass) share(ctx context.Context, r *root, phase rootfs.Phase, dir string) (*rootfs.Shared, error) {
-	var images []*description.Image
 	for _, j := range r.jobs {
-		images = append(images, j.image)
 		p.log.Info("image type " + j.image.Type.Image + " shares its root tree with others")
 	}
 	request := r.jobs[0].request(phase, dir)
 	request.Progress, request.Log = p.progress, p.log
-	return rootfs.Share(ctx, request, images)
+	return rootfs.Share(ctx, request)
 }
 
 // leave puts the root tree of the first image type into its place, as if that were built alone, unless nothing had to be unpacked and none was there.

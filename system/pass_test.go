@@ -61,8 +61,8 @@ func sums(t *testing.T, dirs ...string) map[string]string {
 func TestTypesTogetherAreAsAlone(t *testing.T) {
 	all := []string{"docker", "oci", "tar.zst", "cpio"}
 	for name, files := range map[string]map[string]string{
-		"no program runs":           {"root/etc/motd": "welcome\n"},
-		"one configuration for all": {"config.sh": "#!/bin/sh\necho $kiwi_iname > /etc/configured\n"},
+		"no program runs":                  {"root/etc/motd": "welcome\n"},
+		"a configuration without the type": {"config.sh": "#!/bin/sh\necho $kiwi_iname > /etc/configured\n"},
 		"each type has its own": {
 			"config.sh": "#!/bin/sh\necho $kiwi_type > /etc/configured\ncat /etc/hostnam* /.profile >> /etc/configured; true\n", "images.sh": "#!/bin/sh\necho $kiwi_type > /etc/imaged\ncat /.profile >> /etc/imaged\n",
 		},

@@ -66,6 +66,8 @@ type Options struct {
 	Container image.ContainerOptions
 	// Settings are the machine's for all images.
 	Settings imagetypes.Settings
+	// Signing signs packages for Windows; nil does not.
+	Signing *image.Signing
 	// Push sends the container that is built to a registry; nil does not.
 	Push *Push
 	// Repro gives the time and ids of the build.
@@ -204,7 +206,7 @@ func (j *job) check(ctx context.Context, target string) error {
 	if j.image == nil {
 		return nil
 	}
-	return imagetypes.Check(ctx, imagetypes.CreateOptions{Description: j.image, Container: j.container(), TargetDir: target, Settings: j.Settings, Log: j.Log})
+	return imagetypes.Check(ctx, imagetypes.CreateOptions{Description: j.image, Container: j.container(), TargetDir: target, Settings: j.Settings, Signing: j.Signing, Log: j.Log})
 }
 
 // request is what package rootfs gets.
@@ -252,7 +254,7 @@ func (j *job) build(ctx context.Context, batch *imagetypes.Batch, rank int) erro
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
 	return batch.Build(ctx, rank, imagetypes.CreateOptions{
-		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Container: j.container(), Settings: j.Settings, Repro: source, Progress: j.Progress, Log: j.Log,
+		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Container: j.container(), Settings: j.Settings, Signing: j.Signing, Repro: source, Progress: j.Progress, Log: j.Log,
 	})
 }
 

@@ -40,10 +40,16 @@ func workplaceOf(root string) (*workplace, error) {
 }
 
 // unpackTo is where the tree is to be made.
-func (w *workplace) unpackTo() string { return w.place(unpackedName) }
+func (w *workplace) unpackTo() string { return w.place("root") }
 
-// unpackedName is the name in the hidden directory of the tree that is to be left.
-const unpackedName = "root"
+// makePlace is where another tree is to be made, with a directory of its own for what lies beside it meanwhile.
+func (w *workplace) makePlace(name string) (string, error) {
+	dir := w.place(name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", fmt.Errorf("making a directory for a root tree: %w", err)
+	}
+	return filepath.Join(dir, "root"), nil
+}
 
 // place is where something of this name lies until the end of the run.
 func (w *workplace) place(name string) string { return filepath.Join(w.dir, name) }

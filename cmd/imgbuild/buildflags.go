@@ -31,6 +31,7 @@ type buildFlags struct {
 	overrides overrideFlags
 	packages  packageFlags
 	container containerFlags
+	sign      signFlags
 	// containers are those to stack.
 	containers []string
 	root       string
@@ -221,7 +222,7 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 	if opts.Overrides, err = f.overrides.overrides(); err != nil {
 		return opts, done, &usageError{err: err, command: cmd.CommandPath()}
 	}
-	if err := f.container.apply(&opts); err != nil {
+	if err := errors.Join(f.container.apply(&opts), f.sign.apply(s.stdin, &opts)); err != nil {
 		return opts, done, &usageError{err: err, command: cmd.CommandPath()}
 	}
 	if opts.Locked, err = f.packages.lock(f.description, f.target, f.imageDir()); err != nil {

@@ -42,6 +42,7 @@ Flags may also stand after --, as the build arguments of kiwi-ng system stackbui
 	f.BoolVar(&flags.force, "force", false, "replace the root tree of an earlier build, and stack different architectures")
 	f.BoolVar(&flags.plan, "plan", false, "print what would be pulled, stacked, installed and built, and stop")
 	flags.container.register(f)
+	flags.sign.register(f)
 	flags.registerDescription(f)
 	flags.registerBuild(cmd)
 	return required(building(cmd), "stash", "target-dir")

@@ -30,7 +30,7 @@ const rootArchive = "install.tar.gz"
 const maxMetadata = 1 << 30
 
 // Check refuses what can't be built.
-func (Builder) Check(_ context.Context, r *image.Request) error {
+func (Builder) Check(ctx context.Context, r *image.Request) error {
 	t := &r.Description.Type
 	if architectures()[r.Description.Arch] == "" {
 		return t.Errorf("image", "build for x86_64 or aarch64", "Windows runs no packages for %s", r.Description.Arch)
@@ -38,8 +38,11 @@ func (Builder) Check(_ context.Context, r *image.Request) error {
 	if t.Image == "wsl" {
 		return nil
 	}
-	_, err := readMetadata(r.Description)
-	return err
+	m, err := readMetadata(r.Description)
+	if err != nil {
+		return err
+	}
+	return checkSigning(ctx, r, m)
 }
 
 // metadata is what comes into the package beside the root tree.
@@ -149,7 +152,7 @@ func buildWSL(ctx context.Context, r *image.Request, to string) error {
 	return writeRoot(ctx, r, tree, to)
 }
 
-func buildPackage(ctx context.Context, r *image.Request, to string) (err error) {
+func buildPackage(ctx context.Context, r *image.Request, to string) error {
 	m, err := readMetadata(r.Description)
 	if err != nil {
 		return err
@@ -167,6 +170,14 @@ func buildPackage(ctx context.Context, r *image.Request, to string) (err error) 
 	if err := writeRoot(ctx, r, tree, root); err != nil {
 		return err
 	}
+	if err := m.pack(ctx, r, root, to, scratch); err != nil || r.Signing == nil {
+		return err
+	}
+	return sign(ctx, r, to, scratch)
+}
+
+// pack writes the package.
+func (m *metadata) pack(ctx context.Context, r *image.Request, root, to, scratch string) (err error) {
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err

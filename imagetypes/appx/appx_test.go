@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/xml"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -195,25 +194,6 @@ func TestForeignReaders(t *testing.T) {
 		if strings.Contains(list, name) != there {
 			t.Errorf("%s in the root tree: %v; it has %s", name, !there, list)
 		}
-	}
-}
-
-func TestSigned(t *testing.T) {
-	testenv.NeedPrograms(t, "openssl", "osslsigncode")
-	var major, minor int
-	if _, err := fmt.Sscanf(testenv.Run(t, "osslsigncode", "--version"), "osslsigncode %d.%d", &major, &minor); err != nil {
-		t.Fatal(err)
-	}
-	if major == 2 && minor < 6 {
-		testenv.Missing(t, "osslsigncode %d.%d knows no packages for Windows; 2.6 does, which Debian 12 has in its backports", major, minor)
-	}
-	file := imagetest.Build(t, Builder{}, request(t, "appx"))
-	dir := t.TempDir()
-	key, certificate, signed := filepath.Join(dir, "key"), filepath.Join(dir, "certificate"), filepath.Join(dir, "signed.appx")
-	testenv.Run(t, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=Example", "-addext", "extendedKeyUsage=codeSigning", "-keyout", key, "-out", certificate)
-	testenv.Run(t, "osslsigncode", "sign", "-certs", certificate, "-key", key, "-h", "sha256", "-in", file, "-out", signed)
-	if out := testenv.Run(t, "osslsigncode", "verify", "-CAfile", certificate, "-in", signed); !strings.Contains(out, "Succeeded") {
-		t.Errorf("osslsigncode says %s", out)
 	}
 }
 

@@ -48,6 +48,8 @@ type Request struct {
 	Observe func(n *layers.Node) io.Writer
 	// Container says how builders of containers pack and keep theirs.
 	Container ContainerOptions
+	// Signing is what builders of packages that can be signed sign them with; nil does not.
+	Signing *Signing
 	// Progress shows long work; nil shows nothing.
 	Progress progress.Reporter
 	// Log gets what a user may want to know afterwards; nil drops it.
@@ -62,6 +64,13 @@ type ContainerOptions struct {
 	XZ bool
 	// Keep says that [Artifact.Image] is wanted, for a registry, and NoArchive that nothing else is.
 	Keep, NoArchive bool
+}
+
+// Signing is a key with its certificates: either Key and Certificates, or PKCS12 with all of it.
+type Signing struct {
+	Key, Certificates string // files in PEM; of the certificates the signer's own is the first
+	PKCS12            string // a file
+	Password          []byte // of the key; nil for none
 }
 
 // Base is a container that another is derived from.

@@ -153,6 +153,7 @@ func packageTable() []packageRow {
 		{"debootstrap", "debootstrap", "debootstrap", "debootstrap"},
 		{"mmdebstrap", "mmdebstrap", "mmdebstrap", "mmdebstrap"},
 		{"openssl", "openssl", "openssl", "openssl"},
+		{"osslsigncode", "osslsigncode", "osslsigncode", "osslsigncode"},
 		{"getfacl setfacl", "acl", "acl", "acl"},
 		{"getfattr setfattr", "attr", "attr", "attr"},
 		{"getcap setcap", "libcap2-bin", "libcap", "libcap-progs"},
