@@ -1,0 +1,252 @@
+package guest
+
+import (
+	"bytes"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/imgbuild/imgbuild/imagetypes/disk"
+	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
+	"github.com/imgbuild/imgbuild/internal/cpio"
+	"github.com/imgbuild/imgbuild/internal/qemu"
+	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/rootfs/initrd"
+)
+
+// edit makes changes to a tree that do not fail.
+type edit struct {
+	*layers.Editor
+	t *testing.T
+}
+
+func edited(t *testing.T, tree *layers.Tree) edit {
+	return edit{tree.Edit(layers.Timespec{Sec: 1600000000}), t}
+}
+
+// write writes a program or a directory (text "").
+func (e edit) write(name, text string) {
+	e.t.Helper()
+	if text == "" {
+		if err := e.MkdirAll(name, 0o755); err != nil {
+			e.t.Fatal(err)
+		}
+		return
+	}
+	e.write(path.Dir(name), "")
+	if err := e.WriteFile(name, []byte(text), 0o755); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// content returns a file of the tree.
+func content(t *testing.T, tree *layers.Tree, name string) string {
+	t.Helper()
+	data, err := tree.ReadFile(name, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func busybox(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(testenv.NeedProgram(t, "busybox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// quickInitrd is an initial RAM disk with nothing but the given modules and those that they need. What it finds as its root device it starts.
+func quickInitrd(t *testing.T, tree *layers.Tree, kernel initrd.Kernel, modules ...string) string {
+	t.Helper()
+	dir := "usr/lib/modules/" + kernel.Version
+	files := map[string]string{"bin/busybox": busybox(t)}
+	script := "#!/bin/busybox sh\nfor d in proc sys dev root; do /bin/busybox mkdir -p /$d; done\n" +
+		"/bin/busybox mount -t proc proc /proc\n/bin/busybox mount -t devtmpfs dev /dev\n"
+	for _, module := range modules {
+		for line := range strings.Lines(content(t, tree, dir+"/modules.dep")) {
+			file, needs, _ := strings.Cut(strings.TrimSpace(line), ":")
+			if strings.TrimSuffix(path.Base(file), ".ko") != module {
+				continue
+			}
+			list := append([]string{file}, strings.Fields(needs)...)
+			for _, name := range slices.Backward(list) {
+				if files["m/"+path.Base(name)] == "" {
+					files["m/"+path.Base(name)] = content(t, tree, path.Join(dir, name))
+					script += "/bin/busybox insmod /m/" + path.Base(name) + "\n"
+				}
+			}
+		}
+	}
+	script += `for word in $(/bin/busybox cat /proc/cmdline); do case $word in root=*) root=${word#root=};; esac; done
+until [ -b $root ]; do /bin/busybox sleep 1; done
+/bin/busybox mount -t ext4 -o rw $root /root && exec /bin/busybox switch_root /root /sbin/init
+`
+	files["init"] = script
+	var out bytes.Buffer
+	w := cpio.NewWriter(&out)
+	add := func(name string, mode uint32, text string) {
+		if err := w.WriteHeader(cpio.Header{Name: name, Mode: mode, Size: int64(len(text))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("bin", layers.TypeDir|0o755, "")
+	add("m", layers.TypeDir|0o755, "")
+	for name, text := range files {
+		add(name, layers.TypeRegular|0o755, text)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// guestTree is a small system that says something and powers off.
+func guestTree(t *testing.T) *layers.Tree {
+	t.Helper()
+	vm := imagetest.Tree(t, imagetest.VM)
+	kernel := initrd.FindKernels(vm)[0]
+	e := edited(t, layers.NewTree())
+	for _, dir := range []string{"proc", "sys", "dev"} {
+		e.write(dir, "")
+	}
+	e.write(kernel.Vmlinuz, content(t, vm, kernel.Vmlinuz))
+	e.write(kernel.Initrd, quickInitrd(t, vm, kernel, "xen-blkfront", "crc32c_generic", "ext4"))
+	e.write("boot/config-"+kernel.Version, content(t, vm, "boot/config-"+kernel.Version))
+	e.write("bin/busybox", busybox(t))
+	e.write("sbin/init", `#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sys /sys
+echo "the guest lives: $(/bin/busybox cat /sys/hypervisor/type /sys/hypervisor/guest_type) on $(/bin/busybox grep -m1 -o '^/dev/[a-z0-9]*' /proc/mounts)"
+/bin/busybox poweroff -f
+`)
+	return e.Tree()
+}
+
+// quickHost is the tree of a host that starts no services but Xen's, and then the guest on its second disk.
+func quickHost(t *testing.T) *layers.Tree {
+	t.Helper()
+	tree := imagetest.Tree(t, imagetest.Xen)
+	kernel := initrd.FindKernels(tree)[0]
+	e := edited(t, tree)
+	if err := e.Remove("sbin/init"); err != nil {
+		t.Fatal(err)
+	}
+	e.write(kernel.Initrd, quickInitrd(t, tree, kernel, "virtio_pci", "virtio_blk", "crc32c_generic", "ext4"))
+	e.write("sbin/init", `#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/pts; mount -t devpts devpts /dev/pts; mount -t tmpfs run /run; mkdir -p /run/xen /run/lock
+ln -s /proc/self/fd /dev/fd; ln -s fd/0 /dev/stdin; ln -s fd/1 /dev/stdout; ln -s fd/2 /dev/stderr
+mount -t xenfs xenfs /proc/xen
+modprobe -a xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xen-blkback loop
+bin=$(echo /usr/lib/xen-[0-9]*/bin)
+$bin/xenstored; $bin/xen-init-dom0; $bin/xenconsoled
+xl info
+mount /dev/vdb /mnt && cd /mnt && xl create -c *.xenconfig < /dev/null
+tail -n 50 /var/log/xen/*
+sync
+poweroff -f
+`)
+	return e.Tree()
+}
+
+// secondDisk makes a disk of a directory's files.
+func secondDisk(t *testing.T, dir string) qemu.Disk {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "guests.ext4")
+	testenv.Run(t, "mke2fs", "-q", "-t", "ext4", "-d", dir, file, "1G")
+	return qemu.Disk{File: file, Format: "raw"}
+}
+
+// start starts the disk of a host with the results in dir on a second disk.
+func start(t *testing.T, host *layers.Tree, attributes, dir string) *qemu.Machine {
+	t.Helper()
+	r := imagetest.Request(t, host, "oem", `xen_server="true" `+attributes, `<bootloader name="grub2" timeout="0" console="serial"/>`)
+	first := qemu.Disk{File: imagetest.Build(t, disk.Builder{}, r), Format: "raw"}
+	m, err := qemu.Start(t.Context(), qemu.Spec{Disks: []qemu.Disk{first, secondDisk(t, dir)}, Memory: 2000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// TestBootUnderXen starts a disk that is a host, which starts a guest from what was built for one.
+func TestBootUnderXen(t *testing.T) {
+	host := quickHost(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs")
+	results, _ := build(t, imagetest.Request(t, guestTree(t), "ext4", "", `<machine memory="256"><vmconfig-entry>type = "pv"</vmconfig-entry></machine>`))
+	began := time.Now()
+	m := start(t, host, `filesystem="ext4" kernelcmdline="console=ttyS0 quiet root=/dev/vda1"`, results)
+	for _, text := range []string{"xen_version", "the guest lives: xen", "PV on /dev/xvda1"} {
+		if err := m.ExpectText(t.Context(), text, 4*time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%q after %s", text, time.Since(began))
+	}
+}
+
+// TestBootEveryGuest logs in on a host as people have it, and starts a guest of every kind.
+func TestBootEveryGuest(t *testing.T) {
+	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
+		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
+	}
+	host, guest := imagetest.Tree(t, imagetest.Xen), guestTree(t)
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs", "grub-mkimage")
+	guests := []struct{ name, kind, attributes, content, want string }{
+		{"pvh", "ext4", "", `<machine memory="256"/>`, "PVH on /dev/xvda1"},
+		{"kis", "kis", `filesystem="ext4"`, `<machine memory="256"/>`, "PVH on /dev/xvda1"},
+		{"pygrub", "oem", `filesystem="ext4"`, `<machine memory="256" xen_loader="pygrub"/>`, "PV on /dev/xvda1"},
+		{"pvgrub", "oem", `filesystem="ext4" firmware="efi"`, `<machine memory="256" xen_loader="pvgrub"/>`, "PV on /dev/xvda3"},
+		{"pvhgrub", "ext4", "", `<machine memory="256" xen_loader="pvgrub"><vmconfig-entry>type = "pvh"</vmconfig-entry></machine>`, "PVH on /dev/xvda1"},
+		{"hvm", "oem", `filesystem="ext4" kernelcmdline="console=ttyS0"`, `<machine memory="256" xen_loader="hvmloader"/>`, "HVM on /dev/xvda1"},
+	}
+	results := t.TempDir()
+	for _, g := range guests {
+		r := imagetest.Request(t, guest, g.kind, g.attributes, g.content)
+		r.Dir = filepath.Join(results, g.name)
+		if err := os.Mkdir(r.Dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		build(t, r)
+	}
+	m := start(t, host, `filesystem="ext4" firmware="efi" kernelcmdline="console=ttyS0 net.ifnames=0"`, results)
+	if err := m.Login(t.Context(), "root", "linux", 6*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	run := func(cmd string) string {
+		t.Helper()
+		began := time.Now()
+		out, _, err := m.Run(t.Context(), cmd, 6*time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %s\n%s", cmd, time.Since(began), out)
+		return out
+	}
+	run("systemctl is-system-running --wait")
+	if out := run("xl info"); !strings.Contains(out, "xen_version") {
+		t.Errorf("xl info says %s", out)
+	}
+	run("mount /dev/vdb /mnt")
+	for _, g := range guests {
+		unpack := ""
+		if g.kind == "kis" {
+			unpack = "tar -xf *.tar.xz && "
+		}
+		// What the guest says ends when it does.
+		if out := run("cd /mnt/" + g.name + " && " + unpack + "timeout 300 xl create -c *.xenconfig < /dev/null 2>&1 | grep -a -A1 -E 'lives|rror'"); !strings.Contains(out, g.want) {
+			t.Errorf("%s: %s", g.name, out)
+		}
+	}
+}
