@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -109,6 +110,94 @@ func TestFormats(t *testing.T) {
 		}
 		if _, err := os.Stat(m.dir); err == nil {
 			t.Errorf("%s: temporary files are left", format)
+		}
+	}
+}
+
+// pack writes files as a tar archive, compressed by gzip if the name ends so.
+func pack(t *testing.T, name string, files map[string]string) string {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), name)
+	dir := t.TempDir()
+	args := []string{"-c", "--auto-compress", "--sparse", "-f", name, "-C", dir}
+	for to, from := range files {
+		testenv.Run(t, "cp", from, filepath.Join(dir, to))
+		args = append(args, to)
+	}
+	testenv.Run(t, "tar", args...)
+	return name
+}
+
+// TestShells boots what is compressed or in an archive.
+func TestShells(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-img", "xz", "gzip", "zstd", "tar", "cp")
+	raw := file(t, "disk", 1<<20, map[int]string{0: "\xeb", 510: "\x55\xaa"})
+	text := file(t, "text", 2, map[int]string{0: "{}"})
+	list := file(t, "list", 2, map[int]string{0: "[]"})
+	kernel, initrd, line := file(t, "kernel", 2, nil), file(t, "initrd", 2, nil), file(t, "append", 8, map[int]string{0: "root=x\n "})
+	for _, args := range [][]string{{"xz", "--keep"}, {"gzip", "--keep"}, {"zstd", "-q", "--keep"}} {
+		testenv.Run(t, args[0], append(args[1:], raw)...)
+	}
+	vmdk := filepath.Join(t.TempDir(), "vmdk")
+	testenv.Run(t, "qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk)
+	for name, c := range map[string]struct{ image, format, err string }{
+		"xz":          {image: raw + ".xz", format: "raw"},
+		"gzip":        {image: raw + ".gz", format: "raw"},
+		"zstd":        {image: raw + ".zst", format: "raw"},
+		"gce":         {image: pack(t, "gce.tar.gz", map[string]string{"disk.raw": raw, "manifest.json": text}), format: "raw"},
+		"ova":         {image: pack(t, "machine.ova", map[string]string{"a.ovf": text, "a-disk1.vmdk": vmdk}), format: "vmdk"},
+		"libvirt":     {image: pack(t, "box.tar.gz", map[string]string{"metadata.json": text, "box.img": raw}), format: "raw"},
+		"virtualbox":  {image: pack(t, "box.tar", map[string]string{"metadata.json": text, "box.ovf": text, "box.vmdk": vmdk}), format: "vmdk"},
+		"kis":         {image: pack(t, "kis.tar.xz", map[string]string{"a-1.kernel": kernel, "a.initrd": initrd, "a": raw, "a.append": line}), format: "raw"},
+		"kis.xz":      {image: pack(t, "kis.tar", map[string]string{"a-1.kernel": kernel, "a.initrd": initrd, "a.xz": raw + ".xz", "a.append": line}), format: "raw"},
+		"docker":      {image: pack(t, "docker.tar", map[string]string{"manifest.json": list, "layer.tar.gz": text}), err: "it is a container"},
+		"oci":         {image: pack(t, "oci.tar", map[string]string{"oci-layout": text}), err: "it is a container"},
+		"a name":      {image: "debian:12", err: "if it is a container"},
+		"other files": {image: pack(t, "other.tar", map[string]string{"something": text}), err: "no kernel"},
+		"nothing":     {image: t.TempDir(), err: "no kernel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TMPDIR", t.TempDir())
+			m, err := inspect(t.Context(), Options{Image: c.image})
+			if c.err != "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error is %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(m.spec.Disks) != 1 || m.spec.Disks[0].Format != c.format || m.spec.Firmware != qemu.BIOS {
+				t.Errorf("%+v", m.spec)
+			}
+			if (m.spec.Kernel != "") != strings.HasPrefix(name, "kis") || m.spec.Kernel != "" && m.spec.Append != "root=x console=ttyS0" {
+				t.Errorf("%+v", m.spec)
+			}
+			if c.format == "raw" {
+				testenv.Run(t, "cmp", raw, m.spec.Disks[0].File)
+			}
+			if err := m.close(); err != nil {
+				t.Error(err)
+			}
+			if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
+	if _, err := inspect(t.Context(), Options{Image: raw + ".xz", Writable: true}); err == nil || !strings.Contains(err.Error(), "unpack it") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestParseForward(t *testing.T) {
+	got, err := parseForward([]string{"8080:80", "2222:22"})
+	if err != nil || !slices.Equal(got, []qemu.Forward{{Host: 8080, Guest: 80}, {Host: 2222, Guest: 22}}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "80", "80:", "0:80", "80:70000", "a:b", "1:2:3", "8080:80,hostfwd=tcp::1-:2"} {
+		if _, err := parseForward([]string{bad}); err == nil {
+			t.Errorf("%q was taken", bad)
 		}
 	}
 }

@@ -59,6 +59,9 @@ func inspect(ctx context.Context, opts Options) (*machine, error) {
 		return nil, fmt.Errorf("there is no firmware %q; there are bios, uefi and secureboot", opts.Firmware)
 	}
 	err := m.find(ctx, opts.Image, opts)
+	if errors.Is(err, ErrUnknown) {
+		err = explainGuest(opts.Image, err)
+	}
 	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(opts.Image, "/") {
 		err = fmt.Errorf("%w; if it is a container: %w", err, ErrContainer)
 	}

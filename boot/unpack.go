@@ -163,7 +163,7 @@ func unpackTar(r io.Reader, dir string) error {
 			return ErrContainer
 		case strings.Contains(name, "/") || name == "..":
 			return fmt.Errorf("%w: the archive has the file %q, as a root tree or something else may have that does not boot by itself", ErrUnknown, header.Name)
-		case header.Typeflag != tar.TypeReg:
+		case header.Typeflag != tar.TypeReg && header.Typeflag != tar.TypeGNUSparse:
 			continue
 		}
 		if err := writeSparse(filepath.Join(dir, name), in); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,61 @@ func TestBootAll(t *testing.T) {
 			})
 			t.Run("stick by BIOS", func(t *testing.T) { boot(t, asDisk(disk, qemu.BIOS), overlay, [2]string{"cat /kept", "content"}) })
 		})
+	}
+}
+
+// TestBootChecked starts media that check themselves, by our own module and by dracut's: good ones start, one with a changed byte is refused.
+func TestBootChecked(t *testing.T) {
+	needAllBoots(t)
+	tree := imagetest.Tree(t, imagetest.Live)
+	for _, c := range []struct{ word, refusal string }{
+		{"mediacheck=1", "The medium is DAMAGED"},
+		{"rd.live.check", "CD check failed"},
+	} {
+		t.Run(c.word, func(t *testing.T) {
+			file, _ := build(t, request(t, tree, `firmware="uefi" flags="dmsquash" mediacheck="true" kernelcmdline="console=ttyS0 `+c.word+`"`, quick))
+			t.Run("good", func(t *testing.T) {
+				use(t, asCD(file, qemu.BIOS), func(ctx context.Context, m *qemu.Machine) {
+					run(ctx, t, m, [2]string{"findmnt -n -o FSTYPE /", "overlay"}, [2]string{"cat /proc/cmdline", c.word})
+				})
+			})
+			t.Run("damaged", func(t *testing.T) {
+				flip(t, file)
+				m, err := qemu.Start(t.Context(), asCD(file, qemu.BIOS))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer m.Close()
+				if _, err := m.Expect(t.Context(), regexp.MustCompile(c.refusal), 10*time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(m.Console(), "login:") {
+					t.Error("it starts all the same")
+				}
+			})
+		})
+	}
+}
+
+// flip changes one bit in the middle of a file, where a medium has its system.
+func flip(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b, info.Size()/2); err != nil {
+		t.Fatal(err)
 	}
 }
 

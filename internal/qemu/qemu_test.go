@@ -137,3 +137,56 @@ func TestRunNeedsLogin(t *testing.T) {
 		t.Error("a shutdown without a login")
 	}
 }
+
+// writingSector is a BIOS boot sector that writes itself to the second sector of its disk and then sends '>'.
+func writingSector() []byte {
+	code := []byte{
+		0x31, 0xf6, 0x8e, 0xc6, // xor si, si; mov es, si
+		0xbb, 0x00, 0x7c, // mov bx, 0x7c00: where the BIOS has put it
+		0xb9, 0x02, 0x00, 0xb6, 0x00, // mov cx, 2; mov dh, 0: cylinder 0, sector 2, head 0; dl is the disk it comes from
+		0xb8, 0x01, 0x03, 0xcd, 0x13, // mov ax, 0x0301; int 0x13: write one sector
+		0xba, 0xf8, 0x03, 0xb0, '>', 0xee, // mov dx, 0x3f8; mov al, '>'; out dx, al
+		0xf4, 0xeb, 0xfd, // hlt; jmp to it
+	}
+	disk := make([]byte, 1<<20)
+	copy(disk, code)
+	disk[510], disk[511] = 0x55, 0xaa
+	return disk
+}
+
+// TestDisksAreUnchanged lets a machine write to its disk: the file changes only where that was asked for.
+func TestDisksAreUnchanged(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-system-x86_64")
+	for _, writable := range []bool{false, true} {
+		disk := filepath.Join(t.TempDir(), "disk")
+		before := writingSector()
+		if err := os.WriteFile(disk, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := Start(t.Context(), Spec{Disks: []Disk{{File: disk, Format: "raw", Writable: writable}}, Memory: 64, CPUs: 1, Accelerator: acceleratorTCG})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.ExpectText(t.Context(), ">", time.Minute); err != nil {
+			t.Error(err)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		after, err := os.ReadFile(disk)
+		if err != nil || !bytes.Equal(after[:512], before[:512]) || bytes.Equal(after, before) == writable {
+			t.Errorf("writable %v: the disk is %x, %v", writable, after[512:530], err)
+		}
+	}
+}
+
+func TestNetworkCard(t *testing.T) {
+	for want, forward := range map[string][]Forward{
+		"none": nil,
+		"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22": {{8080, 80}, {2222, 22}},
+	} {
+		if got := nic(forward); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+}
