@@ -88,7 +88,10 @@ func build(t *testing.T, r *image.Request) (string, map[string]string) {
 
 // TestGuests builds every kind of guest and has xl read its configuration.
 func TestGuests(t *testing.T) {
-	testenv.NeedPrograms(t, "mke2fs", "xz")
+	testenv.NeedPrograms(t, "mke2fs", "grub-mkimage", "mkfs.vfat", "mcopy")
+	for _, platform := range []string{"i386-pc", "x86_64-efi", "x86_64-xen"} {
+		testenv.NeedFile(t, "/usr/lib/grub/"+platform+"/kernel.img")
+	}
 	xl := imagetest.XL(t)
 	const machine = `<machine memory="300" ncpus="2"><vmnic interface="xenbr1" mac="00:16:3e:01:02:03"/></machine>`
 	for name, c := range map[string]struct {
@@ -110,6 +113,19 @@ func TestGuests(t *testing.T) {
 		"file system, pygrub, PVH": {"ext4", "", `<machine memory="300" xen_loader="pygrub"/>`, onlyPVH, []string{".ext4", ".xenconfig"}, func(g imagetest.Guest) bool {
 			return g.Info.Type == "pvh" && g.Build.Cmdline == "console=hvc0"
 		}},
+		"disk, by its kernel": {"oem", `filesystem="ext4" format="qcow2" kernelcmdline="quiet"`, `<machine memory="300"><vmdisk device="/dev/xvdb"/></machine>`, anyGuest,
+			[]string{"-6.1.0-9.kernel", ".initrd", ".qcow2", ".xenconfig"}, func(g imagetest.Guest) bool {
+				return g.Info.Type == "pvh" && g.Disks[0].Device == "xvdb" && g.Disks[0].Format == "qcow2" && strings.HasPrefix(g.Build.Cmdline, "root=UUID=") &&
+					strings.HasSuffix(g.Build.Cmdline, " ro quiet console=hvc0")
+			}},
+		"disk, pvgrub": {"oem", `filesystem="ext3" bootpartition="true" bootfilesystem="ext4" format="vhd-fixed"`, `<machine memory="300" xen_loader="pvgrub"/>`, anyGuest,
+			[]string{".pvgrub", ".vhdfixed", ".xenconfig"}, func(g imagetest.Guest) bool { return g.Disks[0].Format == "vhd" && g.Build.Ramdisk == "" }},
+		"disk, firmware": {"oem", `filesystem="ext4"`, `<machine memory="300" xen_loader="hvmloader"><vmdvd controller="ide" id="1"/><vmnic interface="0" driver="e1000"/></machine>`, noGuest,
+			[]string{".raw", ".xenconfig"}, func(g imagetest.Guest) bool {
+				return g.Info.Type == "hvm" && g.Build.Kernel == "" && g.Build.HVM.Serial == "pty" && g.Build.HVM.BIOS == "" && len(g.Disks) == 2 && g.Disks[1].CDROM == 1 && g.NICs[0].Model == "e1000"
+			}},
+		"disk, UEFI alone": {"oem", `filesystem="ext4" firmware="efi" target_blocksize="4096"`, `<machine memory="300" xen_loader="hvmloader"/>`, anyGuest,
+			[]string{".raw", ".xenconfig"}, func(g imagetest.Guest) bool { return g.Build.HVM.BIOS == "ovmf" }},
 		"kernel-initrd-system": {"kis", `filesystem="ext4"`, machine, anyGuest, []string{".tar.xz", ".xenconfig"}, func(g imagetest.Guest) bool {
 			return g.Info.Type == "pvh" && g.Disks[0].Target == imagetest.BaseName && strings.HasPrefix(g.Build.Cmdline, "root=UUID=") && g.Build.Ramdisk == imagetest.BaseName+".initrd"
 		}},
@@ -133,9 +149,15 @@ func TestGuests(t *testing.T) {
 				t.Error(diff)
 			}
 			config := filepath.Join(dir, imagetest.BaseName+".xenconfig")
-			if g := xl(config); !c.want(g) {
+			g := xl(config)
+			if !c.want(g) {
 				text, _ := os.ReadFile(config)
 				t.Errorf("xl reads %+v from\n%s", g, text)
+			}
+			for _, d := range g.Disks {
+				if _, err := os.Stat(filepath.Join(dir, d.Target)); err != nil && c.kind != "kis" && d.CDROM == 0 {
+					t.Errorf("the guest's disk is not there: %v", err)
+				}
 			}
 		})
 	}
