@@ -180,7 +180,13 @@ func TestKilledScriptLeavesNothing(t *testing.T) {
 // interrupt sends SIGINT as Ctrl-C does and checks how the program ends, and that it does at once.
 func (k *killed) interrupt(cmd *exec.Cmd, output *bytes.Buffer) {
 	k.t.Helper()
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	k.endBy(cmd, os.Interrupt, output)
+}
+
+// endBy does so by a signal.
+func (k *killed) endBy(cmd *exec.Cmd, signal os.Signal, output *bytes.Buffer) {
+	k.t.Helper()
+	if err := cmd.Process.Signal(signal); err != nil {
 		k.t.Fatal(err)
 	}
 	start := time.Now()

@@ -69,7 +69,7 @@ func (s *Session) causes() []cause {
 		unreadable.text, unreadable.hint = "it is not in the package cache", "build once without --offline, with the same --package-cache"
 	}
 	return []cause{
-		{text: "there is no space left", signs: []string{"No space left on device", "more space on the", "more space needed on the", "Disk Requirements"}},
+		{text: "there is no space left", signs: []string{"No space left on device", "more space on the", "more space needed on the", "inodes on the", "Disk Requirements"}},
 		{
 			text: "its signature can't be verified", hint: `add <signing key="..."/> to the repository, or repository_gpgcheck="false" to trust it without a signature`, repository: true,
 			signs: []string{"GPG signature verification error", "repomd.xml GPG signature", "Signing key not found", "Bad GPG signature", "repomd.xml.asc", "OpenPGP signature verification"},

@@ -159,10 +159,9 @@ func (s *Session) within(ctx context.Context, do func() error) (err error) {
 	}
 	if noLists != nil {
 		defer func() {
-			if ctx.Err() != nil {
-				return // the tree is of no use any more
+			if err == nil { // else the tree is of no use any more
+				err = s.tool(ctx, "rmdir", lists)
 			}
-			err = errors.Join(err, s.tool(ctx, "rmdir", lists))
 		}()
 	}
 	return do()

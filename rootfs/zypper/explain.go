@@ -62,7 +62,7 @@ type cause struct {
 
 func (s *Session) causes() []cause {
 	return []cause{
-		{text: "there is no space left", signs: []string{"No space left on device", "not enough space", "needs additional disk space", "Not enough free disk space", "more space needed"}},
+		{text: "there is no space left", signs: []string{"No space left on device", "not enough space", "needs additional disk space", "Not enough free disk space", "more space needed", "more space on the", "inodes on the"}},
 		{
 			text: "the signature of a package can't be verified", hint: `add the right <signing key="..."/> to the repository, or package_gpgcheck="false" to trust packages without a signature`,
 			repository: true, signs: []string{"Signature verification failed [", "Package header is not signed", "Package is not signed"},
