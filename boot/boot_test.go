@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +17,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/testenv"
-	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // file writes a file that begins with the given bytes at the given places.
@@ -205,27 +204,6 @@ func TestParseForward(t *testing.T) {
 // system builds a kernel-initrd-system of a Debian that can boot.
 func system(t *testing.T) string {
 	t.Helper()
-	name := os.Getenv("IMGBUILD_TEST_VM_TAR")
-	if name == "" {
-		testenv.Missing(t, "IMGBUILD_TEST_VM_TAR names no archive with a root tree")
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers.ReadLayer(t.Context(), io.NewSectionReader(f, 0, info.Size()), layers.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := layers.Apply(nil, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
 	doc, err := description.LoadFS(fstest.MapFS{"config.xml": {Data: []byte(`<image schemaversion="7.6" name="kis">
   <description type="system"><author>A</author><contact>a@example.org</contact><specification>test</specification></description>
   <preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type image="kis" filesystem="ext4"/></preferences>
@@ -239,14 +217,14 @@ func system(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	results, err := imagetypes.Create(t.Context(), imagetypes.CreateOptions{Tree: tree, Description: resolved, TargetDir: t.TempDir(), Repro: repro.New(time.Unix(1700000000, 0))})
+	results, err := imagetypes.Create(t.Context(), imagetypes.CreateOptions{Tree: layerstest.Tree(t, layerstest.VM), Description: resolved, TargetDir: t.TempDir(), Repro: repro.New(time.Unix(1700000000, 0))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return results.Files[0].Path
 }
 
-func TestRun(t *testing.T) {
+func TestBootAndRun(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "xz", "mke2fs")
 	testenv.NeedRealRoot(t) // once is enough: nothing here asks who it is
 	var console strings.Builder

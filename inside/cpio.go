@@ -30,9 +30,6 @@ func (o *opener) cpio(ctx context.Context, p part) (*layers.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	if end < p.size {
-		o.note("cpio archive", []layers.Note{{Path: "/", Text: fmt.Sprintf("what follows the archive from byte %d on is not shown", end)}})
-	}
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	type inode struct{ number, mode uint32 }
 	links := map[inode]*layers.Node{}
@@ -75,5 +72,27 @@ func (o *opener) cpio(ctx context.Context, p part) (*layers.Tree, error) {
 			return nil, err
 		}
 	}
-	return edit.Tree(), nil
+	return o.followed(ctx, edit.Tree(), part{file: p.file, offset: p.offset + end, size: p.size - end})
+}
+
+// followed adds to a tree what a compressed archive behind its own has, as in an initial RAM disk that begins with microcode.
+func (o *opener) followed(ctx context.Context, tree *layers.Tree, rest part) (*layers.Tree, error) {
+	if rest.size == 0 {
+		return tree, nil
+	}
+	format := recognize(rest.reader(), rest.size)
+	if format.unwrap == nil {
+		o.note("cpio archive", []layers.Note{{Path: "/", Text: fmt.Sprintf("%d bytes that follow the archive are not shown", rest.size)}})
+		return tree, nil
+	}
+	inner, err := format.unwrap(o, ctx, rest)
+	if err != nil {
+		return nil, err
+	}
+	second, err := o.cpio(ctx, inner)
+	if err != nil {
+		return nil, fmt.Errorf("reading the second archive: %w", err)
+	}
+	tree, _, err = layers.Merge([]*layers.Tree{tree, second}, layers.MergeOptions{})
+	return tree, err
 }

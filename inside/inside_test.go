@@ -2,6 +2,7 @@ package inside
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -232,6 +233,25 @@ func TestImageInImage(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `there is no part "nothing"`) {
 		t.Error(err)
 	}
+}
+
+// TestInitialRAMDisk opens what begins with microcode and goes on compressed.
+func TestInitialRAMDisk(t *testing.T) {
+	testenv.NeedPrograms(t, "zstd")
+	edit := layers.NewTree().Edit(clock())
+	if err := edit.WriteFile("kernel/x86/microcode/AuthenticAMD.bin", []byte("microcode"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree := like(t, sample(t), func(n *layers.Node) { n.Xattrs = nil }, false)
+	first, second := create(t, edit.Tree(), "cpio", variant{}, nil), create(t, tree, "cpio", variant{}, nil)
+	testenv.Run(t, "zstd", "-q", second)
+	name := filepath.Join(t.TempDir(), "initrd")
+	testenv.Run(t, "sh", "-c", fmt.Sprintf("cat %s %s.zst > %s", first, second, name))
+	got := open(t, Name{File: name}).Tree
+	if text, err := got.ReadFile("kernel/x86/microcode/AuthenticAMD.bin", 100); err != nil || string(text) != "microcode" {
+		t.Errorf("%q, %v", text, err)
+	}
+	same(t, tree, without(t, got, "kernel"))
 }
 
 // TestExtracted opens what a program unpacks into a directory, where owners matter.

@@ -21,6 +21,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs/database"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
@@ -57,29 +58,6 @@ func debianTar(t *testing.T) string {
 	return name
 }
 
-// debianTree returns a minimal Debian 12.
-func debianTree(t *testing.T, name string) *layers.Tree {
-	t.Helper()
-	file, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = file.Close() })
-	info, err := file.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers.ReadLayer(t.Context(), fileBlob{file, info.Size()}, layers.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := layers.Apply(nil, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
-}
-
 // fastDir returns a directory in memory, or else on the disk.
 func fastDir(t *testing.T) string {
 	t.Helper()
@@ -90,13 +68,6 @@ func fastDir(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
-
-type fileBlob struct {
-	*os.File
-	size int64
-}
-
-func (b fileBlob) Size() int64 { return b.size }
 
 // load writes a description's files and resolves it.
 func load(t *testing.T, files map[string]string) *description.Image {
@@ -195,7 +166,7 @@ const digestVariable = "IMGBUILD_TEST_DIGEST"
 // testRealMachine returns the digest of the tree that it made.
 func testRealMachine(t *testing.T, name string) string {
 	t.Helper()
-	tree := debianTree(t, name)
+	tree := layerstest.Open(t, name)
 	text := withRepository(machine("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-efi-amd64-bin", "grub-pc-bin", "systemd-sysv", "openssh-server", "locales", "tzdata", "sudo"))
 	image := load(t, map[string]string{"config.xml": text, "config.sh": "#!/bin/bash\nset -e\n. /.kconfig\n. /.profile\nbaseInsertService ssh\necho $kiwi_iname > /etc/made-by\n", "root/etc/motd": "hello\n"})
 	dir, cache := fastDir(t), fastDir(t)
@@ -336,7 +307,7 @@ func read(t *testing.T, tree *layers.Tree, name string) string {
 // TestRealDracut makes the initial RAM disk with dracut.
 func TestRealDracut(t *testing.T) {
 	testenv.NeedRoot(t)
-	tree := debianTree(t, debianTar(t))
+	tree := layerstest.Open(t, debianTar(t))
 	text := withRepository(machine("linux-image-cloud-amd64", "dracut", "zstd", "systemd-sysv"))
 	result, _ := overlayOf(t, tree, load(t, map[string]string{"config.xml": text}), fastDir(t), "")
 	kernels := FindKernels(result.Tree)

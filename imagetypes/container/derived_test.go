@@ -11,10 +11,10 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
 	layercontainer "github.com/imgbuild/imgbuild/layers/container"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/registry/archive"
 	"github.com/imgbuild/imgbuild/registry/reference"
 )
@@ -173,7 +173,7 @@ func TestDerivedNeedsItsBase(t *testing.T) {
 
 func TestDockerEngineRunsThem(t *testing.T) {
 	testenv.NeedRealRoot(t)
-	tree := imagetest.Tree(t, imagetest.Debian)
+	tree := layerstest.Tree(t, layerstest.Debian)
 	docker := testenv.StartDocker(t)
 	whole := request(t, "docker", `<containerconfig name="whole" tag="1"><subcommand execute="/bin/cat"><argument name="/etc/debian_version"/></subcommand></containerconfig>`)
 	whole.Description.Arch = "x86_64"

@@ -12,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // describe resolves a description with the given attributes and content of its type element.
@@ -92,7 +93,7 @@ func bootCases() []bootCase {
 
 func TestBoot(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "mkfs.vfat", "mcopy", "grub-mkimage")
-	tree := imagetest.Tree(t, imagetest.VM)
+	tree := layerstest.Tree(t, layerstest.VM)
 	for _, c := range bootCases() {
 		t.Run(c.name, func(t *testing.T) {
 			if _, _, err := tree.Resolve(c.needs); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // TestRootGrows lets a pretended dracut show what it would have been told.
@@ -69,7 +70,7 @@ func TestBootGrowing(t *testing.T) {
 	}
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "qemu-img", "mkfs.vfat", "mcopy", "grub-mkimage")
 	testenv.NeedRealRoot(t)
-	tree := imagetest.Tree(t, imagetest.Live)
+	tree := layerstest.Tree(t, layerstest.Live)
 	if !grows(&request(t, tree, `filesystem="ext4" firmware="efi"`, "").Description.Type, tree) {
 		testenv.Missing(t, "the root tree has no dracut with kiwi-repart")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
@@ -124,7 +125,7 @@ func TestLive(t *testing.T) {
 	needTools(t)
 	testenv.NeedPrograms(t, "zstd", "cpio")
 	testenv.NeedRoot(t)
-	file, inside := build(t, request(t, imagetest.Tree(t, imagetest.Live), `flags="dmsquash" mediacheck="true" firmware="uefi" `+console, quick))
+	file, inside := build(t, request(t, layerstest.Tree(t, layerstest.Live), `flags="dmsquash" mediacheck="true" firmware="uefi" `+console, quick))
 	t.Run("content", func(t *testing.T) {
 		dir := extract(t, file)
 		sameTree(t, filepath.Join(dir, systemFile), inside)
@@ -169,7 +170,7 @@ func stick(t *testing.T, file string) string {
 // TestBootAll starts media in every way: as a CD and as a stick, by BIOS and by UEFI. Sticks keep changes, also those that are checked at every start.
 func TestBootAll(t *testing.T) {
 	needAllBoots(t)
-	tree := imagetest.Tree(t, imagetest.Live)
+	tree := layerstest.Tree(t, layerstest.Live)
 	for _, c := range []struct{ flags, attributes string }{
 		{flagDMSquash, `mediacheck="true" hybridpersistent="true" kernelcmdline="console=ttyS0 mediacheck=1"`},
 		{flagOverlay, `mediacheck="true" hybridpersistent="true" kernelcmdline="console=ttyS0 mediacheck=1"`},
@@ -195,7 +196,7 @@ func TestBootAll(t *testing.T) {
 // TestBootChecked starts media that check themselves, by our own module and by dracut's: good ones start, one with a changed byte is refused.
 func TestBootChecked(t *testing.T) {
 	needAllBoots(t)
-	tree := imagetest.Tree(t, imagetest.Live)
+	tree := layerstest.Tree(t, layerstest.Live)
 	for _, c := range []struct{ word, refusal string }{
 		{"mediacheck=1", "The medium is DAMAGED"},
 		{"rd.live.check", "CD check failed"},
@@ -250,7 +251,7 @@ func flip(t *testing.T, name string) {
 // TestBootSecurely starts a medium where only signed programs may start.
 func TestBootSecurely(t *testing.T) {
 	needAllBoots(t)
-	file, _ := build(t, request(t, imagetest.Tree(t, imagetest.Live), `firmware="uefi" flags="dmsquash" `+console, quick))
+	file, _ := build(t, request(t, layerstest.Tree(t, layerstest.Live), `firmware="uefi" flags="dmsquash" `+console, quick))
 	boot(t, asCD(file, qemu.SecureBoot), [2]string{"od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*", " 1\n"})
 }
 

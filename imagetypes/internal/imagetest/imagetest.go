@@ -1,9 +1,8 @@
-// Package imagetest has what the tests of several builders need: real root trees and requests.
+// Package imagetest has what the tests of several builders need: requests.
 package imagetest
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
@@ -12,59 +11,11 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/repro"
-	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
-)
-
-// The environment variables that name tar archives with Debian root trees. The project's Makefile makes them.
-const (
-	// Debian has what a container has.
-	Debian = "IMGBUILD_TEST_DEBIAN"
-	// VM can boot: it has systemd, a kernel with initrd, GRUB's modules, and root's password "linux".
-	VM = "IMGBUILD_TEST_VM_TAR"
-	// Live has what VM has, and for its initial RAM disk dracut with the modules of live systems.
-	Live = "IMGBUILD_TEST_LIVE_TAR"
-	// Xen has what VM has, but for GRUB's signed programs, and the Xen hypervisor with its tools.
-	Xen = "IMGBUILD_TEST_XEN_TAR"
 )
 
 // BaseName is that of all requests.
 const BaseName = "Test-VM.x86_64-1.2.3"
-
-// fileBlob is a file as a layer's blob.
-type fileBlob struct {
-	*os.File
-	size int64
-}
-
-func (b fileBlob) Size() int64 { return b.size }
-
-// Tree returns the tree of the archive that a variable names. The test is skipped without it.
-func Tree(t testing.TB, variable string) *layers.Tree {
-	t.Helper()
-	name := os.Getenv(variable)
-	if name == "" {
-		testenv.Missing(t, "%s names no archive with a root tree", variable)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		testenv.Missing(t, "%v", err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers.ReadLayer(t.Context(), fileBlob{f, info.Size()}, layers.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := layers.Apply(nil, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
-}
 
 // Describe resolves a description of one image type, with the given attributes and content of its type element.
 func Describe(t testing.TB, arch, kind, attributes, content string) *description.Image {

@@ -16,6 +16,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 )
 
@@ -114,7 +115,7 @@ until [ -b $root ]; do /bin/busybox sleep 1; done
 // guestTree is a small system that says something and powers off.
 func guestTree(t *testing.T) *layers.Tree {
 	t.Helper()
-	vm := imagetest.Tree(t, imagetest.VM)
+	vm := layerstest.Tree(t, layerstest.VM)
 	kernel := initrd.FindKernels(vm)[0]
 	e := edited(t, layers.NewTree())
 	for _, dir := range []string{"proc", "sys", "dev"} {
@@ -136,7 +137,7 @@ echo "the guest lives: $(/bin/busybox cat /sys/hypervisor/type /sys/hypervisor/g
 // quickHost is the tree of a host that starts no services but Xen's, and then the guest on its second disk.
 func quickHost(t *testing.T) *layers.Tree {
 	t.Helper()
-	tree := imagetest.Tree(t, imagetest.Xen)
+	tree := layerstest.Tree(t, layerstest.Xen)
 	kernel := initrd.FindKernels(tree)[0]
 	e := edited(t, tree)
 	if err := e.Remove("sbin/init"); err != nil {
@@ -201,7 +202,7 @@ func TestBootEveryGuest(t *testing.T) {
 	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
 		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
 	}
-	host, guest := imagetest.Tree(t, imagetest.Xen), guestTree(t)
+	host, guest := layerstest.Tree(t, layerstest.Xen), guestTree(t)
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs", "grub-mkimage")
 	guests := []struct{ name, kind, attributes, content, want string }{
 		{"pvh", "ext4", "", `<machine memory="256"/>`, "PVH on /dev/xvda1"},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 )
 
@@ -38,7 +39,7 @@ func pygrub(t *testing.T, file string) map[string]string {
 
 // TestPygrub finds the kernels of disks and file systems as a host does.
 func TestPygrub(t *testing.T) {
-	tree := imagetest.Tree(t, imagetest.VM)
+	tree := layerstest.Tree(t, layerstest.VM)
 	kernel := initrd.FindKernels(tree)[0]
 	for name, c := range map[string]struct{ kind, attributes, extension, cmdline string }{
 		"disk with an MBR":   {"oem", `filesystem="ext4" kernelcmdline="quiet"`, ".raw", "quiet"},
