@@ -18,7 +18,7 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 )
 
-// squashfs is written by tar2sqfs, or by mksquashfs where the user gives options of it or wants what tar2sqfs lacks. Both read a tar stream.
+// squashfs is written by tar2sqfs, or by mksquashfs where the user gives options of it or wants what tar2sqfs lacks or does slowly. Both read a tar stream.
 
 // squashfsDefault is the compression if none is asked for: as fast as reading, and nearly as small as zstd's higher levels.
 const squashfsDefault = "zstd"
@@ -57,15 +57,21 @@ func checkSquashfsTree(tree *layers.Tree) error {
 
 // squashfsTool chooses the program.
 func squashfsTool(spec Spec) string {
-	if _, ok := tar2sqfsArgs(spec); !ok {
+	args, ok := tar2sqfsArgs(spec)
+	if !ok {
 		return "mksquashfs"
 	}
-	if _, err := command.Find("tar2sqfs"); err != nil {
-		if _, err := command.Find("mksquashfs"); err == nil {
-			return "mksquashfs"
+	tools := []string{"tar2sqfs", "mksquashfs"}
+	// Where there is a filter to try, tar2sqfs compresses everything three times and mksquashfs twice.
+	if at := slices.Index(args, "-X"); at >= 0 && !strings.HasPrefix(args[at+1], "level=") {
+		slices.Reverse(tools)
+	}
+	if _, err := command.Find(tools[0]); err != nil {
+		if _, err := command.Find(tools[1]); err == nil {
+			return tools[1]
 		}
 	}
-	return "tar2sqfs"
+	return tools[0]
 }
 
 // tar2sqfsArgs translates the compression and those of mksquashfs's options that are in use into arguments for tar2sqfs. It reports false
@@ -133,12 +139,16 @@ func makeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_
 	if err != nil {
 		return nil, 0, err
 	}
+	if squashfsTool(spec) == "mksquashfs" {
+		missed, err := fixSquashfsRoot(f, tree.Root())
+		if err != nil {
+			return nil, 0, fmt.Errorf("putting right what mksquashfs has made: %w", err)
+		}
+		notes = append(notes, missed...)
+	}
 	info, err := f.Stat()
 	if err != nil {
 		return nil, 0, err
-	}
-	if squashfsTool(spec) == "mksquashfs" {
-		notes = append(notes, layers.Note{Path: "/", Text: "mksquashfs 4.5 gives the root directory the time of the build and owner root; tar2sqfs, which is used where its options allow it, does not"})
 	}
 	env.report("squashfs", notes)
 	return f, info.Size(), nil
@@ -186,11 +196,8 @@ func squashfsCommand(env Env, f *os.File, tar *os.File, root *layers.Node, spec 
 		method = squashfsDefault
 	}
 	cmd.Env = []string{repro.EpochVariable} // taken away: for mksquashfs it and an option are two answers to one question
-	cmd.Args = []string{
-		"-", "/proc/self/fd/3", "-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", epoch,
-		"-root-mode", fmt.Sprintf("%o", root.Perm()), "-root-uid", fmt.Sprint(root.UID), "-root-gid", fmt.Sprint(root.GID),
-		"-root-time", strconv.FormatInt(root.MTime.Sec, 10),
-	}
+	// What fixSquashfsRoot puts right is an inode table that is not compressed.
+	cmd.Args = []string{"-", "/proc/self/fd/3", "-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", epoch, "-root-mode", fmt.Sprintf("%o", root.Perm()), "-noI"}
 	switch {
 	case method == "uncompressed":
 		cmd.Args = append(cmd.Args, "-noI", "-noId", "-noD", "-noF", "-noX")
