@@ -23,7 +23,7 @@ func (d *design) findHypervisor(tree *layers.Tree) error {
 	if d.arch != "x86_64" {
 		return d.typ.Errorf("xen_server", "leave it out", "hosts of Xen can be made for x86_64, and the image is for %s", d.arch)
 	}
-	hypervisor, kernels, err := xen.FindHost(tree, d.kernels)
+	hypervisor, kernels, err := xen.FindHost(d.typ, tree, d.kernels)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestXenHost(t *testing.T) {
 func TestXenHostRefused(t *testing.T) {
 	for without, want := range map[string]string{"boot/xen-4.17-amd64.gz": "xen-system-amd64", "boot/vmlinuz-6.1-amd64": "CONFIG_XEN_DOM0"} {
 		err := Builder{}.Check(t.Context(), request(t, hostTree(t, without), `filesystem="ext4" xen_server="true"`, ""))
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "config.xml:7:") {
 			t.Errorf("without %s: %v", without, err)
 		}
 	}

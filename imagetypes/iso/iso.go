@@ -85,7 +85,7 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 	}
 	var err error
 	if s.typ.XenServer {
-		if l.hypervisor, kernels, err = xen.FindHost(tree, kernels); err != nil {
+		if l.hypervisor, kernels, err = xen.FindHost(s.typ, tree, kernels); err != nil {
 			return nil, err
 		}
 	}

@@ -44,7 +44,7 @@ func TestXenHostRefused(t *testing.T) {
 		files := hostFiles()
 		files[without] = map[bool]string{true: "-", false: "# CONFIG_XEN_DOM0 is not set\n"}[strings.HasSuffix(without, ".gz")]
 		err := Builder{}.Check(t.Context(), request(t, smallTree(t, files), `xen_server="true"`, ""))
-		if err == nil || !strings.Contains(err.Error(), want) {
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "config.xml:7:") {
 			t.Errorf("without %s: %v", without, err)
 		}
 	}

@@ -69,7 +69,7 @@ func find(r *image.Request) (system, error) {
 	var s system
 	if t.XenServer {
 		var err error
-		if s.hypervisor, kernels, err = xen.FindHost(r.Tree, kernels); err != nil {
+		if s.hypervisor, kernels, err = xen.FindHost(t, r.Tree, kernels); err != nil {
 			return system{}, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
@@ -17,13 +18,21 @@ import (
 )
 
 // FindHost finds what a host starts: the hypervisor, and those of the tree's kernels that run on it as the first machine. A kernel whose settings nobody knows is taken
-// for one. The error is an *[image.TreeError] that names the package of what is missing.
-func FindHost(tree *layers.Tree, kernels []initrd.Kernel) (hypervisor string, fit []initrd.Kernel, err error) {
-	if hypervisor, err = findHypervisor(tree); err != nil {
-		return "", nil, err
+// for one. The error names the place in the description that asks for a host, and wraps an *[image.TreeError] that names the package of what is missing.
+func FindHost(t *description.Type, tree *layers.Tree, kernels []initrd.Kernel) (hypervisor string, fit []initrd.Kernel, err error) {
+	hypervisor, err = findHypervisor(tree)
+	if err == nil {
+		fit, err = dom0Kernels(tree, kernels)
 	}
-	fit, err = dom0Kernels(tree, kernels)
-	return hypervisor, fit, err
+	return hypervisor, fit, Placed(t.At("xen_server"), err)
+}
+
+// Placed puts the place in the description before an error that has come of it; nil stays nil.
+func Placed(at description.Position, err error) error {
+	if err == nil || at.IsZero() {
+		return err
+	}
+	return fmt.Errorf("%s: %w", at, err)
 }
 
 // findHypervisor returns the path of the newest hypervisor in the tree's /boot: xen-4.17-amd64.gz on Debian, xen-4.17.2.gz or xen.gz elsewhere.
