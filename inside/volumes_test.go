@@ -133,6 +133,25 @@ mdadm --stop /dev/md0
 	}
 }
 
+// TestByQEMU reads a file system with the other kind of helper kernel.
+func TestByQEMU(t *testing.T) {
+	testenv.NeedPrograms(t, "mkfs.xfs", "qemu-system-x86_64")
+	needHelperKernel(t)
+	opts := Options{Kernel: helperkernel.QEMU}
+	if root := os.Getenv("IMGBUILD_TEST_KERNEL_ROOT"); root != "" {
+		opts.Kernels = helperkernel.KernelsOf(os.DirFS(root))
+	} else if len(helperkernel.KernelsOf(os.DirFS("/"))) == 0 {
+		testenv.Missing(t, "this machine has no kernel, and IMGBUILD_TEST_KERNEL_ROOT names no directory with one")
+	}
+	tree := sample(t)
+	image, err := Open(t.Context(), Name{File: create(t, tree, "xfs", variant{}, nil)}, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	same(t, tree, image.Tree)
+}
+
 func TestChooseVolume(t *testing.T) {
 	list := []logical{{"a/swap", 1}, {"a/data", 9}, {"a/LVRoot", 5}, {"b/data", 3}}
 	got := map[string]int{}

@@ -202,3 +202,48 @@ func session(t *testing.T, id int) []string {
 	}
 	return found
 }
+
+// TestVolumes makes what a disk builder or a reader of foreign disks may need of the device mapper and of RAIDs.
+func TestVolumes(t *testing.T) {
+	testenv.NeedPrograms(t, "cryptsetup", "lvm", "mdadm", "mke2fs", "e2fsck")
+	for kind, spec := range kinds(t) {
+		t.Run(string(kind), func(t *testing.T) {
+			key, err := MemoryDisk("key", []byte("a secret of 23 letters."))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer key.Close()
+			spec.Name, spec.Memory = "testing volumes", 768
+			spec.Disks = []Disk{{File: newDisk(t, 64<<20)}, {File: newDisk(t, 16<<20)}, {File: newDisk(t, 16<<20)}, {File: key, ReadOnly: true}}
+			spec.Programs = []string{"cryptsetup", "lvm", "mdadm", "mke2fs", "e2fsck", "mount", "umount", "cat"}
+			spec.Modules = []string{"dm-mod", "dm-crypt", "xts", "aes_generic", "sha256_generic", "algif_skcipher", "md-mod", "raid1", "ext4"}
+			spec.Script = `
+export LVM_SYSTEM_DIR=/tmp/lvm
+lvm() { command lvm "$@" --nolocking --devicesfile '' --config 'backup { archive = 0 backup = 0 } activation { udev_sync = 0 udev_rules = 0 monitoring = 0 } devices { obtain_device_list_from_udev = 0 }' >/dev/null 2>&1; }
+cryptsetup luksFormat --batch-mode --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file $disk4 --keyfile-size 23 $disk1
+cryptsetup open --key-file $disk4 --keyfile-size 23 $disk1 open
+lvm vgcreate vg /dev/mapper/open
+lvm lvcreate -y -W n -Z n -l 100%FREE -n root vg
+mke2fs -q -t ext4 /dev/vg/root
+mount -t ext4 /dev/vg/root /mnt
+echo kept >/mnt/file
+umount /mnt
+lvm vgchange -a n vg
+cryptsetup close open
+cryptsetup open --key-file $disk4 --keyfile-size 23 $disk1 again
+lvm vgchange -a y vg
+e2fsck -fn /dev/vg/root >/dev/null 2>&1
+mount -t ext4 -o ro /dev/vg/root /mnt
+cat /mnt/file
+umount /mnt
+mdadm --create /dev/md0 --run --level=1 --raid-devices=2 $disk2 $disk3 >/dev/null 2>&1
+cat /sys/block/md0/md/level
+mdadm --stop /dev/md0 >/dev/null 2>&1
+`
+			out, err := Run(t.Context(), spec)
+			if err != nil || out != "kept\nraid1\n" {
+				t.Errorf("%q, %v", out, err)
+			}
+		})
+	}
+}
