@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -133,6 +134,8 @@ func TestShells(t *testing.T) {
 	raw := file(t, "disk", 1<<20, map[int]string{0: "\xeb", 510: "\x55\xaa"})
 	text := file(t, "text", 2, map[int]string{0: "{}"})
 	list := file(t, "list", 2, map[int]string{0: "[]"})
+	guest := file(t, "guest.ext4", 4096, nil)
+	testenv.Run(t, "cp", text, strings.TrimSuffix(guest, ".ext4")+".xenconfig")
 	kernel, initrd, line := file(t, "kernel", 2, nil), file(t, "initrd", 2, nil), file(t, "append", 8, map[int]string{0: "root=x\n "})
 	for _, args := range [][]string{{"xz", "--keep"}, {"gzip", "--keep"}, {"zstd", "-q", "--keep"}} {
 		testenv.Run(t, args[0], append(args[1:], raw)...)
@@ -153,6 +156,7 @@ func TestShells(t *testing.T) {
 		"oci":         {image: pack(t, "oci.tar", map[string]string{"oci-layout": text}), err: "it is a container"},
 		"a name":      {image: "debian:12", err: "if it is a container"},
 		"other files": {image: pack(t, "other.tar", map[string]string{"something": text}), err: "no kernel"},
+		"Xen":         {image: guest, err: "xl create -c"},
 		"nothing":     {image: t.TempDir(), err: "no kernel"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -240,6 +244,40 @@ func TestBootAndRun(t *testing.T) {
 	}
 	if !strings.Contains(console.String(), "login:") {
 		t.Error("the console was not shown")
+	}
+}
+
+// TestBootOverTheNetwork has a machine load kernel and initrd of a kernel-initrd-system from a boot server, by TFTP and iPXE. The system is its disk.
+func TestBootOverTheNetwork(t *testing.T) {
+	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
+		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
+	}
+	testenv.NeedPrograms(t, "qemu-system-x86_64", "xz", "mke2fs")
+	testenv.NeedRealRoot(t)
+	m, err := inspect(t.Context(), Options{Image: system(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	dir := filepath.Dir(m.spec.Kernel)
+	script := fmt.Sprintf("#!ipxe\nkernel %s %s from=network\ninitrd %s\nboot\n", filepath.Base(m.spec.Kernel), m.spec.Append, filepath.Base(m.spec.Initrd))
+	if err := os.WriteFile(filepath.Join(dir, "boot.ipxe"), []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := qemu.Spec{Firmware: qemu.BIOS, Disks: m.spec.Disks, Arguments: []string{
+		"-netdev", "user,id=lan,tftp=" + dir + ",bootfile=boot.ipxe", "-device", "virtio-net-pci,netdev=lan,bootindex=0",
+	}}
+	machine, err := qemu.Start(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer machine.Close()
+	if err := machine.Login(t.Context(), "root", "linux", 10*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	output, code, err := machine.Run(t.Context(), "cat /proc/cmdline; findmnt -n -o FSTYPE /", time.Minute)
+	if err != nil || code != 0 || !strings.Contains(output, "from=network") || !strings.Contains(output, "ext4") {
+		t.Errorf("%q, %d, %v", output, code, err)
 	}
 }
 

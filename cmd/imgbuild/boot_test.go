@@ -126,3 +126,26 @@ func TestContainerBecomesAWebServer(t *testing.T) {
 	}
 	k.nothingLeft()
 }
+
+// TestBootArm64 builds the example for another architecture and boots it, as anybody would.
+func TestBootArm64(t *testing.T) {
+	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
+		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
+	}
+	k := wholeBuild(t)
+	testenv.NeedRealRoot(t)
+	testenv.NeedPrograms(t, "qemu-system-aarch64", "qemu-aarch64-static")
+	testenv.NeedFile(t, "/usr/share/AAVMF/AAVMF_CODE.fd")
+	start := time.Now()
+	k.must("build", "--description", "../../examples/debian-from-packages", "--target-dir", filepath.Join(k.dir, "out"), "--target-arch", "aarch64",
+		"--set-type-attr", "kernelcmdline=net.ifnames=0 console=ttyAMA0")
+	t.Logf("built in %v", time.Since(start).Round(time.Second))
+	out := k.must("boot", filepath.Join(k.dir, "out/Debian-Server.aarch64-1.0.0.qcow2"), "--expect", "login:", "--timeout", "15m", "--password", "linux",
+		"--run", "uname -m", "--run", "findmnt -n -o FSTYPE /", "--run", "ls /sys/firmware/efi")
+	t.Logf("done after %v", time.Since(start).Round(time.Second))
+	for _, want := range []string{"aarch64\n", "ext4\n", "runtime"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in %q", want, out)
+		}
+	}
+}

@@ -42,4 +42,4 @@ run ./imgbuild stackbuild --stash debian:12 --from-registry "$address" \
 ls -lh "$work/out"
 
 say "4. The disk boots"
-run go run ./examples/container-to-vm/boot --user root --password linux --run 'uname -a; df -h /' "$work"/out/*.qcow2
+run ./imgbuild boot "$work"/out/*.qcow2 --firmware uefi --password linux --run 'uname -a; df -h /'
