@@ -11,9 +11,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/rootfs/packages"
@@ -84,31 +86,35 @@ func (s *session) path(d download) string {
 // cacheDir is the part of the package cache that is apt's.
 func (s *session) cacheDir() string { return filepath.Join(s.Cache, "apt") }
 
-// fromCache puts packages of earlier builds where apt looks for them. One whose content is not what the repository says is left out and removed.
+// fromCache puts packages of earlier builds where apt looks for them.
 func (s *session) fromCache(downloads []download) error {
 	if s.Cache == "" {
 		return nil
 	}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, d := range downloads {
-		if d.sum() == "" {
-			continue
-		}
-		cached := filepath.Join(s.cacheDir(), d.sum()+".deb")
-		switch err := verify(cached, d); {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
-			s.Log.Warn("a file of the package cache is damaged; it is fetched again", "file", cached, "error", err)
-			if err := os.Remove(cached); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			continue
-		}
-		if err := linkOrCopy(cached, filepath.Join(s.dir, "cache/archives", d.File)); err != nil {
-			return err
+		if d.sum() != "" {
+			group.Go(func() error { return s.oneFromCache(d) })
 		}
 	}
-	return nil
+	return group.Wait()
+}
+
+// oneFromCache makes one package available, if the cache has it. One whose content is not what the repository says is left out and removed.
+func (s *session) oneFromCache(d download) error {
+	cached := filepath.Join(s.cacheDir(), d.sum()+".deb")
+	switch err := verify(cached, d); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		s.Log.Warn("a file of the package cache is damaged; it is fetched again", "file", cached, "error", err)
+		if err := os.Remove(cached); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return packages.LinkOrCopy(cached, filepath.Join(s.dir, "cache/archives", d.File))
 }
 
 // toCache keeps the packages that apt has fetched.
@@ -131,7 +137,7 @@ func (s *session) toCache(downloads []download) error {
 		if _, err := os.Lstat(fetched); err != nil {
 			continue // it came from a directory of this machine, and stays there
 		}
-		if err := linkOrCopy(fetched, cached); err != nil {
+		if err := packages.LinkOrCopy(fetched, cached); err != nil {
 			return err
 		}
 	}
@@ -199,7 +205,7 @@ func linkAll(from, to string) error {
 		if !e.Type().IsRegular() || e.Name() == "lock" || strings.HasPrefix(e.Name(), localLists) {
 			continue
 		}
-		err := linkOrCopy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		err := packages.LinkOrCopy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another build has put newer ones there
 			return err
 		}
@@ -226,29 +232,4 @@ func verify(path string, d download) error {
 		return fmt.Errorf("its SHA-256 is %s, not %s", sum, d.sum())
 	}
 	return nil
-}
-
-// linkOrCopy makes a file available under another name, which appears complete or not at all. That it is there already is fine.
-func linkOrCopy(from, to string) error {
-	err := os.Link(from, to)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(to), ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name())
-	if _, err := io.Copy(out, in); err != nil {
-		return errors.Join(err, out.Close())
-	}
-	if err := errors.Join(out.Chmod(0o644), out.Close()); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), to)
 }

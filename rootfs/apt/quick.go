@@ -21,10 +21,14 @@ import (
 const quickEnd = ".quick"
 
 // quicken returns the files of packages in their quick form, by the names of the packages' files. Those that the cache lacks are made and kept there. A package
-// that has none, because it is small or a directory of this machine has it, is not among them.
+// that has none, because it is compressed in another way or a directory of this machine has it, is not among them.
 func (s *session) quicken(ctx context.Context, downloads []download) (map[string]string, error) {
 	if s.Cache == "" {
 		return nil, nil
+	}
+	cached, err := s.cachedQuick()
+	if err != nil {
+		return nil, err
 	}
 	files := make([]string, len(downloads))
 	group, ctx := errgroup.WithContext(ctx)
@@ -37,7 +41,7 @@ func (s *session) quicken(ctx context.Context, downloads []download) (map[string
 			continue
 		}
 		group.Go(func() (err error) {
-			files[i], err = s.quick(ctx, d)
+			files[i], err = s.quick(ctx, d, cached[d.sum()])
 			return err
 		})
 	}
@@ -53,12 +57,23 @@ func (s *session) quicken(ctx context.Context, downloads []download) (map[string
 	return quick, nil
 }
 
-// quick returns the quick form of one package, "" if it has none.
-func (s *session) quick(ctx context.Context, d download) (_ string, err error) {
-	found, err := filepath.Glob(filepath.Join(s.cacheDir(), d.sum()+"-*"+quickEnd))
-	if err != nil {
-		return "", err
+// cachedQuick are the quick forms that the cache has, by the SHA-256 of the packages.
+func (s *session) cachedQuick() (map[string][]string, error) {
+	entries, err := os.ReadDir(s.cacheDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
+	cached := map[string][]string{}
+	for _, e := range entries {
+		if sum, _, ok := strings.Cut(e.Name(), "-"); ok && strings.HasSuffix(e.Name(), quickEnd) {
+			cached[sum] = append(cached[sum], filepath.Join(s.cacheDir(), e.Name()))
+		}
+	}
+	return cached, nil
+}
+
+// quick returns the quick form of one package, "" if it has none. found are those that the cache may have of it.
+func (s *session) quick(ctx context.Context, d download, found []string) (_ string, err error) {
 	for _, name := range found {
 		_, own, _ := strings.Cut(strings.TrimSuffix(filepath.Base(name), quickEnd), "-")
 		if sum, err := packages.Sum(name); err == nil && sum == sumPrefix+own {

@@ -152,10 +152,10 @@ func TestQuicken(t *testing.T) {
 		big[i] = byte(random.IntN(256))
 	}
 	for _, test := range []struct {
-		name, content string
-		want          bool
-	}{{"large", string(big), true}, {"small", "x", false}} {
-		name := build(t, simple, source{"usr/share/big": test.content, "DEBIAN/postinst": "#!/bin/sh\n"}, "-Zxz")
+		name, content, compression string
+		want                       bool
+	}{{"large", string(big), "xz", true}, {"small", "x", "xz", true}, {"gzip", "x", "gzip", false}} {
+		name := build(t, simple, source{"usr/share/big": test.content, "DEBIAN/postinst": "#!/bin/sh\n"}, "-Z"+test.compression)
 		out, err := os.Create(filepath.Join(t.TempDir(), "quick.deb"))
 		must(t, err)
 		done, err := Quicken(t.Context(), name, out)

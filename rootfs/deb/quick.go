@@ -22,7 +22,7 @@ func Quicken(ctx context.Context, name string, out *os.File) (done bool, err err
 		return false, err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	if path.Ext(a.data.name) != ".xz" || a.data.size < worthAProgram {
+	if path.Ext(a.data.name) != ".xz" {
 		return false, nil
 	}
 	w := &arWriter{out: out}
@@ -50,7 +50,7 @@ func Quicken(ctx context.Context, name string, out *os.File) (done bool, err err
 }
 
 func compress(w io.Writer, r io.Reader) error {
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return err
 	}

@@ -2,26 +2,23 @@ package deb
 
 import (
 	"archive/tar"
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/internal/ctxio"
 )
-
-// aheadLimit is how large a package may be, in bytes as it says of itself, to be decompressed into memory while others are being unpacked.
-const aheadLimit = 64 << 20
 
 // Options say how packages are unpacked.
 type Options struct {
@@ -122,48 +119,39 @@ func (u *unpacking) open(ctx context.Context, names []string, archives []*Archiv
 	return nil
 }
 
-// stream is the content of a package, decompressed ahead of time.
-type stream struct {
-	io.Reader
-	err error
-}
-
 // all unpacks the packages one after the other, while the next ones are decompressed.
-func (u *unpacking) all(ctx context.Context, archives []*Archive) error {
+func (u *unpacking) all(ctx context.Context, archives []*Archive) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	const ahead = 2
-	queue := make(chan chan stream, ahead)
-	go func() {
+	free := make(chan *stream, streams)
+	for range streams {
+		free <- newStream()
+	}
+	queue := make(chan *stream, streams)
+	var running sync.WaitGroup
+	running.Go(func() {
 		defer close(queue)
-		for i, a := range archives {
-			next := make(chan stream, 1)
+		for _, a := range archives {
 			select {
-			case queue <- next:
+			case s := <-free:
+				s.begin()
+				running.Go(func() { s.run(ctx, a) })
+				queue <- s
 			case <-ctx.Done():
 				return
 			}
-			if size, err := strconv.ParseInt(u.controls[i].Fields["Installed-Size"], 10, 64); err != nil || size<<10 > aheadLimit {
-				next <- stream{} // it is read as it is unpacked
-				continue
-			}
-			go func() {
-				data, err := a.decompress(ctx)
-				next <- stream{bytes.NewReader(data), err}
-			}()
 		}
-	}()
+	})
+	defer running.Wait()
+	defer cancel()
 	for i, a := range archives {
-		var s stream
-		select {
-		case next := <-queue:
-			s = <-next
-		case <-ctx.Done():
+		s, ok := <-queue
+		if !ok {
 			return context.Cause(ctx)
 		}
 		if err := u.one(ctx, a, u.controls[i], s); err != nil {
 			return fmt.Errorf("unpacking %s: %w", u.controls[i].Name(), err)
 		}
+		free <- s
 		if u.Unpacked != nil {
 			u.Unpacked()
 		}
@@ -171,41 +159,13 @@ func (u *unpacking) all(ctx context.Context, archives []*Archive) error {
 	return nil
 }
 
-// decompress reads all of a package's files into memory, within bounds.
-func (a *Archive) decompress(ctx context.Context) ([]byte, error) {
-	r, err := a.Data(ctx)
-	if err != nil {
-		return nil, err
-	}
-	const most = 4 * aheadLimit // what a package says of its size need not be true
-	data, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && len(data) > most {
-		err = errors.New("it is much larger than it says")
-	}
-	if err != nil {
-		return nil, a.wrap(errors.Join(err, r.Close()))
-	}
-	return data, r.Close()
-}
-
 // one unpacks a package.
-func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (err error) {
-	if s.err != nil {
-		return s.err
-	}
-	if s.Reader == nil {
-		data, err := a.Data(ctx)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, data.Close()) }()
-		s.Reader = data
-	}
+func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s *stream) error {
 	settings := conffiles(c)
 	list := []string{"/."}
 	_, summed := c.Files[sumsFile]
 	sums := map[string]string{}
-	for archive := tar.NewReader(ctxio.Reader(ctx, s.Reader)); ; {
+	for archive := tar.NewReader(ctxio.Reader(ctx, s)); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -240,8 +200,9 @@ func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (
 			header.Linkname = u.existing.place(linked, c.Name())
 		}
 		content := io.Reader(archive)
-		hash := md5.New()
+		var hash hash.Hash
 		if !summed {
+			hash = md5.New()
 			content = io.TeeReader(archive, hash)
 		}
 		made, err := u.writer.put(place, header, content)
@@ -258,6 +219,9 @@ func (u *unpacking) one(ctx context.Context, a *Archive, c *Control, s stream) (
 		case header.Typeflag == tar.TypeLink:
 			sums[name] = sums[linked]
 		}
+	}
+	if err := s.rest(); err != nil {
+		return a.wrap(err)
 	}
 	if !summed {
 		c.addSums(list, sums)
