@@ -134,8 +134,6 @@ func TestShells(t *testing.T) {
 	raw := file(t, "disk", 1<<20, map[int]string{0: "\xeb", 510: "\x55\xaa"})
 	text := file(t, "text", 2, map[int]string{0: "{}"})
 	list := file(t, "list", 2, map[int]string{0: "[]"})
-	guest := file(t, "guest.ext4", 4096, nil)
-	testenv.Run(t, "cp", text, strings.TrimSuffix(guest, ".ext4")+".xenconfig")
 	kernel, initrd, line := file(t, "kernel", 2, nil), file(t, "initrd", 2, nil), file(t, "append", 8, map[int]string{0: "root=x\n "})
 	for _, args := range [][]string{{"xz", "--keep"}, {"gzip", "--keep"}, {"zstd", "-q", "--keep"}} {
 		testenv.Run(t, args[0], append(args[1:], raw)...)
@@ -156,7 +154,6 @@ func TestShells(t *testing.T) {
 		"oci":         {image: pack(t, "oci.tar", map[string]string{"oci-layout": text}), err: "it is a container"},
 		"a name":      {image: "debian:12", err: "if it is a container"},
 		"other files": {image: pack(t, "other.tar", map[string]string{"something": text}), err: "no kernel"},
-		"Xen":         {image: guest, err: "xl create -c"},
 		"nothing":     {image: t.TempDir(), err: "no kernel"},
 	} {
 		t.Run(name, func(t *testing.T) {

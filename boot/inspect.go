@@ -65,20 +65,10 @@ func inspect(ctx context.Context, opts Options) (*machine, error) {
 	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(opts.Image, "/") {
 		err = fmt.Errorf("%w; if it is a container: %w", err, ErrContainer)
 	}
-	if errors.Is(err, ErrUnknown) {
-		if config := strings.TrimSuffix(opts.Image, filepath.Ext(opts.Image)) + ".xenconfig"; exists(config) {
-			err = fmt.Errorf("%w; it is for a guest of Xen, which starts on a Xen host with: xl create -c %s", err, config)
-		}
-	}
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
-}
-
-func exists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
 }
 
 // find finds out what lies at name, in compression and archives too.
