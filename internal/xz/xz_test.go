@@ -126,7 +126,7 @@ func TestSizes(t *testing.T) {
 }
 
 func TestTheSameBytes(t *testing.T) {
-	data := slicesOf(words(rand.New(rand.NewPCG(3, 4)), 2*BlockSize, 3000), []byte("end"))
+	data := slicesOf(words(rand.New(rand.NewPCG(3, 4)), BlockSize, 3000), []byte("end"))
 	want := compress(t, data, len(data))
 	before := runtime.GOMAXPROCS(1)
 	defer runtime.GOMAXPROCS(before)
