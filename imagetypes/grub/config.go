@@ -71,6 +71,9 @@ type Config struct {
 	Theme         Theme  // for gfxterm
 }
 
+// withoutXen makes the second entry, which starts no hypervisor, follow where the first can't: Secure Boot lets GRUB load none.
+const withoutXen = "set fallback=1\n\n"
+
 // recovery is what a recovery entry adds to the kernel command line.
 const recovery = "single"
 
@@ -87,6 +90,7 @@ func (c Config) String() string {
 		return b.String()
 	}
 	if h := c.Hypervisor; h != nil {
+		b.WriteString(withoutXen)
 		c.entry(&b, "", c.Title+", with Xen hypervisor", "imgbuild-xen", h, h.Kernels[0], h.KernelCmdline)
 	}
 	c.entry(&b, "", c.Title, "imgbuild-default", nil, c.Kernels[0], c.Cmdline)
@@ -120,6 +124,9 @@ func (c Config) Menu(entries []Entry) string {
 	b.WriteString("# GRUB's menu, written when the image was built.\nset default=0\n")
 	c.terminals(&b)
 	fmt.Fprintf(&b, "set timeout_style=%s\nset timeout=%d\n\n", cmp.Or(c.Style, "menu"), c.Timeout)
+	if len(entries) > 0 && entries[0].Hypervisor != nil {
+		b.WriteString(withoutXen)
+	}
 	for _, e := range entries {
 		c.entry(&b, "", e.Title, e.ID, e.Hypervisor, e.Kernel, e.Cmdline)
 	}

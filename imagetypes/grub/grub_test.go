@@ -47,7 +47,7 @@ func TestXenStartsFirst(t *testing.T) {
 }
 `
 	xen, linux := strings.Index(text, want), strings.Index(text, "--id 'imgbuild-default'")
-	if xen < 0 || linux < xen {
+	if xen < 0 || linux < xen || !strings.Contains(text[:xen], "set fallback=1\n") {
 		t.Errorf("Xen does not come first:\n%s", text)
 	}
 	if strings.Count(text, "multiboot2 /boot") != 2 || !strings.Contains(text, "--id 'imgbuild-xen-6.2'") {
@@ -55,7 +55,7 @@ func TestXenStartsFirst(t *testing.T) {
 	}
 	c := config()
 	menu := c.Menu([]Entry{{Title: "Live", ID: "live", Kernel: c.Kernels[0], Cmdline: "quiet", Hypervisor: xenConfig().Hypervisor}})
-	if !strings.Contains(menu, "multiboot2 /boot/xen.gz") || !strings.Contains(menu, "module2 /boot/vmlinuz-6.2 placeholder quiet\n") {
+	if !strings.Contains(menu, "set fallback=1\n") || !strings.Contains(menu, "multiboot2 /boot/xen.gz") || !strings.Contains(menu, "module2 /boot/vmlinuz-6.2 placeholder quiet\n") {
 		t.Errorf("the medium's menu does not start Xen:\n%s", menu)
 	}
 }
