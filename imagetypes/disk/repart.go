@@ -44,9 +44,17 @@ func (h *hooks) repartInitrds(ctx context.Context, d *design) error {
 	if err := h.edit(func(edit *layers.Editor) error { return d.writeProfile(edit, h.Description) }); err != nil {
 		return err
 	}
-	options := []string{"--add", repartModule, "--install", "/" + profileFile + " /config.partids"}
+	// The module is written for bash, and dracut of Debian takes dash unless it is left out.
+	add, omit := repartModule, ""
+	if initrd.HasModule(h.tree, "bash") {
+		add, omit = add+" bash", "dash"
+	}
 	if !d.typ.OEM.MultipathScan.Or(false) {
-		options = append(options, "--omit", "multipath")
+		omit = strings.TrimSpace(omit + " multipath")
+	}
+	options := []string{"--add", add, "--install", "/" + profileFile + " /config.partids"}
+	if omit != "" {
+		options = append(options, "--omit", omit)
 	}
 	for _, k := range d.kernels {
 		if k.Initrd == "" || k.Modules == "" {

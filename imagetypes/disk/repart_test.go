@@ -19,7 +19,7 @@ func TestRootGrows(t *testing.T) {
 	testenv.NeedPrograms(t, "mke2fs")
 	tree := withScripts(t, map[string]string{
 		"usr/lib/dracut/modules.d/90kiwi-repart/module-setup.sh": "x", "lib/modules/6.1.0-10-amd64/modules.builtin": "x", "lib/modules/6.1.0-9-amd64/modules.builtin": "x",
-		".profile": "kiwi_oemresizeonce='true'\nkiwi_rootpartuuid=''\n",
+		"usr/lib/dracut/modules.d/00bash/module-setup.sh": "x", ".profile": "kiwi_oemresizeonce='true'\nkiwi_rootpartuuid=''\n",
 	})
 	edit := tree.Edit(layers.Timespec{})
 	script := "#!/bin/sh\nfor last; do before=$file; file=$last; done\n{ echo \"$@\"; cat /.profile /config.partids; } > $before\n"
@@ -38,7 +38,7 @@ func TestRootGrows(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, want := range []string{
-			"--add kiwi-repart --install /.profile /config.partids --omit multipath /boot/initrd.img-" + version + " " + version + "\n", "kiwi_oemresizeonce='true'\n",
+			"--add kiwi-repart bash --install /.profile /config.partids --omit dash multipath /boot/initrd.img-" + version + " " + version + "\n", "kiwi_oemresizeonce='true'\n",
 			"kiwi_rootpartuuid='" + root(builder.(Builder).ready.volumes).PartUUID + "'\n", `kiwi_RootPart="3"`,
 		} {
 			if !strings.Contains(string(data), want) {
