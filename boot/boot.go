@@ -17,7 +17,7 @@ import (
 
 // Options say what to boot and what to do then.
 type Options struct {
-	// Image is the file.
+	// Image is the file, or a directory: the target directory of a build, or one with the files of a kernel-initrd-system.
 	Image string
 	// Firmware is bios, uefi or secureboot; empty for what the image is made for.
 	Firmware string

@@ -190,6 +190,37 @@ func TestShells(t *testing.T) {
 	}
 }
 
+// TestTargetDirectory boots what a build has left.
+func TestTargetDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"kiwi.result.json": `{}`, "b.aarch64-1.raw": "\xeb", "a.aarch64-1.iso": ""} {
+		data := make([]byte, 4096)
+		copy(data, text)
+		if name == "kiwi.result.json" {
+			data = []byte(text)
+		} else {
+			copy(data[510:], "\x55\xaa")
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const disk, live = `"disk_image": {"filename": "/elsewhere/b.aarch64-1.raw"}`, `"live_image": {"filename": "a.aarch64-1.iso"}`
+	for list, want := range map[string]string{"{}": "nothing of what was built there boots", "{" + disk + "}": "", "{" + disk + "," + live + "}": "choose one of"} {
+		if err := os.WriteFile(filepath.Join(dir, "kiwi.result.json"), []byte(list), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m, err := inspect(t.Context(), Options{Image: dir})
+		if want == "" {
+			if err != nil || m.spec.Arch != "aarch64" || m.spec.Disks[0].File != filepath.Join(dir, "b.aarch64-1.raw") {
+				t.Errorf("%+v, %v", m, err)
+			}
+		} else if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", list, err)
+		}
+	}
+}
+
 func TestParseForward(t *testing.T) {
 	got, err := parseForward([]string{"8080:80", "2222:22"})
 	if err != nil || !slices.Equal(got, []qemu.Forward{{Host: 8080, Guest: 80}, {Host: 2222, Guest: 22}}) {

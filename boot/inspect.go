@@ -10,8 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/results"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/qemu"
 )
@@ -52,7 +55,7 @@ const headSize = 40 << 10
 
 // inspect finds out what an image is.
 func inspect(ctx context.Context, opts Options) (*machine, error) {
-	m := &machine{spec: qemu.Spec{Arch: archOf(opts), Firmware: qemu.Firmware(opts.Firmware)}}
+	m := &machine{spec: qemu.Spec{Arch: archOf(opts.Arch, opts.Image), Firmware: qemu.Firmware(opts.Firmware)}}
 	switch opts.Firmware {
 	case "", string(qemu.BIOS), string(qemu.UEFI), string(qemu.SecureBoot):
 	default:
@@ -80,8 +83,20 @@ func (m *machine) find(ctx context.Context, name string, opts Options) error {
 			return err
 		}
 		defer f.Close()
-		if info, err := f.Stat(); err != nil || info.IsDir() {
-			return errors.Join(err, m.system(ctx, name))
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			result, err := bootable(name)
+			if err != nil {
+				return err
+			}
+			if result == "" {
+				return m.system(ctx, name)
+			}
+			name, m.spec.Arch = result, archOf(opts.Arch, result)
+			continue
 		}
 		head := make([]byte, headSize)
 		n, err := io.ReadFull(f, head)
@@ -104,15 +119,43 @@ func (m *machine) find(ctx context.Context, name string, opts Options) error {
 	return fmt.Errorf("%w: it is packed too often", ErrUnknown)
 }
 
-// archOf is the architecture in a result's name, NAME.ARCH-VERSION.
-func archOf(opts Options) string {
-	if opts.Arch != "" {
-		return opts.Arch
+// archOf is the architecture in a result's name, NAME.ARCH-VERSION, where none is asked for.
+func archOf(asked, image string) string {
+	if asked != "" {
+		return asked
 	}
-	if strings.Contains(filepath.Base(opts.Image), ".aarch64-") {
+	if strings.Contains(filepath.Base(image), ".aarch64-") {
 		return "aarch64"
 	}
 	return "x86_64"
+}
+
+// bootable finds the one result of a build that boots, by the list in its target directory. It returns "" for a directory without such a list.
+func bootable(dir string) (string, error) {
+	list, err := results.ReadList(dir)
+	if none := (*results.NoListError)(nil); errors.As(err, &none) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	found := map[string][]string{}
+	for _, r := range list.Results {
+		key, _, _ := strings.Cut(r.Key, ".") // a type may follow
+		found[key] = append(found[key], r.Path)
+	}
+	disks := found[image.KeyDiskFormatImage]
+	if len(disks) == 0 {
+		disks = found[image.KeyDiskImage]
+	}
+	all := slices.Concat(disks, found[image.KeyLiveImage], found[image.KeyKISArchive])
+	switch len(all) {
+	case 0:
+		return "", fmt.Errorf("%w: nothing of what was built there boots", ErrUnknown)
+	case 1:
+		return all[0], nil
+	}
+	return "", fmt.Errorf("several results in it boot: choose one of %s", strings.Join(all, ", "))
 }
 
 // The places of an ISO 9660 image (ECMA-119, section 8) and of El Torito (version 1.0, section 2), in bytes.

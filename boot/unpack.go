@@ -23,7 +23,7 @@ import (
 
 // ErrContainer says that an image is a container.
 var ErrContainer = errors.New("it is a container, which has no kernel of its own and boots nowhere: make a disk of it with a description that adds what is missing, " +
-	"imgbuild stackbuild --stash NAME --description DIR --target-dir OUT (see containers-into-vms)")
+	"imgbuild stackbuild --stash NAME --description DIR --target-dir OUT (see docs/containers-into-vms.md)")
 
 // decompressors are what images are compressed by, by what they begin with.
 func decompressors() map[string]func(context.Context, io.Reader) (io.Reader, func() error, error) {
