@@ -184,6 +184,7 @@ func start(t *testing.T, host *layers.Tree, attributes, dir string, arguments ..
 
 // TestBootUnderXen starts a disk that is a host, which starts a guest from what was built for one.
 func TestBootUnderXen(t *testing.T) {
+	testenv.NeedRealRoot(t) // once is enough: no machine asks who has made its disks
 	host := quickHost(t)
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs")
 	results, _ := build(t, imagetest.Request(t, guestTree(t), "ext4", "", `<machine memory="256"><vmconfig-entry>type = "pv"</vmconfig-entry></machine>`))
@@ -202,6 +203,7 @@ func TestBootEveryGuest(t *testing.T) {
 	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
 		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
 	}
+	testenv.NeedRealRoot(t)
 	host, guest := layerstest.Tree(t, layerstest.Xen), guestTree(t)
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "mke2fs", "grub-mkimage", "tar", "xz")
 	guests := []struct{ name, kind, attributes, content, want string }{
