@@ -44,10 +44,10 @@ func settingsOfPackages() []setting {
 		return setting{name: name, place: place, texts: []string{text}}
 	}
 	components := attr("repository", "components", "one two")
-	components.also = ` distribution="stable"` // else apt has a flat repository
+	components.also = ` distribution="stable"` // else apt has a flat repository, and says that they are left out
 	return []setting{
 		attr("repository", "type", "rpm-dir", "deb-dir", "mirrors", "apt-rpm"), attr("repository", "priority", "7", "200"), attr("repository", "imageinclude", "true"), attr("repository", "imageonly", "true"),
-		attr("repository", "username", "ann"), attr("repository", "password", "s3cret"), components, attr("repository", "distribution", "stable"),
+		attr("repository", "username", "ann"), attr("repository", "password", "s3cret"), components, attr("repository", "components", "one two"), attr("repository", "distribution", "stable"),
 		attr("repository", "customize", "edit.sh"), attr("repository", "sourcetype", "mirrorlist"), attr("repository", "sourcetype", "metalink"), attr("repository", "package_gpgcheck", "true", "false"),
 		attr("repository", "repository_gpgcheck", "true", "false"), attr("repository", "use_for_bootstrap", "true"), attr("repository", "profiles", "Other"),
 		element("source", "signing", "<signing key=\"file:KEY\"/>"),

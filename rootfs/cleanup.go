@@ -21,7 +21,7 @@ func leftovers() []string {
 		"var/lib/dpkg/*-old", "var/cache/debconf/*-old", "var/log/dpkg.log", "var/log/bootstrap.log", "var/log/apt/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
 		// rpm, dnf and zypper
 		"var/lib/rpm/__db.*", "var/lib/rpm/.rpm.lock", "var/lib/rpm/.keyring.lock", "usr/lib/sysimage/rpm/__db.*", "usr/lib/sysimage/rpm/.rpm.lock", "usr/lib/sysimage/rpm/.keyring.lock",
-		"var/lib/rpm/rpmdb.sqlite-shm", "usr/lib/sysimage/rpm/rpmdb.sqlite-shm", "var/lib/dnf/history.sqlite-shm", "var/lib/dnf/system-repo.lock", "var/lib/zypp/AnonymousUniqueId",
+		"var/lib/rpm/rpmdb.sqlite-shm", "usr/lib/sysimage/rpm/rpmdb.sqlite-shm", "var/lib/dnf/history.sqlite-shm", "var/lib/dnf/system-repo.lock", "usr/lib/sysimage/libdnf5/transaction_history.sqlite-shm", "var/lib/zypp/AnonymousUniqueId",
 		"var/log/dnf*.log*", "var/log/hawkey.log*", "var/log/dnf.*.log*", "var/cache/dnf/*", "var/cache/libdnf5/*", "var/cache/yum/*",
 		"var/log/zypper.log*", "var/log/zypp/*", "var/log/YaST2/*", "var/cache/zypp/*",
 		// pacman and apk

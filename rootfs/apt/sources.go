@@ -68,10 +68,8 @@ func (s *session) findSources(ctx context.Context, p place) (sources, error) {
 // source makes the file of one repository, and its priority.
 func (s *session) source(ctx context.Context, p place, r repositories.Repository) (f sourceFile, pinned string, err error) {
 	d := r.Description
-	switch d.Type {
-	case "", "apt-deb", "deb-dir":
-	default:
-		return f, "", d.Errorf("type", "use type=\"apt-deb\", or deb-dir for a plain directory of packages", "apt can't read a repository of type %s", d.Type)
+	if d.Distribution == "" && len(d.Components) > 0 {
+		s.Log.Warn("a repository without a distribution has no components: they are left out", "at", d.Pos.String(), "repository", r.String())
 	}
 	address := r.URI
 	if r.IsList() {

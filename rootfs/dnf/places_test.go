@@ -69,6 +69,7 @@ func (b bench) testSameBytes(t *testing.T) {
 		one := newWorldLike(t, w)
 		managertest.Must(t, one.With(t, bootstrap(t, "hello")))
 		managertest.Must(t, one.With(t, bootstrap(t, "extra")))
+		managertest.Must(t, one.With(t, func(s packages.Session) error { return s.Uninstall(t.Context(), managertest.Packages(20, "extra")) }))
 		tree, err := one.Tree(t.Context())
 		managertest.Must(t, err)
 		edit := tree.Edit(layers.Timespec{})

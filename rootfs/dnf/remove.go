@@ -24,6 +24,10 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 	if err != nil {
 		return fmt.Errorf("removing packages: %w", err)
 	}
+	before, err := s.Tree(ctx)
+	if err != nil {
+		return err
+	}
 	task := s.Progress.Start("removing packages", 0, progress.Items)
 	// What is in the repositories doesn't matter.
 	out, err := s.run(ctx, t, request{command: append([]string{"--disablerepo=*", "remove"}, gone...), noNetwork: true})
@@ -31,8 +35,13 @@ func (s *Session) Uninstall(ctx context.Context, list []description.Package) err
 		err = fmt.Errorf("removing packages: %w", s.explain(ctx, t, err, out, description.PackageSet{Packages: list}))
 	} else {
 		for _, name := range missingNames(out.Lines()) {
-			s.Log.Warn("a package that is to be removed is not installed", "package", name)
+			for _, p := range list {
+				if p.Name == name {
+					s.Log.Warn("a package that is to be removed is not installed", "at", p.Pos.String(), "package", name)
+				}
+			}
 		}
+		err = s.forget(ctx, t, before)
 	}
 	task.Done(err)
 	return err
