@@ -91,7 +91,7 @@ $(BUILD)/debian.tar:
 # A Debian system with kernel and boot loader: what the tests boot.
 $(BUILD)/debian-vm.tar:
 	mkdir -p $(BUILD)
-	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,linux-image-cloud-amd64,initramfs-tools,grub-pc-bin,grub-efi-amd64-bin,grub-common,grub2-common,shim-signed,grub-efi-amd64-signed,zstd \
+	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,linux-image-cloud-amd64,initramfs-tools,grub-pc-bin,grub-efi-amd64-bin,grub-common,grub2-common,shim-signed,grub-efi-amd64-signed,systemd-boot-efi,zstd \
 		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
 	mv $@.tmp $@
 
