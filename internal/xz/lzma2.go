@@ -127,8 +127,7 @@ func (e *encoder) incompressible(pos, end int) bool {
 	const step = 16
 	seen := 0
 	for at := pos; at+longLen <= end; at += step {
-		v := binary.LittleEndian.Uint64(e.data[at:])
-		if before := int(e.finder.long[longHash(v)]) - 1; before >= 0 && binary.LittleEndian.Uint64(e.data[before:]) == v {
+		if e.finder.seen(at) {
 			seen++
 		}
 	}
@@ -136,7 +135,7 @@ func (e *encoder) incompressible(pos, end int) bool {
 		return false
 	}
 	for at := pos; at+longLen <= end; at += step {
-		e.finder.long[longHash(binary.LittleEndian.Uint64(e.data[at:]))] = int32(at + 1)
+		e.finder.insertLong(at, binary.LittleEndian.Uint64(e.data[at:]))
 	}
 	return true
 }

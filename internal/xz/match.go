@@ -9,8 +9,12 @@ import (
 // 4 bytes, for short ones.
 type finder struct {
 	data        []byte
-	long, short []int32 // places plus one, by hash
+	long, short []entry // by the first bits of a hash
 }
+
+// entry is a place in its low bits, and above them further bits of the hash: most places that hold something else are known without a look at
+// them, which would take longer than all the rest.
+type entry uint32
 
 const (
 	longBits  = 19
@@ -18,10 +22,13 @@ const (
 	longLen   = 8
 	shortLen  = 4
 	farther   = 1 << 16 // a match of 4 bytes that is farther away costs more than its literals
+
+	placeBits = dictionaryBits/2 + 12 // so that every place of a block fits
+	tagBits   = 32 - placeBits
 )
 
 func newFinder() *finder {
-	return &finder{long: make([]int32, 1<<longBits), short: make([]int32, 1<<shortBits)}
+	return &finder{long: make([]entry, 1<<longBits), short: make([]entry, 1<<shortBits)}
 }
 
 func (f *finder) reset(data []byte) {
@@ -30,27 +37,57 @@ func (f *finder) reset(data []byte) {
 	clear(f.short)
 }
 
-func longHash(v uint64) uint32 { return uint32(v * 0x9e3779b97f4a7c15 >> (64 - longBits)) }
+// split returns the index of a table and an entry with the tag, of a hash's first bits.
+func split(hash uint32, indexBits int) (index uint32, tag entry) {
+	return hash >> (32 - indexBits), entry(hash << indexBits >> placeBits << placeBits)
+}
 
-func shortHash(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - shortBits) }
+func longHash(v uint64) (index uint32, tag entry) {
+	return split(uint32(v*0x9e3779b97f4a7c15>>32), longBits)
+}
+
+func shortHash(v uint32) (index uint32, tag entry) { return split(v*0x9e3779b1, shortBits) }
+
+// place returns where an entry points to, if it has the tag.
+func (e entry) place(tag entry) (at int, ok bool) {
+	return int(e & (1<<placeBits - 1)), e>>placeBits == tag>>placeBits
+}
 
 // insert notes the bytes at pos, which must have longLen bytes of data from it on.
 func (f *finder) insert(pos int) {
 	v := binary.LittleEndian.Uint64(f.data[pos:])
-	f.long[longHash(v)] = int32(pos + 1)
-	f.short[shortHash(uint32(v))] = int32(pos + 1)
+	f.insertLong(pos, v)
+	index, tag := shortHash(uint32(v))
+	f.short[index] = tag | entry(pos)
 }
 
-// find returns the best match at pos, which is noted, and 0 if there is none.
+func (f *finder) insertLong(pos int, v uint64) {
+	index, tag := longHash(v)
+	f.long[index] = tag | entry(pos)
+}
+
+// seen reports whether the 8 bytes at pos are noted at an earlier place.
+func (f *finder) seen(pos int) bool {
+	v := binary.LittleEndian.Uint64(f.data[pos:])
+	index, tag := longHash(v)
+	at, ok := f.long[index].place(tag)
+	return ok && at < pos && binary.LittleEndian.Uint64(f.data[at:]) == v
+}
+
+// find returns the best match at pos, which is noted, and 0 if there is none. pos is not 0, so that an empty entry is a place like any other.
 func (f *finder) find(pos, limit int) (distance uint32, length int) {
 	v := binary.LittleEndian.Uint64(f.data[pos:])
-	long, short := &f.long[longHash(v)], &f.short[shortHash(uint32(v))]
-	at, near := int(*long)-1, int(*short)-1
-	*long, *short = int32(pos+1), int32(pos+1)
-	if at >= 0 && binary.LittleEndian.Uint64(f.data[at:]) == v {
+	index, longTag := longHash(v)
+	long := &f.long[index]
+	index, shortTag := shortHash(uint32(v))
+	short := &f.short[index]
+	at, ok := long.place(longTag)
+	near, okNear := short.place(shortTag)
+	*long, *short = longTag|entry(pos), shortTag|entry(pos)
+	if ok && binary.LittleEndian.Uint64(f.data[at:]) == v {
 		distance, length = uint32(pos-at-1), longLen+f.extend(at+longLen, pos+longLen, limit-longLen)
 	}
-	if near >= 0 && near != at && binary.LittleEndian.Uint32(f.data[near:]) == uint32(v) {
+	if okNear && near != at && binary.LittleEndian.Uint32(f.data[near:]) == uint32(v) {
 		n := shortLen + f.extend(near+shortLen, pos+shortLen, limit-shortLen)
 		d := uint32(pos - near - 1)
 		if n+1 > length && (n > shortLen || d < farther) && !(n < length+2 && d > distance && length > 0) {
