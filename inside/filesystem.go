@@ -37,16 +37,23 @@ func (o *opener) squashfs(ctx context.Context, p part) (*layers.Tree, error) {
 
 // erofs is read by a helper kernel, since its own tool does not extract everything. Without one, that has to do.
 func (o *opener) erofs(ctx context.Context, p part) (*layers.Tree, error) {
-	tree, err := o.kernelTree(ctx, p, "erofs")
+	return o.kernelOrTool(ctx, p, "erofs", "fsck.erofs extracts neither extended attributes nor hard links, and not the times of directories",
+		[]string{"fsck.erofs", "--extract=" + extractTo, "--overwrite", "--preserve", standardInput})
+}
+
+// cramfs is read in the same way: its tool fails with devices where the user may not make any.
+func (o *opener) cramfs(ctx context.Context, p part) (*layers.Tree, error) {
+	return o.kernelOrTool(ctx, p, "cramfs", "fsck.cramfs fails with devices for an ordinary user", []string{"fsck.cramfs", "--extract=" + extractTo, standardInput})
+}
+
+// kernelOrTool reads a file system by a helper kernel, or where there is none by a program that extracts it, with what that lacks.
+func (o *opener) kernelOrTool(ctx context.Context, p part, kind, lacks string, program []string) (*layers.Tree, error) {
+	tree, err := o.kernelTree(ctx, p, kind)
 	if none := (*helperkernel.UnavailableError)(nil); !errors.As(err, &none) {
 		return tree, err
 	}
-	o.note("erofs", []layers.Note{{Path: "/", Text: "fsck.erofs extracts neither extended attributes nor hard links, and not the times of directories: " + err.Error()}})
-	return o.extracted(ctx, p, []string{"fsck.erofs", "--extract=" + extractTo, "--overwrite", "--preserve", standardInput})
-}
-
-func (o *opener) cramfs(ctx context.Context, p part) (*layers.Tree, error) {
-	return o.extracted(ctx, p, []string{"fsck.cramfs", "--extract=" + extractTo, standardInput})
+	o.note(kind, []layers.Note{{Path: "/", Text: lacks + ": " + err.Error()}})
+	return o.extracted(ctx, p, program)
 }
 
 // fat shows a FAT file system, which has no owners, as the superuser's.

@@ -254,13 +254,21 @@ func TestInitialRAMDisk(t *testing.T) {
 	same(t, tree, without(t, got, "kernel"))
 }
 
-// TestExtracted opens what a program unpacks into a directory, where owners matter.
+// TestExtracted opens what a program unpacks into a directory where there is no helper kernel. Owners matter then.
 func TestExtracted(t *testing.T) {
-	testenv.NeedPrograms(t, "mkfs.cramfs", "fsck.cramfs", "mkfs.vfat", "mcopy")
-	tree := like(t, sample(t), func(n *layers.Node) { n.GID %= 256 }, false)
-	node, err := open(t, Name{File: create(t, tree, "cramfs", variant{}, nil)}).Lookup("home/user")
-	if err != nil || node.UID != 1000 {
-		t.Errorf("%+v, %v", node, err)
+	testenv.NeedPrograms(t, "mkfs.cramfs", "fsck.cramfs", "mkfs.erofs", "fsck.erofs")
+	tree := like(t, without(t, sample(t), "home/user/zero"), func(n *layers.Node) { n.GID %= 256 }, false)
+	for _, kind := range []string{"cramfs", "erofs"} {
+		image, err := Open(t.Context(), Name{File: create(t, tree, kind, variant{}, nil)}, Options{Kernel: "none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if node, err := image.Lookup("home/user"); err != nil || node.UID != 1000 || node.Perm() != 0o700 {
+			t.Errorf("%s: %+v, %v", kind, node, err)
+		}
+		if err := image.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func variants(dir string) map[string][]variant {
 	delta := variant{name: "delta", attributes: `derived_from="file:///base" delta_root="true"`, base: true}
 	iso := []string{"xorriso", "bsdtar", "grub-mkimage", "tar2sqfs", "sqfs2tar", "mkfs.vfat", "mcopy"}
 	ext := []variant{{adds: extFiles(), needs: []string{"mke2fs"}}}
-	cramfs := variant{needs: []string{"mkfs.cramfs", "fsck.cramfs"}, links: true, without: []string{"home/user/zero"}, lacks: func(n *layers.Node) {
+	cramfs := variant{needs: []string{"mkfs.cramfs"}, kernel: true, links: true, lacks: func(n *layers.Node) {
 		n.Xattrs, n.MTime, n.Mode = nil, layers.Timespec{}, n.Mode&^0o6000
 		if n.IsSymlink() {
 			n.Mode |= 0o777
