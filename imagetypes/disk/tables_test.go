@@ -177,3 +177,35 @@ func TestEveryFilesystem(t *testing.T) {
 		t.Errorf("blkid: %s", info)
 	}
 }
+
+// TestErofsRoot has a root that is never written to, and a boot partition of its own.
+func TestErofsRoot(t *testing.T) {
+	testenv.NeedPrograms(t, "mkfs.erofs", "fsck.erofs", "blkid")
+	r := newer(t, withHostGrub(t, smallTree(t)), `filesystem="erofs" erofscompression="lz4hc,9" firmware="efi" bootpartition="true"`, "")
+	d, tree, err := designOf(t, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := build(t, r)
+	data, err := os.ReadFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := filepath.Join(t.TempDir(), "root")
+	p, _ := d.table.Named(rootVolumeName)
+	if err := os.WriteFile(part, data[p.Start:p.End()], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, "fsck.erofs", part)
+	if info := testenv.Run(t, "blkid", "-p", part); !strings.Contains(info, root(d.volumes).UUID) || !strings.Contains(info, `TYPE="erofs"`) {
+		t.Errorf("blkid: %s", info)
+	}
+	for file, want := range map[string]string{"etc/fstab": " / erofs defaults 0 0\n", "config.bootoptions": " ro\n", "boot/grub/grub.cfg": "linux /vmlinuz-6.1.0-10-amd64 root=UUID=" + root(d.volumes).UUID + " ro\n"} {
+		if text, err := tree.ReadFile(file, maxText); err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("/%s lacks %q: %v\n%s", file, want, err, text)
+		}
+	}
+	if v := bootVolume(d.volumes); v.FS != "ext4" {
+		t.Errorf("the boot partition is %s", v.FS)
+	}
+}
