@@ -86,6 +86,51 @@ func TestDeltaBringsTheWholeTreeBack(t *testing.T) {
 	}
 }
 
+// TestDeltaKeepsEveryKindOfChange changes each kind of entry into others, and links, owners and attributes.
+func TestDeltaKeepsEveryKindOfChange(t *testing.T) {
+	client := stashtest.Client(t, map[string]map[string]string{"base": {
+		"dir/a": "1", "dir/b/c": "2", "file": "x", "link": "-> file", "full/x": "1", "full/y": "2", "one": "same", "mode": "m", "attributes": "a", "kept/deep/er": "k", "empty/": "",
+	}})
+	name, want := delta(t, client, "base:latest", func(e *layers.Editor) error {
+		return errors.Join(
+			e.Remove("dir"), e.WriteFile("dir", []byte("a file now"), 0o600), // a directory becomes a file,
+			e.Remove("file"), e.WriteFile("file/with/more", []byte("deep"), 0o644), // a file a directory,
+			e.Remove("link"), e.MkdirAll("link", 0o700), // a link a directory,
+			e.Remove("full"), e.WriteFile("full/z", nil, 0o644), // a directory has other entries,
+			e.Link("one", "two"), e.Link("one", "kept/three"), // hard links join what was there, in another directory too,
+			e.Remove("mode"), e.Symlink("nowhere", "mode"), // a file becomes a link,
+			e.Change("attributes", func(n *layers.Node) {
+				n.Xattrs = []layers.Xattr{{Name: "security.capability", Value: "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}, {Name: "user.note", Value: "\x00binary"}}
+				n.UID, n.GID, n.Mode = 1000, 70000, n.Mode|0o4000
+			}),
+			e.Change("empty", func(n *layers.Node) { n.Mode |= 0o1777 }),
+			e.Put("dev-null", &layers.Node{Mode: layers.TypeChar | 0o666, Major: 1, Minor: 3}), e.Put("pipe", &layers.Node{Mode: layers.TypeFIFO | 0o600}),
+			e.WriteFile("odd \n name \xff", []byte("odd"), 0o644), e.WriteFile(".wh", []byte("no whiteout"), 0o644),
+		)
+	})
+	s, err := Make(t.Context(), client, Options{Containers: []string{"base", name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	differences, err := layers.Diff(t.Context(), want, s.Tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(differences) > 0 {
+		t.Errorf("the stack is another tree: %v", differences)
+	}
+	one, err := s.Tree.Lookup("one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"two", "kept/three"} {
+		if n, err := s.Tree.Lookup(name); err != nil || n != one {
+			t.Errorf("/%s is no hard link of /one: %v", name, err)
+		}
+	}
+}
+
 func TestDeltaNeedsItsBase(t *testing.T) {
 	client := stashtest.Client(t, map[string]map[string]string{"base": {"etc/issue": "base"}, "other": {"etc/issue": "other"}})
 	name, _ := delta(t, client, "base:latest", func(e *layers.Editor) error { return e.WriteFile("new", nil, 0o644) })

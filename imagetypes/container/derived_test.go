@@ -1,7 +1,6 @@
 package container
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -208,11 +207,13 @@ func TestDockerEngineRunsThem(t *testing.T) {
 	if !strings.Contains(out, "hello\n") || !strings.Contains(out, "/etc/motd': No such file") || !strings.Contains(out, "1777") {
 		t.Errorf("the derived container printed %q", out)
 	}
-	var about []struct{ RootFS struct{ Layers []string } }
-	if err := json.Unmarshal([]byte(docker.Run(t, "image", "inspect", "derived:2")), &about); err != nil {
-		t.Fatal(err)
-	}
-	if len(about) != 1 || len(about[0].RootFS.Layers) != 2 {
+	about := engineSees(t, docker.Run(t, "image", "inspect", "derived:2"))
+	if len(about.RootFS.Layers) != 2 {
 		t.Errorf("docker sees %+v", about)
+	}
+	docker.Run(t, "load", "--input", build(t, request(t, "docker", fullConfig)))
+	checkFullConfig(t, "docker", engineSees(t, docker.Run(t, "image", "inspect", "team/app:1.2")))
+	for _, name := range []string{"team/app:latest", "other:3"} {
+		docker.Run(t, "image", "inspect", name)
 	}
 }
