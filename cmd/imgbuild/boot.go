@@ -20,9 +20,10 @@ func newBoot(s *session) *cobra.Command {
 		Use:   "boot IMAGE [--expect TEXT]... [--run COMMAND]...",
 		Short: "Boot an image in a virtual machine and test what it does",
 		Long: `Boot a disk of any format, an ISO image or a kernel-initrd-system in QEMU, with its serial console in the
-terminal. They may be compressed (gzip, xz, zstd), in an archive (OVA, Vagrant's boxes, Google's images), or,
-of a kernel-initrd-system, in a directory. KVM is used where it really works. What the machine changes is lost when it ends, unless --writable
-is given.
+terminal. They may be compressed (gzip, xz, zstd) or in an archive (OVA, Vagrant's boxes, Google's images);
+of a directory it is what a build has left there, or the files of a kernel-initrd-system. KVM is used where
+it really works. What the machine changes is lost when it ends, unless --writable is given. It has a network
+only with --forward.
 
 With --expect or --run it is a test: the texts must appear on the console one after the other, then a login as
 --user happens and the commands run; what they print is printed, and the exit code is 1 if a text does not come
