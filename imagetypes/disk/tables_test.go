@@ -197,7 +197,7 @@ func TestErofsRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Run(t, "fsck.erofs", part)
-	if info := testenv.Run(t, "blkid", "-p", part); !strings.Contains(info, root(d.volumes).UUID) || !strings.Contains(info, `TYPE="erofs"`) {
+	if info := testenv.Run(t, "blkid", "-p", part); !strings.Contains(info, root(d.volumes).UUID) || !strings.Contains(info, `TYPE="erofs"`) || !strings.Contains(info, `LABEL="ROOT"`) {
 		t.Errorf("blkid: %s", info)
 	}
 	for file, want := range map[string]string{"etc/fstab": " / erofs defaults 0 0\n", "config.bootoptions": " ro\n", "boot/grub/grub.cfg": "linux /vmlinuz-6.1.0-10-amd64 root=UUID=" + root(d.volumes).UUID + " ro\n"} {

@@ -128,7 +128,7 @@ lsattr -d $root $root/home $root/etc/hostname $root/new | cut -d' ' -f1 | tr -d 
 }
 
 func TestErofsCompression(t *testing.T) {
-	testenv.NeedPrograms(t, "mkfs.erofs", "fsck.erofs")
+	testenv.NeedPrograms(t, "mkfs.erofs", "fsck.erofs", "blkid")
 	tree := dividedTree(t)
 	edit := tree.Edit(layers.Timespec{})
 	if err := edit.WriteFile("text", []byte(strings.Repeat("much of the same, ", 100000)), 0o644); err != nil {
@@ -136,7 +136,7 @@ func TestErofsCompression(t *testing.T) {
 	}
 	sizes := map[string]int64{}
 	for _, compression := range []string{"uncompressed", "lz4", "lz4hc,12"} {
-		spec := Spec{Type: "erofs", Compression: compression}
+		spec := Spec{Type: "erofs", Compression: compression, Label: "a label"}
 		size, err := Size(t.Context(), testEnv(), edit.Tree(), spec)
 		if err != nil {
 			t.Fatal(err)
@@ -146,6 +146,9 @@ func TestErofsCompression(t *testing.T) {
 			t.Fatal(err)
 		}
 		testenv.Run(t, "fsck.erofs", f.Name())
+		if info := testenv.Run(t, "blkid", "-p", f.Name()); !strings.Contains(info, `LABEL="a label"`) {
+			t.Errorf("blkid: %s", info)
+		}
 		sizes[compression] = size
 	}
 	if sizes["lz4hc,12"] >= sizes["uncompressed"] {

@@ -62,18 +62,15 @@ func makeErofs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *o
 	default:
 		args = append(args, "-z"+spec.Compression)
 	}
-	if spec.Label != "" {
-		args = append(args, "-L", spec.Label)
-	}
 	args = append(args, spec.MkfsOptions...)
 	tool := directoryTool{kind: "erofs", program: "mkfs.erofs", length: erofsLength, arguments: func(dir, to string) []string { return append(args, to, dir) }}
 	f, size, notes, err := tool.run(ctx, env, tree)
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := setBuildTime(f, env.Repro.Epoch); err != nil {
+	if err := finishErofs(f, env.Repro.Epoch, spec.Label); err != nil {
 		f.Close()
-		return nil, 0, fmt.Errorf("setting the time of the file system: %w", err)
+		return nil, 0, fmt.Errorf("setting time and label of the file system: %w", err)
 	}
 	env.report("erofs", notes)
 	return f, size, nil
@@ -89,10 +86,12 @@ const (
 	erofsSummed    = 1 // feature: there is a check sum
 	erofsBuildTime = 24
 	erofsBuildNano = 32
+	erofsLabel     = 64
+	erofsLabelSize = 16
 )
 
-// setBuildTime sets when the file system was made: mkfs.erofs can't do it without giving all files the same time.
-func setBuildTime(f *os.File, at time.Time) error {
+// finishErofs sets when the file system was made, which mkfs.erofs can't do without giving all files the same time, and the label, which it knows since 1.7.
+func finishErofs(f *os.File, at time.Time, label string) error {
 	block := make([]byte, erofsBlock-erofsSuper)
 	if _, err := f.ReadAt(block, erofsSuper); err != nil {
 		return err
@@ -103,6 +102,8 @@ func setBuildTime(f *os.File, at time.Time) error {
 	}
 	order.PutUint64(block[erofsBuildTime:], uint64(at.Unix()))
 	order.PutUint32(block[erofsBuildNano:], 0)
+	clear(block[erofsLabel : erofsLabel+erofsLabelSize])
+	copy(block[erofsLabel:erofsLabel+erofsLabelSize], label)
 	if order.Uint32(block[erofsFeatures:])&erofsSummed != 0 {
 		order.PutUint32(block[erofsChecksum:], 0)
 		// CRC-32C as the kernel computes it: begun with all ones, as here, and not inverted at the end.
