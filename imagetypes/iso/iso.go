@@ -128,7 +128,11 @@ func (Builder) Plan(_ context.Context, r *image.Request) (string, error) {
 
 // String describes the medium for people.
 func (l *live) String() string {
-	return fmt.Sprintf("boots by: %s\nkernel: %s, with dracut's modules %v\nkernel command line: %s\n", l.loaders, l.kernel.Version, l.modules, l.cmdline())
+	text := fmt.Sprintf("boots by: %s\nkernel: %s, with dracut's modules %v\nkernel command line: %s\n", l.loaders, l.kernel.Version, l.modules, l.cmdline())
+	if l.hypervisor != "" {
+		text += "Xen: /" + l.hypervisor + "\n"
+	}
+	return text
 }
 
 // Prepare makes everything that the medium starts with, in a temporary directory: the initial RAM disk by the root tree's dracut, the boot loader, its menu.
