@@ -24,6 +24,8 @@ type Plan struct {
 	Report *stack.Report `json:"report,omitempty"`
 	// Images are what would be built, one of each type; empty if their description lies in a container that has to be pulled first.
 	Images []*PlannedImage `json:"images,omitempty"`
+	// Push is where the container would be sent, empty for nowhere.
+	Push string `json:"push,omitempty"`
 }
 
 // PlannedImage is an image that would be built.
@@ -50,6 +52,9 @@ func MakePlan(ctx context.Context, opts BuildOptions) (*Plan, error) {
 		return nil, err
 	}
 	plan := &Plan{}
+	if push := opts.Push; push != nil {
+		plan.Push = push.To.String()
+	}
 	err = errors.Join(plan.make(ctx, p, opts), p.close())
 	if err != nil {
 		return nil, err
@@ -193,6 +198,9 @@ func (p *Plan) WriteText(w io.Writer) error {
 	}
 	for _, i := range p.Images {
 		i.write(&b)
+	}
+	if p.Push != "" {
+		fmt.Fprintf(&b, "Pushed to: %s\n", p.Push)
 	}
 	if len(p.Images) == 0 || p.Images[0].Overlay == "" {
 		b.WriteString("What clashes, and sizes of the image, can be told once the containers are here: see 'imgbuild pull'.\n")
