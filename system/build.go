@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -71,7 +72,7 @@ func (p *pass) build(ctx context.Context, opts BuildOptions) (*Built, error) {
 	err = inWorkplace(ctx, work, p.jobs, func() (err error) {
 		built, err = p.buildIn(ctx, work, opts.TargetDir, from != "")
 		return err
-	})
+	}, &p.log)
 	if err != nil {
 		return nil, err
 	}
@@ -101,12 +102,12 @@ func (p *pass) place(opts BuildOptions) (work *workplace, from string, err error
 	return work, from, nil
 }
 
-// inWorkplace runs work in a workplace, with a log of its own.
-func inWorkplace(ctx context.Context, work *workplace, jobs []*job, run func() error) error {
+// inWorkplace runs work in a workplace, with a log of its own, which takes what the jobs log, and what goes to further logs.
+func inWorkplace(ctx context.Context, work *workplace, jobs []*job, run func() error, logs ...**slog.Logger) error {
 	if err := work.open(); err != nil {
 		return err
 	}
-	record, err := beginRecord(work, jobs)
+	record, err := beginRecord(work, jobs, logs...)
 	if err == nil {
 		err = record.close(ctx, run())
 	}

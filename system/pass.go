@@ -76,10 +76,10 @@ func (p *pass) spread() error {
 	return imagetypes.CheckTogether(images)
 }
 
-// typeNames are the image types.
-func (p *pass) typeNames() []string {
+// typeNames are the image types of jobs.
+func typeNames(jobs []*job) []string {
 	var names []string
-	for _, j := range p.jobs {
+	for _, j := range jobs {
 		names = append(names, j.image.Type.Image)
 	}
 	return names
@@ -95,8 +95,8 @@ func (p *pass) check(ctx context.Context, target string) error {
 			return p.of(j, err)
 		}
 	}
-	if p.lead().Signing != nil && !slices.Contains(p.typeNames(), "appx") {
-		return fmt.Errorf("signing: nothing is signed of the image type %s; leave --sign-... out, or choose --type appx", strings.Join(p.typeNames(), ","))
+	if p.lead().Signing != nil && !slices.Contains(typeNames(p.jobs), "appx") {
+		return fmt.Errorf("signing: nothing is signed of the image type %s; leave --sign-... out, or choose --type appx", strings.Join(typeNames(p.jobs), ","))
 	}
 	return p.checkPush(ctx)
 }
@@ -193,37 +193,45 @@ func (p *pass) images(ctx context.Context, phase rootfs.Phase, work *workplace, 
 	if err := group.Wait(); err != nil {
 		return nil, nil, err
 	}
+	built, err = p.publish(ctx, batch)
+	return built, roots, err
+}
+
+// publish pushes the container that is to be pushed, and puts all results into their place. If the push fails they are complete nevertheless, unless the container is
+// not to be among them.
+func (p *pass) publish(ctx context.Context, batch *imagetypes.Batch) (*Built, error) {
+	lead := p.lead()
 	extra, err := p.extra()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	built = &Built{}
-	lead, pushErr := p.lead(), error(nil)
-	if built.Pushed, pushErr = p.push(ctx, batch); pushErr != nil && lead.Push.NoArchive {
-		return nil, nil, pushErr
+	pushed, pushErr := p.push(ctx, batch)
+	if pushErr != nil && (lead.Push.NoArchive || ctx.Err() != nil) {
+		return nil, pushErr
 	}
-	if built.Results, err = batch.Publish(ctx, extra); err != nil {
-		return nil, nil, errors.Join(pushErr, err)
+	made, err := batch.Publish(ctx, extra)
+	switch {
+	case err != nil:
+		return nil, errors.Join(pushErr, err)
+	case pushErr != nil:
+		return nil, notPushed(pushErr, lead.Push, made)
 	}
-	if pushErr != nil {
-		return nil, nil, notPushed(pushErr, lead.Push, built.Results)
-	}
-	return built, roots, lead.writeLock(extra[0].Data)
+	return &Built{Results: made, Pushed: pushed}, lead.writeLock(extra[0].Data)
 }
 
 // imagesOf makes the images of one root tree. What takes a processor takes a slot.
 func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.Phase, work *workplace, batch *imagetypes.Batch, slots chan struct{}) error {
-	inSlot := func(j *job, run func() error) error {
+	inSlot := func(run func() error) error {
 		select {
 		case slots <- struct{}{}:
 			defer func() { <-slots }()
-			return p.of(j, run())
+			return run()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	if len(r.jobs) > 1 {
-		err := inSlot(r.jobs[0], func() error {
+		err := inSlot(func() error {
 			dir, err := work.makePlace(fmt.Sprintf("shared-%d", number))
 			if err != nil {
 				return err
@@ -231,6 +239,9 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 			r.shared, err = p.share(ctx, r, phase, dir)
 			return err
 		})
+		if err != nil && len(r.jobs) < len(p.jobs) {
+			return fmt.Errorf("image types %s: %w", strings.Join(typeNames(r.jobs), ", "), err)
+		}
 		if err != nil {
 			return err
 		}
@@ -238,7 +249,7 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 	group, groupCtx := errgroup.WithContext(ctx)
 	for _, j := range r.jobs {
 		group.Go(func() error {
-			return inSlot(j, func() error {
+			return p.of(j, inSlot(func() error {
 				dir, err := p.placeOf(j, work)
 				if err != nil {
 					return err
@@ -247,7 +258,7 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 					return err
 				}
 				return j.build(groupCtx, batch, slices.Index(p.jobs, j))
-			})
+			}))
 		})
 	}
 	return group.Wait()
@@ -263,9 +274,7 @@ func (p *pass) placeOf(j *job, work *workplace) (string, error) {
 
 // share makes what the types of a root have in common.
 func (p *pass) share(ctx context.Context, r *root, phase rootfs.Phase, dir string) (*rootfs.Shared, error) {
-	for _, j := range r.jobs {
-		p.log.Info("image type " + j.image.Type.Image + " shares its root tree with others")
-	}
+	p.log.Info("building what the image types " + strings.Join(typeNames(r.jobs), ", ") + " have in common")
 	request := r.jobs[0].request(phase, dir)
 	request.Progress, request.Log = p.progress, p.log
 	return rootfs.Share(ctx, request)
@@ -292,5 +301,5 @@ func (p *pass) leave(ctx context.Context, roots []*root, work *workplace, was bo
 
 // createPlace is where a copy of a root tree is unpacked that images are made of. Nothing ever has this name.
 func (p *pass) createPlace(target string) string {
-	return filepath.Join(target, filepath.Dir(RootDir), "create-"+strings.Join(p.typeNames(), "-"))
+	return filepath.Join(target, filepath.Dir(RootDir), "create-"+strings.Join(typeNames(p.jobs), "-"))
 }

@@ -49,11 +49,11 @@ func (p *pass) pushing() (*job, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("pushing to %s: the image type %s is no container; choose one with --type oci", to.To, strings.Join(p.typeNames(), ","))
+		return nil, fmt.Errorf("pushing to %s: the image type %s is no container; choose one with --type oci", to.To, strings.Join(typeNames(p.jobs), ","))
 	case 1:
 		return found[0], nil
 	}
-	return nil, fmt.Errorf("pushing to %s: the image types %s make two containers of the same content; leave one out", to.To, strings.Join(p.typeNames(), ","))
+	return nil, fmt.Errorf("pushing to %s: the image types %s make two containers of the same content; leave one out", to.To, strings.Join(typeNames(p.jobs), ","))
 }
 
 // checkPush refuses what can't be pushed, and asks the registry for leave, before anything is done.

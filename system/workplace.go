@@ -51,6 +51,13 @@ func (w *workplace) makePlace(name string) (string, error) {
 	return filepath.Join(dir, "root"), nil
 }
 
+// unpacked reports whether a root tree was made, at any of these places.
+func (w *workplace) unpacked() bool {
+	trees, err := filepath.Glob(w.place("*/root"))
+	_, statErr := os.Lstat(w.unpackTo())
+	return statErr == nil || err == nil && len(trees) > 0
+}
+
 // place is where something of this name lies until the end of the run.
 func (w *workplace) place(name string) string { return filepath.Join(w.dir, name) }
 

@@ -5,7 +5,7 @@ package main
 // describeThree turns the description of prepare into one with three types and a script; KIWI's settings compress as imgbuild does.
 const describeThree = `
 sed -i 's,<type image="tbz"/>,<type image="docker"><containerconfig name="bench"/></type><type image="oci"><containerconfig name="bench"/></type><type image="ext4"/>,' "$B/description/config.xml"
-printf '#!/bin/bash\nset -e\ntest -f /.kconfig \&\& . /.kconfig\necho "$kiwi_iname" > /etc/issue.net\n' > "$B/description/config.sh"
+printf '#!/bin/bash\nset -e\ntest -f /.kconfig && . /.kconfig\necho "$kiwi_iname" > /etc/issue.net\n' > "$B/description/config.sh"
 mkdir -p "$B/home/.config/kiwi"
 printf 'container:\n  - compress: none\n' > "$B/home/.config/kiwi/config.yml"
 `
