@@ -16,7 +16,7 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
-// dnf5Variable names a tar file with a root tree that has dnf5, rpm and createrepo_c, which Debian 12 lacks. "make build/debian-dnf5.tar" makes one of Debian sid.
+// dnf5Variable names a tar file with a root tree that has dnf5, rpm and createrepo_c, which Debian 12 lacks; docs/package-managers.md says how to make one.
 const dnf5Variable = "IMGBUILD_TEST_DNF5_TAR"
 
 func TestMain(m *testing.M) {

@@ -154,9 +154,13 @@ func (s *Session) customize(ctx context.Context, sec *section) error {
 func (s *Session) configuration(p packages.Place, only func(section) bool) string {
 	var text strings.Builder
 	text.WriteString("[options]\n")
+	hooks := insideDir + "/no-hooks/" // pacman 7 insists on a directory
+	if s.hooks {
+		hooks = p.Root + hookDir + "/"
+	}
 	settings := [][2]string{
 		{"DBPath", p.Root + databaseDir + "/"}, {"CacheDir", insideDir + "/cache/"}, {"LogFile", insideDir + "/pacman.log"},
-		{"HookDir", p.Root + "/etc/pacman.d/hooks/"}, {"Architecture", s.Arch},
+		{"HookDir", hooks}, {"Architecture", s.Arch},
 	}
 	if s.own == "" {
 		settings = append(settings, [2]string{"GPGDir", insideDir + "/gnupg/"}, [2]string{"SigLevel", "Required DatabaseOptional TrustAll"})

@@ -26,7 +26,7 @@ func (s *Session) explain(err error, complaints *packages.Output, said []string,
 		return e
 	}
 	for i, line := range lines {
-		if strings.Contains(line, ".sig' from") && (strings.Contains(line, "404") || strings.Contains(line, "Couldn't open file")) {
+		if strings.Contains(line, ".sig' from") && (strings.Contains(line, "404") || strings.Contains(line, "Couldn't open file") || strings.Contains(line, "Could not open file")) {
 			lines[i] = strings.Replace(line, "failed retrieving file", "missing required signature, file", 1)
 		}
 	}

@@ -30,6 +30,9 @@ const (
 	standInDir = "/run/imgbuild/bin"              // comes first in the sandbox's PATH
 )
 
+// hookDir is where a tree's own hooks are, besides those of packages.
+const hookDir = "/etc/pacman.d/hooks"
+
 // databaseDir is where pacman keeps what it knows, below the root directory: local has the installed packages, sync the lists of the repositories.
 const databaseDir = "/var/lib/pacman"
 
@@ -40,6 +43,7 @@ type Session struct {
 	own       string // the tree's own configuration, where the description has no repositories
 	lists     []list // of the packages, once they are there
 	refreshed bool
+	hooks     bool                 // the tree has hooks of its own
 	native    description.Tristate // whether there is a pacman outside, once that matters
 }
 
@@ -47,7 +51,7 @@ var _ packages.Session = (*Session)(nil)
 
 // Open prepares a session.
 func Open(ctx context.Context, opts packages.Options) (packages.Session, error) {
-	work, err := packages.Begin("pacman", opts, "sync", "cache", "gnupg")
+	work, err := packages.Begin("pacman", opts, "sync", "cache", "gnupg", "no-hooks")
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +150,8 @@ func (s *Session) within(ctx context.Context, do func() error) (err error) {
 	// The lists are shown at a directory of the tree for as long as pacman runs.
 	local, lists := packages.TargetDir+databaseDir+"/local", packages.TargetDir+databaseDir+"/sync"
 	_, _, noLists := tree.Resolve(databaseDir[1:] + "/sync")
+	_, _, noHooks := tree.Resolve(hookDir[1:])
+	s.hooks = noHooks == nil
 	if _, _, err := tree.Resolve(databaseDir[1:] + "/local"); err != nil || noLists != nil {
 		if err := s.tool(ctx, "mkdir", "-p", local, lists); err != nil {
 			return fmt.Errorf("preparing the root tree for pacman: %w", err)

@@ -41,7 +41,7 @@ func wantError(t *testing.T, err error, at string, words ...string) {
 // TestBootstrap makes a tree from nothing, with a scriptlet that runs in it.
 func TestBootstrap(t *testing.T) {
 	need(t)
-	testenv.AsBoth(t, testBootstrap)
+	testenv.AsBoth(t, testBootstrap, pacmanVariable+"="+os.Getenv(pacmanVariable))
 }
 
 func testBootstrap(t *testing.T) {
@@ -90,7 +90,7 @@ func testBootstrap(t *testing.T) {
 // TestInside installs, updates and removes with the tree's own pacman.
 func TestInside(t *testing.T) {
 	need(t)
-	testenv.AsBoth(t, testInside)
+	testenv.AsBoth(t, testInside, pacmanVariable+"="+os.Getenv(pacmanVariable))
 }
 
 func testInside(t *testing.T) {
@@ -297,7 +297,7 @@ func (w world) network(address string) description.Repository {
 // TestNetwork fetches from a server that asks for a password, goes away, and is not there.
 func TestNetwork(t *testing.T) {
 	need(t)
-	testenv.AsBoth(t, testNetwork)
+	testenv.AsBoth(t, testNetwork, pacmanVariable+"="+os.Getenv(pacmanVariable))
 }
 
 func testNetwork(t *testing.T) {

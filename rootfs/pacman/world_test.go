@@ -1,6 +1,7 @@
 package pacman
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,8 +22,24 @@ import (
 func TestMain(m *testing.M) {
 	sandbox.Init()
 	userns.MustEnter()
-	os.Exit(m.Run())
+	var err error
+	if builder, err = managertest.BuilderOf(pacmanVariable); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	if err := builder.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
+
+// pacmanVariable names a tar file with a root tree that has pacman and gpg, in the place of this machine's: such as one of a newer Debian.
+const pacmanVariable = "IMGBUILD_TEST_PACMAN_TAR"
+
+// builder lends the programs; nil is this machine.
+var builder *managertest.Builder
 
 func need(t *testing.T) {
 	t.Helper()
@@ -51,7 +68,9 @@ func newWorld(t *testing.T, repo testrepos.PacmanRepo) world {
 	t.Helper()
 	dir := t.TempDir()
 	testrepos.MakePacmanRepo(t, dir, repo)
-	return world{managertest.New(t, "pacman", dir, Open)}
+	w := managertest.New(t, "pacman", dir, Open)
+	w.Builder = builder
+	return world{w}
 }
 
 // plain is the repository as a directory.

@@ -1,7 +1,6 @@
 package zypper
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -24,7 +23,8 @@ import (
 func TestMain(m *testing.M) {
 	sandbox.Init()
 	userns.MustEnter()
-	if err := borrowBuilder(); err != nil {
+	var err error
+	if shared.builder, err = managertest.BuilderOf(zypperVariable); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -38,13 +38,6 @@ func TestMain(m *testing.M) {
 
 // zypperVariable names a tar file with a root tree that has zypper, rpm and createrepo_c, in the place of this machine's: such as one of a newer Debian.
 const zypperVariable = "IMGBUILD_TEST_ZYPPER_TAR"
-
-func borrowBuilder() (err error) {
-	if name := os.Getenv(zypperVariable); name != "" {
-		shared.builder, err = managertest.OpenBuilder(context.Background(), name)
-	}
-	return err
-}
 
 func needZypper(t *testing.T) {
 	t.Helper()

@@ -22,6 +22,14 @@ type Builder struct {
 	top string
 }
 
+// BuilderOf opens the root tree in the tar file that an environment variable names. It is nil where there is none: then this machine lends its programs.
+func BuilderOf(variable string) (*Builder, error) {
+	if name := os.Getenv(variable); name != "" {
+		return OpenBuilder(context.Background(), name)
+	}
+	return nil, nil //nolint:nilnil // none is fine
+}
+
 // OpenBuilder opens the root tree in a tar file. Close removes what it needed.
 func OpenBuilder(ctx context.Context, archive string) (b *Builder, err error) {
 	file, err := os.Open(archive)
