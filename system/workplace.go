@@ -53,9 +53,14 @@ func (w *workplace) makePlace(name string) (string, error) {
 
 // unpacked reports whether a root tree was made, at any of these places.
 func (w *workplace) unpacked() bool {
-	trees, err := filepath.Glob(w.place("*/root"))
-	_, statErr := os.Lstat(w.unpackTo())
-	return statErr == nil || err == nil && len(trees) > 0
+	places, err := os.ReadDir(w.dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(places, func(e os.DirEntry) bool {
+		_, err := os.Lstat(filepath.Join(w.dir, e.Name(), "root"))
+		return err == nil || w.place(e.Name()) == w.unpackTo()
+	})
 }
 
 // place is where something of this name lies until the end of the run.
