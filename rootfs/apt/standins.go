@@ -50,6 +50,8 @@ func standIns() []sandbox.File {
 	var files []sandbox.File
 	for _, f := range []struct{ dir, name, text string }{
 		{"sbin", "update-initramfs", doNothing}, {"sbin", "update-grub", doNothing}, {"sbin", "grub-install", doNothing}, {"sbin", "flash-kernel", doNothing},
+		// No init is running here that a package could restart, and wait for.
+		{"bin", "ischroot", doNothing},
 		{"bin", "ssh-keygen", sshKeygen}, {"bin", "deb-systemd-helper", debSystemdHelper}, {"sbin", "update-ca-certificates", updateCACertificates},
 	} {
 		text := fmt.Sprintf(standInHead, f.dir, f.name) + f.text
