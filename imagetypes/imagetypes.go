@@ -121,6 +121,7 @@ type CreateOptions struct {
 	Description *description.Image // resolved for the type to build
 	Base        *image.Base        // the container that the tree began as, nil for none
 	Runner      image.Runner       // runs programs on root trees, nil for none
+	Mixed       bool               // whether programs for another architecture are meant
 	TargetDir   string             // where [Create] puts the results; made if missing
 	Container   image.ContainerOptions
 	Settings    Settings
@@ -177,7 +178,7 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 	}
 	tree := o.Tree
 	if tree != nil {
-		if err := checkArchitecture(tree, o.Description); err != nil {
+		if err := o.checkArchitecture(tree, o.Description); err != nil {
 			return nil, Type{}, err
 		}
 		if tree, err = withoutExcluded(tree); err != nil {

@@ -18,7 +18,10 @@ func (e *ArchitectureError) Error() string {
 
 // checkArchitecture refuses a tree for another architecture: its boot loader, its name and what it says of itself would all be wrong. Programs of 32 bits run on a
 // processor of the same family with 64, and a tree without programs fits everywhere.
-func checkArchitecture(tree *layers.Tree, d *description.Image) error {
+func (o CreateOptions) checkArchitecture(tree *layers.Tree, d *description.Image) error {
+	if o.Mixed {
+		return nil
+	}
 	machine, err := inspect.Architecture(tree)
 	if err != nil {
 		return fmt.Errorf("finding out the root tree's architecture: %w", err)

@@ -173,7 +173,7 @@ func (i *PlannedImage) ask(ctx context.Context, j *job, phase rootfs.Phase) (*ro
 	if overlay.Unpack { // what the builder would be given is known only afterwards
 		return overlay, nil
 	}
-	i.Build, err = imagetypes.Plan(ctx, imagetypes.CreateOptions{Tree: j.tree, Description: j.image, Base: j.base, Repro: request.Repro, Progress: j.Progress, Log: j.Log})
+	i.Build, err = imagetypes.Plan(ctx, imagetypes.CreateOptions{Tree: j.tree, Description: j.image, Base: j.base, Mixed: len(j.Stack.Containers) > 0 && j.Stack.Force, Repro: request.Repro, Progress: j.Progress, Log: j.Log})
 	return overlay, err
 }
 

@@ -254,7 +254,7 @@ func (j *job) build(ctx context.Context, batch *imagetypes.Batch, rank int) erro
 		tree = layers.Clamp(tree, layers.TimespecOf(source.Epoch))
 	}
 	return batch.Build(ctx, rank, imagetypes.CreateOptions{
-		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Container: j.container(), Settings: j.Settings, Signing: j.Signing, Repro: source, Progress: j.Progress, Log: j.Log,
+		Tree: tree, Description: j.image, Base: j.base, Runner: j.result, Mixed: len(j.Stack.Containers) > 0 && j.Stack.Force, Container: j.container(), Settings: j.Settings, Signing: j.Signing, Repro: source, Progress: j.Progress, Log: j.Log,
 	})
 }
 

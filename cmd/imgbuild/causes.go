@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/imagetypes"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
@@ -19,7 +20,7 @@ import (
 // isInvalid reports whether the description or a container is at fault.
 func isInvalid(err error) bool {
 	return is[*description.Error](err) || is[description.Errors](err) || is[*layers.HostileError](err) || is[*layers.FormatError](err) || is[*layers.DigestError](err) ||
-		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || is[*system.LockError](err) ||
+		is[*reference.Error](err) || is[*stack.MismatchError](err) || is[*image.TreeError](err) || is[*system.LockError](err) || is[*imagetypes.ArchitectureError](err) ||
 		errors.Is(err, packages.ErrNotLocked) || errors.Is(err, registry.ErrInvalid) || errors.Is(err, stack.ErrDelta)
 }
 
