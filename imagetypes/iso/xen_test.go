@@ -34,6 +34,10 @@ func TestXenHost(t *testing.T) {
 			t.Errorf("the first entry lacks %q:\n%s", want, menu)
 		}
 	}
+	plan, err := Builder{}.Plan(t.Context(), request(t, smallTree(t, hostFiles()), `flags="dmsquash" xen_server="true"`, ""))
+	if err != nil || !strings.Contains(plan, "Xen: /boot/xen-4.17-amd64.gz\n") {
+		t.Errorf("the plan is %s, %v", plan, err)
+	}
 	if !strings.Contains(rest, "linux /boot/x86_64/loader/linux") || !strings.Contains(rest, "console=ttyS0 quiet\n") {
 		t.Errorf("there is no entry without Xen:\n%s", menu)
 	}
