@@ -227,6 +227,9 @@ func (s *Session) check(plan *packages.Transaction) error {
 	case len(lacks) > 0 && s.Offline:
 		return fmt.Errorf("the package cache lacks %s; %s", strings.Join(lacks, ", "), offlineHint)
 	case len(lacks) > 0:
+		if r := s.remote(); len(r) == 1 {
+			return r[0].Errorf("try again, or give another mirror's address", "repository %s: it can't be read: zypper has not fetched %s", r[0], strings.Join(lacks, ", "))
+		}
 		return fmt.Errorf("zypper has not fetched %s", strings.Join(lacks, ", "))
 	}
 	return packages.CheckLocked(s.Locked, plan.Packages)

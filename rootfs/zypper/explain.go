@@ -107,6 +107,17 @@ func problems(lines []string) string {
 		if next := strings.TrimSpace(append(lines, "")[i+1]); strings.HasPrefix(next, "not installable providers: ") {
 			text += " (" + next + ")"
 		}
+		if strings.HasSuffix(text, "Detailed information:") { // of libzypp 17.37 and newer
+			var details []string
+			for _, line := range lines[i+1:] {
+				detail, ok := strings.CutPrefix(line, "- ")
+				if !ok {
+					break
+				}
+				details = append(details, detail)
+			}
+			text = strings.Join(details, ", ")
+		}
 		parts = append(parts, text)
 	}
 	if lock := firstWith(lines, "remove lock to allow"); lock != "" && len(parts) > 0 {

@@ -96,7 +96,8 @@ func borrowing(t *testing.T) world {
 	t.Helper()
 	w := newWorld(t, sharedRepo(t))
 	w.Furnish(t, "zypper", "rpm")
-	for _, dir := range []string{"var/lib/rpm", "etc/zypp/repos.d"} {
+	w.Show = []string{"/usr/libexec"}
+	for _, dir := range []string{"var/lib/rpm", "etc/zypp/repos.d", "usr/libexec"} {
 		managertest.Must(t, os.MkdirAll(w.Root+"/"+dir, 0o755))
 	}
 	w.Image.RPM.ExcludeDocs = true // the tree has no place for it
