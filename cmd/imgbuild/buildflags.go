@@ -73,7 +73,7 @@ type containerFlags struct {
 }
 
 func (f *containerFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&f.compression, "container-compression", "", "how the layer of a container is packed: `zstd`, gzip or none, with :LEVEL if you like (default: gzip, and none in a docker archive)")
+	flags.StringVar(&f.compression, "container-compression", "", "the `form` in which the layer of a container is packed: zstd, gzip or none, with :LEVEL if you like (default: gzip, and none in a docker archive)")
 	flags.StringVar(&f.push, "push", "", "send the container that is built to this `name` in a registry, such as registry.example.org/team/app; without a tag it gets those of the description")
 	flags.BoolVar(&f.noArchive, "no-archive", false, "keep no archive of a container that is pushed")
 }

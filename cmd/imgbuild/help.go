@@ -23,8 +23,9 @@ func sections() []section {
 		{"What to build", "description stash root target-dir type profile kiwi-file target-arch skip-check config allow-existing-root force"},
 		{"What to print", "resolve-package-list print-xml print-yaml plan json"},
 		{"Changes to the description", "add-package delete-package add-bootstrap-package ignore-repos ignore-repos-used-for-build add-repo add-repo-credentials set-repo " +
-			"set-repo-credentials signing-key set-container-derived-from set-container-tag add-container-label"},
+			"set-repo-credentials signing-key set-container-derived-from set-container-tag add-container-label set-type-attr set-release-version"},
 		{"Packages", "package-cache shared-cache-dir clear-cache offline locked lock-file builder obs-url shell-on-error"},
+		{"Containers and packages that are built", "container-compression push no-archive sign-key sign-cert sign-pkcs12 sign-password-file"},
 		{"Containers", "from-registry pull platform stack-rule store authfile cert-dir tls-verify jobs"},
 	}
 }
