@@ -109,6 +109,16 @@ $(BUILD)/debian-live.tar:
 		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
 	mv $@.tmp $@
 
+.PHONY: test-dnf5
+test-dnf5: deps $(BUILD)/debian-dnf5.tar ## test with dnf5, which Debian's development version has
+	IMGBUILD_TEST_DNF5_TAR=$(CURDIR)/$(BUILD)/debian-dnf5.tar go test -count=1 -timeout 30m ./rootfs/dnf
+
+# What Debian will be: it changes each day, and its index may be out of date.
+$(BUILD)/debian-dnf5.tar:
+	mkdir -p $(BUILD)
+	mmdebstrap --quiet --format=tar --variant=apt --include=dnf5,rpm,createrepo-c,gpg --aptopt='Acquire::Check-Valid-Until "false"' sid - > $@.tmp
+	mv $@.tmp $@
+
 .PHONY: lint
 lint: ## check format, vet, and the rules of the house
 	@test -z "$$(gofmt -l .)" || { gofmt -d . | head -50; exit 1; }
