@@ -46,7 +46,7 @@ if [ ! -e "$M/dists" ]; then
 fi
 `
 
-// writeDescription writes one that KIWI 9.24 of Debian 12 and imgbuild read alike. LIST is the packages.
+// writeDescription writes one that KIWI 9.24 of Debian 12 and imgbuild read alike. LIST is the packages, IMAGE the image type.
 const writeDescription = `
 mkdir -p "$B/description"
 {
@@ -56,7 +56,7 @@ cat <<XML
   <description type="system"><author>imgbuild</author><contact>imgbuild@example.org</contact><specification>Benchmark</specification></description>
   <preferences>
     <version>1.0.0</version><packagemanager>apt</packagemanager>
-    <type image="tbz"/>
+    <type image="$IMAGE"/>
   </preferences>
   <repository type="apt-deb" alias="debian" distribution="bookworm" components="main" repository_gpgcheck="false"><source path="$MIRROR"/></repository>
   <packages type="bootstrap"><package name="apt"/><package name="usr-is-merged"/></packages>
@@ -67,9 +67,10 @@ echo '  </packages></image>'
 } > "$B/description/config.xml"
 `
 
-// prepare makes a root tree of packages.
-func prepare(name, list string) job {
-	set := "LIST=" + list + "\n"
+// prepare makes a root tree of packages for an image type. imgbuild makes an initial RAM disk for types that boot a kernel of the tree, as kis, and the others make
+// it whenever there is a kernel.
+func prepare(name, list, image string) job {
+	set := "LIST=" + list + " IMAGE=" + image + "\n"
 	include := "apt,usr-is-merged"
 	if list != "" {
 		include += "," + list

@@ -66,7 +66,8 @@ func Build(ctx context.Context, k Kernel, opts Options) (err error) {
 	}
 	task := opts.Progress.Start("making the initial RAM disk of kernel "+k.Version, 0, progress.Items)
 	defer func() { task.Done(err) }()
-	spec := sandbox.Spec{Args: args, NoNetwork: true, Log: opts.Log}
+	// The tools start thousands of programs, which start faster if they have no locale to load.
+	spec := sandbox.Spec{Args: args, NoNetwork: true, Log: opts.Log, Env: []string{"LC_ALL=C"}}
 	if !opts.Epoch.IsZero() {
 		spec.Env = append(spec.Env, "SOURCE_DATE_EPOCH="+strconv.FormatInt(opts.Epoch.Unix(), 10))
 	}
