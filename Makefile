@@ -18,7 +18,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebs
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
 	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode cryptsetup-bin lvm2 mdadm gcc libc6-dev xen-utils-4.17 grub-xen-bin
-BOOT_PACKAGES := qemu-system-arm qemu-efi-aarch64
+BOOT_PACKAGES := qemu-system-arm qemu-efi-aarch64 ipxe-qemu
 BENCH_PACKAGES := $(TEST_PACKAGES) libguestfs-tools time kiwi debootstrap
 
 .PHONY: help
