@@ -247,3 +247,20 @@ func TestFilter(t *testing.T) {
 		}
 	}
 }
+
+// FuzzFilter reads patterns and matches names, without an end in a panic; a pattern without special characters matches itself alone.
+func FuzzFilter(f *testing.F) {
+	for _, pattern := range []string{"/usr/share/doc/*", "[a-", "[]x]", `a\`, "[!x]?", "[z-a]", ""} {
+		f.Add(pattern, "/usr/share/doc/x")
+	}
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		rules, err := parseFilter([]string{"--path-exclude=" + pattern})
+		if err != nil {
+			return
+		}
+		got := rules.skips(name, false)
+		if !strings.ContainsAny(pattern, `*?[\`) && got != (name == pattern) {
+			t.Errorf("%q and %q: %v", pattern, name, got)
+		}
+	})
+}
