@@ -14,7 +14,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 # What runs imgbuild, what the demonstration and the tests need besides, and the tools that `make bench` compares with.
 RUN_PACKAGES := ca-certificates e2fsprogs dosfstools mtools patch grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils user-mode-linux kmod xfsprogs \
 	btrfs-progs squashfs-tools-ng xorriso uidmap xz-utils tar
-DEMO_PACKAGES := $(RUN_PACKAGES) git qemu-system-x86 ovmf docker-registry mmdebstrap
+DEMO_PACKAGES := $(RUN_PACKAGES) curl git qemu-system-x86 ovmf docker-registry mmdebstrap
 TEST_PACKAGES := $(DEMO_PACKAGES) acl apache2-utils attr buildah cpio fdisk gdisk gnupg debian-archive-keyring dpkg-dev apt-utils libarchive-tools libcap2-bin openssl podman fuse-overlayfs rsync skopeo \
 	squashfs-tools erofs-utils reiserfsprogs umoci zstd jq docker.io busybox-static util-linux python3 rpm dnf zypper createrepo-c pacman-package-manager makepkg qemu-user-static \
 	libxml2-utils isomd5sum shellcheck zsync selinux-utils sqlite3 db5.3-util python3-jsonschema osslsigncode cryptsetup-bin lvm2 mdadm gcc libc6-dev xen-utils-4.17 grub-xen-bin
@@ -52,9 +52,23 @@ if [ "$${#missing[@]}" -gt 0 ]; then
 fi
 endef
 
+# Debian 12's own osslsigncode knows no packages for Windows. That of its backports does.
+SIGNER := pool/main/o/osslsigncode/osslsigncode_2.9-1~bpo12+1_amd64.deb
+SIGNER_SHA256 := d867e4f38487eda98ce4400f1e0b96eb947bb170f88481931f6d50b733e9a4df
+define install_signer
+if dpkg --compare-versions "$$(dpkg-query -W -f '$${Version}' osslsigncode)" lt 2.6; then
+	mkdir -p $(BUILD)
+	curl -fsS -o $(BUILD)/osslsigncode.deb "http://deb.debian.org/debian/$(SIGNER)"
+	echo "$(SIGNER_SHA256)  $(BUILD)/osslsigncode.deb" | sha256sum --check --quiet
+	as_root=(); [ "$$(id -u)" = 0 ] || as_root=(sudo)
+	"$${as_root[@]}" apt-get -q install -y ./$(BUILD)/osslsigncode.deb
+fi
+endef
+
 .PHONY: deps
 deps: ## install what the tests need and is missing (Debian)
 	@$(call install_packages,$(TEST_PACKAGES))
+	$(install_signer)
 
 .PHONY: boot-deps
 boot-deps: deps
