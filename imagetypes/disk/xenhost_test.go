@@ -1,15 +1,11 @@
 package disk
 
 import (
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/imgbuild/imgbuild/internal/qemu"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
-	"github.com/imgbuild/imgbuild/layers/layerstest"
-	"github.com/imgbuild/imgbuild/rootfs/initrd"
 )
 
 // hostTree is a tree with Xen and two kernels, of which the newer can't be a host.
@@ -32,6 +28,8 @@ func hostTree(t *testing.T, without string) *layers.Tree {
 
 // TestXenHost is about what GRUB finds on a disk of a host.
 func TestXenHost(t *testing.T) {
+	testenv.NeedPrograms(t, "grub-mkimage", "mke2fs")
+	testenv.NeedFile(t, "/usr/lib/grub/i386-pc/kernel.img")
 	r := request(t, hostTree(t, ""), `filesystem="ext4" bootpartition="true" xen_server="true" kernelcmdline="console=ttyS0,9600 quiet"`, "")
 	d, tree, err := designOf(t, r)
 	if err != nil {
@@ -69,6 +67,7 @@ func TestXenHost(t *testing.T) {
 }
 
 func TestXenHostRefused(t *testing.T) {
+	testenv.NeedPrograms(t, "grub-mkimage", "mke2fs")
 	for without, want := range map[string]string{"boot/xen-4.17-amd64.gz": "xen-system-amd64", "boot/vmlinuz-6.1-amd64": "CONFIG_XEN_DOM0"} {
 		err := Builder{}.Check(t.Context(), request(t, hostTree(t, without), `filesystem="ext4" xen_server="true"`, ""))
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "config.xml:7:") {
@@ -80,23 +79,4 @@ func TestXenHostRefused(t *testing.T) {
 	if err := (Builder{}).Check(t.Context(), r); err == nil || !strings.Contains(err.Error(), "aarch64") {
 		t.Errorf("on ARM: %v", err)
 	}
-}
-
-// TestBootWithoutXen starts a host's disk where GRUB may not load Xen: Linux follows.
-func TestBootWithoutXen(t *testing.T) {
-	if os.Getenv("IMGBUILD_TEST_BOOT") != "all" {
-		t.Skip("IMGBUILD_TEST_BOOT=all runs this test")
-	}
-	testenv.NeedPrograms(t, "qemu-system-x86_64", "mkfs.vfat", "mcopy")
-	tree := layerstest.Tree(t, layerstest.VM)
-	edit := tree.Edit(layers.Timespec{Sec: 1600000000})
-	kernel := initrd.FindKernels(tree)[0]
-	for name, text := range map[string]string{"boot/xen-4.17-amd64.gz": "nobody starts this", "boot/config-" + kernel.Version: "CONFIG_XEN_DOM0=y\n"} {
-		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	attributes := `filesystem="ext4" firmware="uefi" xen_server="true" kernelcmdline="console=ttyS0 net.ifnames=0"`
-	disk := build(t, request(t, edit.Tree(), attributes, `<bootloader name="grub2" timeout="1" console="serial"/>`))
-	boot(t, disk, bootCase{format: "raw", checks: map[string]string{"cat /proc/cmdline": "console=ttyS0"}}, qemu.SecureBoot)
 }
