@@ -88,8 +88,12 @@ func quickInitrd(t *testing.T, tree *layers.Tree, kernel initrd.Kernel, modules 
 		}
 	}
 	script += `for word in $(/bin/busybox cat /proc/cmdline); do case $word in root=*) root=${word#root=};; esac; done
-until [ -b $root ]; do /bin/busybox sleep 1; done
-/bin/busybox mount -t ext4 -o rw $root /root && exec /bin/busybox switch_root /root /sbin/init
+device=$root
+until [ -b "$device" ]; do
+	/bin/busybox sleep 1
+	case $root in UUID=*) device=$(/bin/busybox findfs $root);; esac
+done
+/bin/busybox mount -t ext4 -o rw $device /root && exec /bin/busybox switch_root /root /sbin/init
 `
 	files["init"] = script
 	var out bytes.Buffer
@@ -158,7 +162,7 @@ mount /dev/vdb /mnt
 for config in /mnt/*/*.xenconfig; do
 	cd ${config%/*}
 	echo "starting ${PWD##*/}"
-	timeout 200 xl create -c $config < /dev/null
+	timeout 200 xl create -c $config "name='${PWD##*/}'" < /dev/null
 done
 sync
 poweroff -f
