@@ -359,6 +359,37 @@ func TestNoInitrdTool(t *testing.T) {
 	}
 }
 
+// TestWantedInitrds is about which image types get an initial RAM disk, where the tree has a kernel, and what makes one or not.
+func TestWantedInitrds(t *testing.T) {
+	const kernel, tool = "boot/vmlinuz-6.1", "usr/sbin/mkinitramfs"
+	for _, c := range []struct {
+		image                 string
+		hasInitrd, hasTool    bool
+		newPackages, wantsOne bool
+	}{
+		{image: "oem", wantsOne: true}, {image: "kis", wantsOne: true}, {image: "pxe", wantsOne: true},
+		{image: "oem", hasInitrd: true, hasTool: true}, {image: "oem", hasInitrd: true, hasTool: true, newPackages: true, wantsOne: true},
+		{image: "oem", hasInitrd: true, newPackages: true},
+		{image: "tbz", hasTool: true}, {image: "tbz", hasTool: true, newPackages: true, wantsOne: true}, {image: "tbz", newPackages: true},
+		{image: "ext4", hasInitrd: true, hasTool: true, newPackages: true, wantsOne: true},
+		{image: "docker", hasTool: true, newPackages: true}, {image: "oci", hasTool: true, newPackages: true}, {image: "iso", hasTool: true, newPackages: true},
+	} {
+		files := map[string]string{kernel: "k", "lib/modules/6.1/modules.dep": "m"}
+		if c.hasInitrd {
+			files["boot/initrd.img-6.1"] = "i"
+		}
+		if c.hasTool {
+			files[tool] = "x"
+		}
+		tree := hostTree(t, files)
+		o := newOverlay(request(t, tree, load(t, map[string]string{"config.xml": describe(c.image)})))
+		o.installed = c.newPackages
+		if got := len(o.wantedInitrds(tree)) == 1; got != c.wantsOne {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	tree := hostTree(t, map[string]string{"boot/vmlinuz-6.1": "k", "lib/modules/6.1/modules.dep": "m", "usr/sbin/mkinitramfs": "x", "image/images.sh": "x"})
 	image := load(t, map[string]string{"config.xml": describe("oem", `<archive name="a.tar"/>`), "config.sh": "x", "root/x": "x", "a.tar": tarball(t)})

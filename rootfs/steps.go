@@ -52,7 +52,7 @@ func (o *overlay) settings(ctx context.Context) error {
 func (o *overlay) drivers(ctx context.Context) error {
 	own := &o.Description.Type.Initrd
 	modules := initrd.Modules{Add: own.Add, Omit: own.Omit, Set: own.Set, AddDrivers: own.AddDrivers, OmitDrivers: own.OmitDrivers, SetDrivers: own.SetDrivers}
-	if len(o.Description.Drivers) == 0 && modules.Empty() || !bootsKernel(o.Description) {
+	if len(o.Description.Drivers) == 0 && modules.Empty() || kernelUseOf(&o.Description.Type) == noKernel {
 		return nil
 	}
 	return o.work.edit(ctx, func(edit *layers.Editor) error {
@@ -128,7 +128,7 @@ func (o *overlay) labels(ctx context.Context) error {
 	return o.work.edit(ctx, func(edit *layers.Editor) error { return selinux.Label(edit, policy) })
 }
 
-// initrds makes the initial RAM disks that are missing or out of date, where the image type boots a kernel.
+// initrds makes the initial RAM disks that are missing or out of date, where the image type has a use for them.
 func (o *overlay) initrds(ctx context.Context) error {
 	tree, err := o.work.current(ctx)
 	if err != nil {
@@ -152,27 +152,47 @@ func (o *overlay) initrds(ctx context.Context) error {
 
 // wantedInitrds returns the kernels whose initial RAM disk has to be made.
 func (o *overlay) wantedInitrds(tree *layers.Tree) []initrd.Kernel {
-	// A live ISO has one of its own, which its builder makes.
-	if !bootsKernel(o.Description) || o.Description.Type.Image == "iso" {
+	use := kernelUseOf(&o.Description.Type)
+	if use == noKernel || use == ownInitrd {
 		return nil
 	}
+	able := initrd.Tool(tree) != ""
+	outdated := able && (o.installed || o.initrdSettings)
 	var wanted []initrd.Kernel
 	for _, k := range initrd.FindKernels(tree) {
-		outdated := (o.installed || o.initrdSettings) && initrd.Tool(tree) != ""
-		if k.Modules != "" && (k.Initrd == "" || outdated) {
+		missing := k.Initrd == "" && (use == bootsKernel || able && o.Description.Type.XenMachine())
+		if k.Modules != "" && (missing || outdated) {
 			wanted = append(wanted, k)
 		}
 	}
 	return wanted
 }
 
-// bootsKernel reports whether an image of the type starts with a kernel and an initial RAM disk of the tree.
-func bootsKernel(image *description.Image) bool {
-	switch image.Type.Image {
-	case "oem", "iso", "pxe", "kis":
-		return image.Type.InitrdSystem != "none"
+// kernelUse is what becomes of the kernels of a tree.
+type kernelUse int
+
+const (
+	noKernel    kernelUse = iota // nobody boots them
+	keepsKernel                  // somebody may: their initial RAM disks are as the distribution's packages would leave them
+	bootsKernel                  // the image starts with one and its initial RAM disk
+	ownInitrd                    // it starts with one, and an initial RAM disk that the image's builder makes
+)
+
+// kernelUseOf returns what images of a type do with kernels.
+func kernelUseOf(t *description.Type) kernelUse {
+	use := keepsKernel
+	switch t.Image {
+	case "docker", "oci", "appx", "wsl", "cpio":
+		return noKernel
+	case "oem", "pxe", "kis":
+		use = bootsKernel
+	case "iso":
+		use = ownInitrd
 	}
-	return false
+	if t.InitrdSystem == "none" && (use != keepsKernel || t.Has("initrd_system")) {
+		return noKernel
+	}
+	return use
 }
 
 // epoch is the environment that asks programs for reproducible output.

@@ -57,8 +57,7 @@ const changeThree = `echo "$RANDOM" > "$B/root/etc/motd"; rm -f "$B/root/etc/cha
 func jobs() []job {
 	return append([]job{firstStash(), stashAgain(), pullAndStack("pull two gzip layers and write the tree", "$B"),
 		pullAndStack("pull two gzip layers with the store on disk and write the tree to memory", "$CACHE/work"), toDisk(),
-		prepare("prepare a minimal Debian", "", "tbz"), prepare("prepare a Debian server with a kernel", server, "tbz"),
-		prepare("prepare a Debian server with a kernel and its initial RAM disk", server, "kis"), threeTypes()}, imageTypes()...)
+		prepare("prepare a minimal Debian", ""), prepare("prepare a Debian server", userland), prepare("prepare a Debian server with a kernel", userland+","+kernel), threeTypes()}, imageTypes()...)
 }
 
 func firstStash() job {

@@ -26,15 +26,18 @@ func (b *bench) serveMirror() (stop func(), err error) {
 	return func() { _ = server.Close() }, nil
 }
 
-// server is the packages of a small server that boots, besides Debian's required ones.
-const server = "systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,ifupdown,openssh-server,sudo,ca-certificates,locales,linux-image-cloud-amd64,initramfs-tools,zstd,grub-pc-bin,grub-efi-amd64-bin,grub-common,python3,perl,git,gcc"
+// What a small server has besides Debian's required packages, and what it boots with.
+const (
+	userland = "systemd,systemd-sysv,udev,dbus,login,passwd,iproute2,ifupdown,openssh-server,sudo,ca-certificates,locales,python3,perl,git,gcc"
+	kernel   = "linux-image-cloud-amd64,initramfs-tools,zstd,grub-pc-bin,grub-efi-amd64-bin,grub-common"
+)
 
 // makeMirror keeps the packages of all lists with an index, once. The index is not signed: none of the contenders checks it.
 const makeMirror = `
 M="$CACHE/mirror"
 if [ ! -e "$M/dists" ]; then
 	rm -rf "$M/pool"; mkdir -p "$M/pool"
-	mmdebstrap --quiet --variant=minbase --include="` + server + `" --skip=download/empty,essential/unlink,cleanup/apt --customize-hook='cp "$1"/var/cache/apt/archives/*.deb '"$M/pool/" bookworm /dev/null
+	mmdebstrap --quiet --variant=minbase --include="` + userland + "," + kernel + `" --skip=download/empty,essential/unlink,cleanup/apt --customize-hook='cp "$1"/var/cache/apt/archives/*.deb '"$M/pool/" bookworm /dev/null
 	# Where there is a choice, not all make the same.
 	(cd "$M/pool"; apt-get -q download usr-is-merged; rm usrmerge_*
 	for f in *%3a*; do mv "$f" "$(echo "$f" | sed 's/_[0-9]*%3a/_/')"; done) # a mirror's files have no epochs
@@ -46,7 +49,7 @@ if [ ! -e "$M/dists" ]; then
 fi
 `
 
-// writeDescription writes one that KIWI 9.24 of Debian 12 and imgbuild read alike. LIST is the packages, IMAGE the image type.
+// writeDescription writes one that KIWI 9.24 of Debian 12 and imgbuild read alike. LIST is the packages.
 const writeDescription = `
 mkdir -p "$B/description"
 {
@@ -56,7 +59,7 @@ cat <<XML
   <description type="system"><author>imgbuild</author><contact>imgbuild@example.org</contact><specification>Benchmark</specification></description>
   <preferences>
     <version>1.0.0</version><packagemanager>apt</packagemanager>
-    <type image="$IMAGE"/>
+    <type image="tbz"/>
   </preferences>
   <repository type="apt-deb" alias="debian" distribution="bookworm" components="main" repository_gpgcheck="false"><source path="$MIRROR"/></repository>
   <packages type="bootstrap"><package name="apt"/><package name="usr-is-merged"/></packages>
@@ -67,10 +70,9 @@ echo '  </packages></image>'
 } > "$B/description/config.xml"
 `
 
-// prepare makes a root tree of packages for an image type. imgbuild makes an initial RAM disk for types that boot a kernel of the tree, as kis, and the others make
-// it whenever there is a kernel.
-func prepare(name, list, image string) job {
-	set := "LIST=" + list + " IMAGE=" + image + "\n"
+// prepare makes a root tree of packages.
+func prepare(name, list string) job {
+	set := "LIST=" + list + "\n"
 	include := "apt,usr-is-merged"
 	if list != "" {
 		include += "," + list
