@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -55,7 +56,15 @@ func checkFullConfig(t *testing.T, engine string, got engineImage) {
 func TestPodmanSeesTheConfig(t *testing.T) {
 	podman := testenv.NeedProgram(t, "podman")
 	for _, kind := range []string{"docker", "oci"} {
-		dir := t.TempDir()
+		dir, err := os.MkdirTemp("", "podman") // podman allows 50 characters
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		})
 		run := func(args ...string) string {
 			return testenv.Run(t, podman, append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs"}, args...)...)
 		}
