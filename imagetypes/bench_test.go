@@ -14,43 +14,13 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
-
-// vmTarVariable names a tar archive with a Debian root tree that can boot; the project's Makefile makes one.
-const vmTarVariable = "IMGBUILD_TEST_VM_TAR"
-
-type fileBlob struct {
-	*os.File
-	size int64
-}
-
-func (b fileBlob) Size() int64 { return b.size }
-
-func readLayer(t testing.TB, name string) *layers.Layer {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers.ReadLayer(context.Background(), fileBlob{f, info.Size()}, layers.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return layer
-}
 
 // zstdTree returns the tree of the archive as it comes out of a store: in one blob compressed by zstd.
 func zstdTree(t testing.TB, archive string) *layers.Tree {
 	t.Helper()
-	plain, err := layers.Apply(nil, readLayer(t, archive))
-	if err != nil {
-		t.Fatal(err)
-	}
+	plain := layerstest.Open(t, archive)
 	whole, err := layers.WholeTree(plain)
 	if err != nil {
 		t.Fatal(err)
@@ -64,11 +34,7 @@ func zstdTree(t testing.TB, archive string) *layers.Tree {
 	if _, err := layers.Pack(context.Background(), f, whole, layers.PackOptions{Compression: layers.DefaultCompression()}); err != nil {
 		t.Fatal(err)
 	}
-	tree, err := layers.Apply(nil, readLayer(t, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tree
+	return layerstest.Open(t, name)
 }
 
 func describe(t testing.TB, attributes, content string) *description.Image {
@@ -98,9 +64,9 @@ func describe(t testing.TB, attributes, content string) *description.Image {
 
 // BenchmarkCreateQcow2 builds a disk that boots from a container that has a kernel: the tree lies in a zstd layer.
 func BenchmarkCreateQcow2(b *testing.B) {
-	archive := os.Getenv(vmTarVariable)
+	archive := os.Getenv(layerstest.VM)
 	if archive == "" {
-		b.Skipf("%s names no archive with a root tree", vmTarVariable)
+		b.Skipf("%s names no archive with a root tree", layerstest.VM)
 	}
 	tree := zstdTree(b, archive)
 	d := describe(b, `image="oem" filesystem="ext4" firmware="uefi" format="qcow2" kernelcmdline="console=ttyS0"`, "")
