@@ -84,15 +84,15 @@ func (o *OrderedContents) Open(n *Node) (io.ReadCloser, error) {
 	if n.DataSize() == 0 {
 		return n.Open()
 	}
-	data, err := o.open(n)
+	data, err := o.OpenData(n)
 	if err != nil || n.Data == nil {
 		return data, err
 	}
 	return &expandedReader{node: n, data: data, extents: n.Data}, nil
 }
 
-// open opens the data of a node, which must have some, without holes.
-func (o *OrderedContents) open(n *Node) (io.ReadCloser, error) {
+// OpenData is Open for a file that has data, which comes without holes: the extents of [Node.Data] one after the other.
+func (o *OrderedContents) OpenData(n *Node) (io.ReadCloser, error) {
 	if _, ok := hostContent(n); ok {
 		f := <-o.files
 		if f.node == n {

@@ -99,7 +99,7 @@ func packEntries(ctx context.Context, w tarSink, l *Layer) (*Layer, error) {
 	}
 	contents := OpenInOrder(ctx, nodes)
 	defer contents.Close()
-	t.open = contents.open
+	t.open = contents.OpenData
 	packed := &Layer{Entries: make([]Entry, len(l.Entries))}
 	moved := make(map[*Node]*Node, len(l.Entries))
 	for i, e := range l.Entries {

@@ -282,7 +282,7 @@ func (t *tarWriter) writeSorted(tree *Tree, holes holeMode) error {
 	}
 	contents := OpenInOrder(t.ctx, nodes)
 	defer contents.Close()
-	t.open = contents.open
+	t.open = contents.OpenData
 	for _, e := range entries {
 		if _, err := t.put(e.name, e.node, holes); err != nil {
 			return err
