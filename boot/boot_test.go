@@ -138,6 +138,8 @@ func TestShells(t *testing.T) {
 	for _, args := range [][]string{{"xz", "--keep"}, {"gzip", "--keep"}, {"zstd", "-q", "--keep"}} {
 		testenv.Run(t, args[0], append(args[1:], raw)...)
 	}
+	cut, greedy := file(t, "cut.gz", 0, nil), file(t, "greedy.zst", 11, map[int]string{0: "\x28\xb5\x2f\xfd\x00\xa8\x0b\x00\x00x"}) // a window of 2 GiB
+	testenv.Run(t, "sh", "-c", `head -c $(($(stat -c %s "$0.gz") - 9)) "$0.gz" > "$1"`, raw, cut)
 	vmdk := filepath.Join(t.TempDir(), "vmdk")
 	testenv.Run(t, "qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", raw, vmdk)
 	for name, c := range map[string]struct{ image, format, err string }{
@@ -153,6 +155,8 @@ func TestShells(t *testing.T) {
 		"docker":      {image: pack(t, "docker.tar", map[string]string{"manifest.json": list, "layer.tar.gz": text}), err: "it is a container"},
 		"oci":         {image: pack(t, "oci.tar", map[string]string{"oci-layout": text}), err: "it is a container"},
 		"a name":      {image: "debian:12", err: "if it is a container"},
+		"cut off":     {image: cut, err: "decompressing it: unexpected EOF"},
+		"greedy":      {image: greedy, err: "asks for more than 256 MiB of memory"},
 		"other files": {image: pack(t, "other.tar", map[string]string{"something": text}), err: "no kernel"},
 		"nothing":     {image: t.TempDir(), err: "no kernel"},
 	} {

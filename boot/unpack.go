@@ -14,51 +14,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
-	"github.com/imgbuild/imgbuild/internal/command"
-	"github.com/imgbuild/imgbuild/internal/ctxio"
-	"github.com/imgbuild/imgbuild/internal/gunzip"
+	"github.com/imgbuild/imgbuild/internal/decompress"
+	"github.com/imgbuild/imgbuild/internal/sparse"
 )
 
 // ErrContainer says that an image is a container.
 var ErrContainer = errors.New("it is a container, which has no kernel of its own and boots nowhere: make a disk of it with a description that adds what is missing, " +
 	"imgbuild stackbuild --stash NAME --description DIR --target-dir OUT (see docs/containers-into-vms.md)")
-
-// decompressors are what images are compressed by, by what they begin with.
-func decompressors() map[string]func(context.Context, io.Reader) (io.Reader, func() error, error) {
-	nothing := func() error { return nil }
-	return map[string]func(context.Context, io.Reader) (io.Reader, func() error, error){
-		"\x1f\x8b\x08": func(_ context.Context, r io.Reader) (io.Reader, func() error, error) {
-			out, err := gunzip.NewReader(r)
-			return out, nothing, err
-		},
-		"\x28\xb5\x2f\xfd": func(_ context.Context, r io.Reader) (io.Reader, func() error, error) {
-			out, err := zstd.NewReader(r)
-			if err != nil {
-				return nil, nil, err
-			}
-			return out, func() error { out.Close(); return nil }, nil
-		},
-		"\xfd7zXZ\x00": unxz,
-	}
-}
-
-// unxz decompresses r with xz. The function it returns waits for xz.
-func unxz(ctx context.Context, r io.Reader) (io.Reader, func() error, error) {
-	out, in := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--decompress", "--stdout", "--threads=0"}, Stdin: r, Stdout: in})
-		in.CloseWithError(err)
-		done <- err
-	}()
-	return out, func() error {
-		out.CloseWithError(io.ErrClosedPipe)
-		<-done // its error was the reader's
-		return nil
-	}, nil
-}
 
 // tarAt is where a tar archive has its mark (POSIX, pax, ustar header block).
 const tarAt = 257
@@ -69,12 +31,7 @@ func isTar(head []byte) bool {
 
 // isShell reports whether an image lies in something that has to be taken off first.
 func isShell(head []byte) bool {
-	for magic := range decompressors() {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return true
-		}
-	}
-	return isTar(head)
+	return decompress.Of(head).Name != "" || isTar(head)
 }
 
 // unpack takes one shell off: it writes what is in a compressed file or a tar archive into a new directory, and returns the file or, of an archive with more than
@@ -89,31 +46,43 @@ func (m *machine) unpack(ctx context.Context, name string) (_ string, err error)
 		return "", err
 	}
 	defer f.Close()
-	r := bufio.NewReaderSize(ctxio.Reader(ctx, f), 1<<20)
-	for magic, decompress := range decompressors() {
-		if head, err := r.Peek(len(magic)); err != nil || string(head) != magic {
-			continue
-		}
-		plain, end, err := decompress(ctx, r)
-		if err != nil {
-			return "", fmt.Errorf("decompressing it: %w", err)
-		}
-		defer func() { err = errors.Join(err, end()) }()
-		r = bufio.NewReaderSize(plain, 1<<20)
-		break
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
 	}
-	head, err := r.Peek(sector)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("decompressing it: %w", err)
+	r := bufio.NewReaderSize(f, 1<<20)
+	head, err := peek(r)
+	if err != nil {
+		return "", err
+	}
+	if format := decompress.Of(head); format.Name != "" {
+		plain, err := format.NewReader(ctx, r)
+		if err != nil {
+			return "", err
+		}
+		defer func() { err = errors.Join(err, plain.Close()) }()
+		r = bufio.NewReaderSize(plain, 1<<20)
+		if head, err = peek(r); err != nil {
+			return "", err
+		}
 	}
 	if !isTar(head) {
 		out := filepath.Join(dir, "image")
-		return out, writeSparse(out, r)
+		return out, write(ctx, out, r, info.Size())
 	}
-	if err := unpackTar(r, dir); err != nil {
+	if err := unpackTar(ctx, r, dir, info.Size()); err != nil {
 		return "", err
 	}
 	return diskIn(dir)
+}
+
+// peek returns the first bytes of what r has, which may be short.
+func peek(r *bufio.Reader) ([]byte, error) {
+	head, err := r.Peek(sector)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading it: %w", err)
+	}
+	return head, nil
 }
 
 // diskIn returns the disk of an archive as clouds and virtual machine monitors have them, or the directory itself if the archive is none of these.
@@ -146,8 +115,8 @@ func diskIn(dir string) (string, error) {
 	return dir, nil
 }
 
-// unpackTar writes the files of the archive into dir. Such an archive has no directories.
-func unpackTar(r io.Reader, dir string) error {
+// unpackTar writes the files of the archive, which has source bytes, into dir. Such an archive has no directories.
+func unpackTar(ctx context.Context, r io.Reader, dir string, source int64) error {
 	in := tar.NewReader(r)
 	for {
 		header, err := in.Next()
@@ -166,38 +135,21 @@ func unpackTar(r io.Reader, dir string) error {
 		case header.Typeflag != tar.TypeReg && header.Typeflag != tar.TypeGNUSparse:
 			continue
 		}
-		if err := writeSparse(filepath.Join(dir, name), in); err != nil {
+		if err := write(ctx, filepath.Join(dir, name), in, source); err != nil {
 			return fmt.Errorf("unpacking %s: %w", name, err)
 		}
 	}
 }
 
-// writeSparse writes a new file, in which blocks of zeros are holes.
-func writeSparse(name string, r io.Reader) error {
+// write writes a new file, in which blocks of zeros are holes. source is how many bytes what r gives comes from.
+func write(ctx context.Context, name string, r io.Reader, source int64) error {
 	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer out.Close()
-	const block = 64 << 10
-	buffer, zeros, at := make([]byte, block), make([]byte, block), int64(0)
-	for {
-		n, err := io.ReadFull(r, buffer)
-		if !bytes.Equal(buffer[:n], zeros[:n]) {
-			if _, err := out.WriteAt(buffer[:n], at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("unpacking it: %w", err)
-		}
+	size, err := sparse.Unpack(ctx, out, r, source)
+	if err == nil {
+		err = out.Truncate(size)
 	}
-	if err := out.Truncate(at); err != nil {
-		return err
-	}
-	return out.Close()
+	return errors.Join(err, out.Close())
 }

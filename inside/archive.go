@@ -1,51 +1,31 @@
 package inside
 
 import (
-	"compress/bzip2"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/imgbuild/imgbuild/internal/command"
-	"github.com/imgbuild/imgbuild/internal/gunzip"
+	"github.com/imgbuild/imgbuild/internal/decompress"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/layers/container"
 	"github.com/imgbuild/imgbuild/registry/archive"
 	"github.com/imgbuild/imgbuild/registry/reference"
 )
 
-func (o *opener) gunzip(ctx context.Context, p part) (part, error) {
-	r, err := gunzip.NewReader(p.reader())
-	if err != nil {
-		return part{}, fmt.Errorf("decompressing it: %w", err)
-	}
-	return o.spool(ctx, r, p.size)
-}
-
-// maxZstdWindow is how much memory a stranger's zstd may ask for, in bytes.
-const maxZstdWindow = 256 << 20
-
-func (o *opener) unzstd(ctx context.Context, p part) (part, error) {
-	r, err := zstd.NewReader(p.reader(), zstd.WithDecoderMaxWindow(maxZstdWindow))
-	if err != nil {
-		return part{}, fmt.Errorf("decompressing it: %w", err)
-	}
-	defer r.Close()
-	return o.spool(ctx, r, p.size)
-}
-
-func (o *opener) bunzip2(ctx context.Context, p part) (part, error) {
-	return o.spool(ctx, bzip2.NewReader(p.reader()), p.size)
-}
-
-func (o *opener) unxz(ctx context.Context, p part) (part, error) {
-	return o.spoolFrom(ctx, p.size, func(w io.Writer) error {
-		return command.Run(ctx, command.Cmd{Name: "xz", Args: []string{"--decompress", "--stdout", "--threads=0", "--memlimit-decompress=2GiB"}, Stdin: p.reader(), Stdout: w})
-	})
+// decompressed takes a shell of compression off.
+func decompressed(f decompress.Format) format {
+	return shell(f.Name, func(o *opener, ctx context.Context, p part) (part, error) {
+		r, err := f.NewReader(ctx, p.reader())
+		if err != nil {
+			return part{}, err
+		}
+		inner, err := o.spool(ctx, r, p.size)
+		return inner, errors.Join(err, r.Close())
+	}, mark{0, f.Magic})
 }
 
 // spoolFrom keeps what fill makes of source bytes.

@@ -13,6 +13,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/ext4"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/partition"
+	"github.com/imgbuild/imgbuild/internal/sparse"
 	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -180,8 +181,8 @@ func selfContained(ctx context.Context, source string, files []*os.File, format 
 			return fmt.Errorf("the disk lies in a file elsewhere, %q; make a whole one with qemu-img convert", e.Filename)
 		}
 	}
-	if info.Size > maxSpool {
-		return fmt.Errorf("the disk has %d bytes, more than the %d allowed", info.Size, int64(maxSpool))
+	if info.Size > sparse.MaxSize {
+		return fmt.Errorf("the disk has %d bytes, more than the %d allowed", info.Size, int64(sparse.MaxSize))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/imgbuild/imgbuild/internal/decompress"
 	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -77,17 +78,16 @@ func formats() []format {
 	kernel := func(name string, marks ...mark) format {
 		return holder(name+" file system", func(o *opener, ctx context.Context, p part) (*layers.Tree, error) { return o.kernelTree(ctx, p, name) }, marks...)
 	}
-	return []format{
+	var all []format
+	for _, f := range decompress.Formats() {
+		all = append(all, decompressed(f))
+	}
+	return append(all, []format{
 		disk("qcow2", "qcow2", mark{0, "QFI\xfb"}),
 		disk("VMDK", "vmdk", mark{0, "KDMV"}, mark{0, "# Disk DescriptorFile"}),
 		disk("VHDX", "vhdx", mark{0, "vhdxfile"}),
 		disk("VDI", "vdi", mark{0x40, "\x7f\x10\xda\xbe"}),
 		disk("VHD", "vpc", mark{0, "conectix"}, mark{-512, "conectix"}),
-
-		shell("gzip", (*opener).gunzip, mark{0, "\x1f\x8b\x08"}),
-		shell("xz", (*opener).unxz, mark{0, "\xfd7zXZ\x00"}),
-		shell("zstd", (*opener).unzstd, mark{0, "\x28\xb5\x2f\xfd"}),
-		shell("bzip2", (*opener).bunzip2, mark{0, "BZh"}),
 
 		{name: "tar archive", marks: []mark{{257, "ustar"}}, open: (*opener).tar, carries: true},
 		holder("cpio archive", (*opener).cpio, mark{0, "070701"}, mark{0, "070702"}),
@@ -107,7 +107,7 @@ func formats() []format {
 		shell("member of a RAID", (*opener).assemble, mark{0, raidMagic}, mark{4096, raidMagic}),
 		{name: "physical volume of LVM", marks: []mark{{512, "LABELONE"}}, open: (*opener).logicalVolume},
 		{name: "swap space", marks: []mark{{4086, "SWAPSPACE2"}}, closed: "there are no files in it"},
-	}
+	}...)
 }
 
 // recognize tells what a range of bytes is. The format without a name is none.

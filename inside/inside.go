@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
+	"github.com/imgbuild/imgbuild/internal/sparse"
 	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -189,13 +190,6 @@ func (o *opener) alone(ctx context.Context, p part) (*os.File, error) {
 	return whole.file, err
 }
 
-// Bounds of what is decompressed or copied. Zeros take no room and count only for the first one.
-const (
-	maxSpool   = 1 << 40 // bytes
-	spoolFloor = 4 << 30 // up to how many bytes the ratio does not matter
-	spoolRatio = 2000    // bytes for each one that they come from
-)
-
 // spool copies what a reader gives into a file without a name. Blocks of zeros become holes. source is how many bytes all of it comes from.
 func (o *opener) spool(ctx context.Context, r io.Reader, source int64) (part, error) {
 	f, err := spool.New(o.TempDir)
@@ -203,45 +197,11 @@ func (o *opener) spool(ctx context.Context, r io.Reader, source int64) (part, er
 		return part{}, fmt.Errorf("making a temporary file: %w", err)
 	}
 	o.keep(f)
-	buffer, at, written := make([]byte, 64<<10), int64(0), int64(0)
-	for {
-		if ctx.Err() != nil {
-			return part{}, context.Cause(ctx)
-		}
-		n, err := io.ReadFull(r, buffer)
-		if !zeros(buffer[:n]) {
-			if _, err := f.WriteAt(buffer[:n], at); err != nil {
-				return part{}, fmt.Errorf("writing a temporary file: %w", err)
-			}
-			written += int64(n)
-		}
-		at += int64(n)
-		if at > maxSpool || written > spoolFloor && written/spoolRatio > source {
-			return part{}, fmt.Errorf("%d bytes of it have become more than %d: no honest image is like that", source, at)
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			break
-		}
-		if err != nil {
-			return part{}, err
-		}
+	size, err := sparse.Unpack(ctx, f, r, source)
+	if err != nil {
+		return part{}, err
 	}
-	return part{file: f, size: at}, f.Truncate(at)
-}
-
-func zeros(p []byte) bool {
-	for len(p) >= 8 {
-		if p[0]|p[1]|p[2]|p[3]|p[4]|p[5]|p[6]|p[7] != 0 {
-			return false
-		}
-		p = p[8:]
-	}
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
+	return part{file: f, size: size}, f.Truncate(size)
 }
 
 // tree opens a part as a tree, and in it the further parts that are named.

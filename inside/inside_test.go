@@ -291,10 +291,12 @@ func TestRefused(t *testing.T) {
 		overlay:                               "only a part of another one",
 		descriptor:                            "lies in a file elsewhere",
 		write("luks", []byte("LUKS\xba\xbe")): "give a file with its passphrase",
-		write("swap", append(make([]byte, 4086), "SWAPSPACE2"...)): "there are no files in it",
-		write("text", []byte("just a text")):                       "no image of a known type",
-		write("empty", nil):                                        "no image of a known type",
-		filepath.Join(dir, "missing"):                              "no such file",
+		write("swap", append(make([]byte, 4086), "SWAPSPACE2"...)):       "there are no files in it",
+		write("text", []byte("just a text")):                             "no image of a known type",
+		write("greedy", []byte("\x28\xb5\x2f\xfd\x00\xa8\x0b\x00\x00x")): "greedy: decompressing it: its zstd asks for more than 256 MiB of memory", // 2 GiB
+		write("cut", []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03")): "cut: decompressing it: unexpected EOF",
+		write("empty", nil):           "no image of a known type",
+		filepath.Join(dir, "missing"): "no such file",
 	} {
 		_, err := Open(t.Context(), Name{File: name}, Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {

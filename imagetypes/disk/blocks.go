@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/internal/partition"
+	"github.com/imgbuild/imgbuild/internal/sparse"
 )
 
 // biosBoot is what a BIOS needs: the boot sector's code and GRUB's core image.
@@ -95,31 +95,17 @@ func writeSwap(w io.WriterAt, at int64, v *volume) error {
 	return nil
 }
 
-// copySparse copies a file to an offset of the disk, which reads as zeros there, and leaves out what is zeros.
-func copySparse(w io.WriterAt, at int64, name string) error {
+// copyFile copies a file to an offset of the disk, which reads as zeros there.
+func copyFile(ctx context.Context, w io.WriterAt, at int64, name string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	buffer := make([]byte, 64<<10)
-	zeros := make([]byte, len(buffer))
-	for {
-		n, err := io.ReadFull(f, buffer)
-		if n > 0 && !bytes.Equal(buffer[:n], zeros[:n]) {
-			if _, err := w.WriteAt(buffer[:n], at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		switch err {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF:
-			return nil
-		default:
-			return fmt.Errorf("reading %s: %w", name, err)
-		}
+	if _, err := sparse.Copy(ctx, w, at, f); err != nil {
+		return fmt.Errorf("copying %s to the disk: %w", name, err)
 	}
+	return nil
 }
 
 // byDepth returns the volumes with the deepest mount points first.

@@ -208,7 +208,7 @@ func (d *design) write(ctx context.Context, env filesystem.Env, f *os.File, full
 	}
 	for _, v := range d.volumes {
 		if v.isFAT() {
-			if err := copySparse(f, d.offset(v), fats[v]); err != nil {
+			if err := copyFile(ctx, f, d.offset(v), fats[v]); err != nil {
 				return err
 			}
 		}

@@ -63,6 +63,9 @@ func (s *settings) dracutModules(tree *layers.Tree) ([]string, error) {
 	if s.ownModule() {
 		modules = append(modules, ownModule)
 	}
+	if s.flags == flagOverlay && initrd.HasModule(tree, "bash") {
+		modules = append(modules, "bash") // kiwi-live is written for bash, and dracut of Debian takes dash unless it is left out
+	}
 	return modules, nil
 }
 
@@ -128,6 +131,9 @@ func (m *medium) makeInitrd(ctx context.Context, r *image.Request) (_ *layers.Tr
 		}
 	}
 	args := []string{"--add", strings.Join(m.modules, " ")}
+	if slices.Contains(m.modules, "bash") {
+		args = append(args, "--omit", "dash")
+	}
 	spec := sandbox.Spec{
 		Args: initrd.Dracut(m.kernel, r.Tree, outputDir+"/initrd", args...), NoNetwork: true, Log: r.Log, Binds: []sandbox.Bind{{Source: out, Target: outputDir}},
 	}

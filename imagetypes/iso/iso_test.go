@@ -254,7 +254,8 @@ func TestContainer(t *testing.T) {
 	needTools(t)
 	testenv.NeedPrograms(t, "e2fsck", "debugfs", "mke2fs")
 	testenv.NeedRoot(t)
-	file, _ := build(t, request(t, smallTree(t, nil), `firmware="efi" hybridpersistent="true" hybridpersistent_filesystem="xfs"`, ""))
+	tree := smallTree(t, map[string]string{"usr/lib/dracut/modules.d/00bash/module-setup.sh": "x"}) // as Debian's dracut, which also has dash
+	file, _ := build(t, request(t, tree, `firmware="efi" hybridpersistent="true" hybridpersistent_filesystem="xfs"`, ""))
 	dir := extract(t, file)
 	root := filepath.Join(t.TempDir(), "root")
 	testenv.Run(t, "unsquashfs", "-no-progress", "-quiet", "-dest", root, filepath.Join(dir, "LiveOS/squashfs.img"))
@@ -266,7 +267,7 @@ func TestContainer(t *testing.T) {
 	if menu := read(t, dir, "boot/grub/grub.cfg"); !strings.Contains(menu, "root=live:CDLABEL=CDROM rd.live.image rd.live.overlay.persistent rd.live.overlay.cowfs=xfs\n") {
 		t.Errorf("the menu is\n%s", menu)
 	}
-	if made := read(t, dir, "boot/x86_64/loader/initrd"); !strings.Contains(made, "--add kiwi-live pollcdrom /run") {
+	if made := read(t, dir, "boot/x86_64/loader/initrd"); !strings.Contains(made, "--add kiwi-live pollcdrom bash --omit dash /run") {
 		t.Errorf("dracut was run with %s", made)
 	}
 }

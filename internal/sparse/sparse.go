@@ -1,0 +1,87 @@
+// Package sparse writes files in which long runs of zeros are holes, which take no room.
+package sparse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/imgbuild/imgbuild/internal/ctxio"
+)
+
+// blockSize is the length of what is left out as a whole, in bytes.
+const blockSize = 64 << 10
+
+// Bounds of what a file from somebody else may become when it is decompressed. Zeros take no room and count only for the first one.
+const (
+	MaxSize  = 1 << 40 // bytes
+	minLimit = 4 << 30 // up to how many bytes the ratio does not matter
+	maxRatio = 2000    // bytes for each one that they come from
+)
+
+// Copy writes what r gives to w, from offset at on, where w reads as zeros. Blocks of zeros are left out, at the end too: who needs the length sets it. It returns
+// how many bytes r gave.
+func Copy(ctx context.Context, w io.WriterAt, at int64, r io.Reader) (int64, error) {
+	return copyBlocks(ctx, w, at, r, func(int64, int64) error { return nil })
+}
+
+// Unpack is [Copy] to the beginning of w for what somebody else has packed into source bytes. It fails when these become more than they honestly can.
+func Unpack(ctx context.Context, w io.WriterAt, r io.Reader, source int64) (int64, error) {
+	return copyBlocks(ctx, w, 0, r, func(size, written int64) error {
+		if size > MaxSize || written > minLimit && written/maxRatio > source {
+			return fmt.Errorf("%d bytes of it have become more than %d: no honest image is like that", source, size)
+		}
+		return nil
+	})
+}
+
+// copyBlocks asks check after every block: with how many bytes r has given, and how many of them were written.
+func copyBlocks(ctx context.Context, w io.WriterAt, at int64, r io.Reader, check func(size, written int64) error) (size int64, err error) {
+	r = ctxio.Reader(ctx, r)
+	buffer, written := make([]byte, blockSize), int64(0)
+	for {
+		n, readErr := fill(r, buffer)
+		if !zeros(buffer[:n]) {
+			if _, err := w.WriteAt(buffer[:n], at+size); err != nil {
+				return size, err
+			}
+			written += int64(n)
+		}
+		size += int64(n)
+		if err := check(size, written); err != nil {
+			return size, err
+		}
+		if errors.Is(readErr, io.EOF) {
+			return size, nil
+		}
+		if readErr != nil {
+			return size, readErr
+		}
+	}
+}
+
+// fill reads until the buffer is full. Unlike io.ReadFull it tells the end, which is [io.EOF], from a stream that breaks off.
+func fill(r io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var more int
+		more, err = r.Read(buffer[n:])
+		n += more
+	}
+	return n, err
+}
+
+func zeros(p []byte) bool {
+	for len(p) >= 8 {
+		if p[0]|p[1]|p[2]|p[3]|p[4]|p[5]|p[6]|p[7] != 0 {
+			return false
+		}
+		p = p[8:]
+	}
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
