@@ -55,7 +55,7 @@ func (o *opener) tarFrom(ctx context.Context, source int64, fill func(io.Writer)
 }
 
 func readTar(ctx context.Context, r *io.SectionReader) (*layers.Tree, error) {
-	layer, err := layers.ReadLayer(ctx, r, layers.ReadOptions{})
+	layer, err := layers.ReadLayer(ctx, r, layers.ReadOptions{Plain: true})
 	if err != nil {
 		return nil, err
 	}

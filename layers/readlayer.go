@@ -32,6 +32,8 @@ type ReadOptions struct {
 	Spool bool
 	// SpoolDir is where that file lies; empty for $TMPDIR or else /var/tmp.
 	SpoolDir string
+	// Plain reads a tar that is no layer: names that begin with ".wh." are names like any other.
+	Plain bool
 	// Stage, if not nil, takes the contents instead, as files that [WriteDir] moves to their places.
 	Stage *Stage
 }
@@ -256,15 +258,10 @@ func (r *layerReader) add(h *foundEntry) (*Node, error) {
 	if r.metadata > r.opts.MaxMetadata {
 		return nil, errHostile(fmt.Sprintf("the names and attributes of the layer take more than the %d bytes allowed", r.opts.MaxMetadata))
 	}
-	if strings.HasPrefix(name, whiteoutMeta) && name != whiteoutOpaque {
-		return nil, nil
-	}
-	dir, base := path.Split(name)
-	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
-		return nil, errHostile("it lies below a whiteout")
-	}
-	if hidden, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
-		return nil, r.addWhiteout(path.Clean(dir), base, hidden)
+	if !r.opts.Plain {
+		if done, err := r.addDeletion(name); done || err != nil {
+			return nil, err
+		}
 	}
 	if h.typ == '1' {
 		return nil, r.addLink(name, h)
@@ -275,6 +272,21 @@ func (r *layerReader) add(h *foundEntry) (*Node, error) {
 	}
 	r.put(name, node)
 	return node, nil
+}
+
+// addDeletion takes an entry that says what is gone, and reports whether the name is one of those.
+func (r *layerReader) addDeletion(name string) (done bool, err error) {
+	if strings.HasPrefix(name, whiteoutMeta) && name != whiteoutOpaque {
+		return true, nil
+	}
+	dir, base := path.Split(name)
+	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
+		return false, errHostile("it lies below a whiteout")
+	}
+	if hidden, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
+		return true, r.addWhiteout(path.Clean(dir), base, hidden)
+	}
+	return false, nil
 }
 
 func (r *layerReader) addWhiteout(dir, base, hidden string) error {

@@ -315,6 +315,22 @@ func TestReadLayerRefusesHostileEntries(t *testing.T) {
 	}
 }
 
+func TestReadLayerOfPlainTars(t *testing.T) {
+	for _, name := range []string{"srv/.wh.gone", "srv/.wh..wh..opq", ".wh..wh.plnk", "a/.wh.b/c", "a/.wh."} {
+		layer, err := ReadLayer(t.Context(), memoryBlob(rawTar(t, file(name), "data")), ReadOptions{Plain: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree, err := Apply(NewTree(), layer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := tree.Lookup(name); err != nil || n.Size != 4 {
+			t.Errorf("%s is %+v, %v", name, n, err)
+		}
+	}
+}
+
 // rawTar writes a header that archive/tar may refuse, with data if it is a file.
 func rawTar(t testing.TB, h *tar.Header, data string) []byte {
 	t.Helper()

@@ -40,7 +40,7 @@ func readArchive(ctx context.Context, a *archive, exclude []string) (*layers.Tre
 		return nil, err
 	}
 	a.size = info.Size()
-	layer, err := layers.ReadLayer(ctx, a, layers.ReadOptions{Spool: true})
+	layer, err := layers.ReadLayer(ctx, a, layers.ReadOptions{Spool: true, Plain: true})
 	if err != nil {
 		return nil, err
 	}
