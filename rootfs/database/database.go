@@ -105,10 +105,10 @@ func (d *Database) Missing(names []string) []string {
 }
 
 // WritePackages writes one line a package, in KIWI's form: name|epoch|version|release|arch|disturl|license. What is not known is None or, as rpm
-// writes it, (none).
+// writes it, (none). The lines are sorted as a whole, as KIWI has them.
 func (d *Database) WritePackages(w io.Writer) error {
 	out := bufio.NewWriter(w)
-	for _, line := range d.reader.lines() {
+	for _, line := range slices.Sorted(slices.Values(d.reader.lines())) {
 		if _, err := out.WriteString(line + "\n"); err != nil {
 			return err
 		}

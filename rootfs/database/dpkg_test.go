@@ -150,3 +150,12 @@ func TestDPKG(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestPackagesAreSortedByLines(t *testing.T) {
+	const status = "Package: util-linux\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2\n\n" +
+		"Package: util-linux-extra\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2\n"
+	packages, _, _ := reports(t, newTree(t, map[string]string{dpkgStatusFile: status}))
+	if diff := cmp.Diff("util-linux-extra|None|2|None|amd64|None|None\nutil-linux|None|2|None|amd64|None|None\n", packages); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -80,13 +80,12 @@ func (r *rpmReader) has(name string) bool {
 	})
 }
 
-// lines are sorted as a whole, as KIWI has them, and the keys that rpm trusts are among them.
+// lines have the keys that rpm trusts among them.
 func (r *rpmReader) lines() []string {
 	var list []string
 	for _, p := range slices.Concat(r.packages, r.keys) {
 		list = append(list, fields("(none)", p.Name, p.Epoch, p.Version, p.Release, p.Arch, p.DistURL, p.License))
 	}
-	slices.Sort(list)
 	return list
 }
 
