@@ -1,0 +1,190 @@
+package squashfs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/imgbuild/imgbuild/layers"
+)
+
+// inode is one file of any kind. A tree's node is an inode, whatever its names.
+type inode struct {
+	node      *layers.Node
+	number    uint32 // counted from 1
+	links     uint32
+	written   bool
+	reference reference
+	uid, gid  uint16 // indices in the table of owners
+	mtime     uint32
+	xattrs    uint32   // index in the table of extended attributes, noXattrs for none
+	content   *content // of a regular file
+	dir       *directory
+}
+
+// directory is what makes a directory of an inode.
+type directory struct {
+	*inode
+	parent  *directory // nil of the top directory
+	names   []string   // in byte order
+	entries []*inode
+	subdirs uint32
+
+	// Where the listing is, once it is written.
+	start  uint32
+	offset uint16
+	length int64
+	index  []indexEntry
+}
+
+// plan is everything but the contents.
+type plan struct {
+	Options
+	tree     *layers.Tree
+	dirs     []*directory // what is in a directory before the directory; the top directory last
+	inodes   uint32
+	contents []*content // in the order of their paths
+	ids      ids
+	xattrs   xattrs
+	notes    []layers.Note
+
+	fragments []fragment
+	fractions bool // times have more than seconds
+}
+
+// newPlan finds inodes and numbers them. Inodes of one directory follow each other, so that a listing needs few headers and listing a directory with all
+// attributes reads little.
+func newPlan(tree *layers.Tree, o Options) (*plan, error) {
+	p := &plan{Options: o, tree: tree, ids: ids{index: map[uint32]uint16{}}, xattrs: newXattrs()}
+	known := map[*layers.Node]*inode{}
+	root := &directory{inode: &inode{node: tree.Root()}}
+	root.dir = root
+	if err := p.fit("", root.inode); err != nil {
+		return nil, err
+	}
+	if err := p.descend("", root, known); err != nil {
+		return nil, err
+	}
+	for _, d := range p.dirs {
+		for _, in := range d.entries {
+			if in.number == 0 {
+				p.inodes++
+				in.number = p.inodes
+			}
+		}
+	}
+	p.inodes++
+	root.number, root.links = p.inodes, root.subdirs+2
+	if p.fractions {
+		p.notes = append(p.notes, layers.Note{Path: "/", Text: "times are kept in whole seconds"})
+	}
+	return p, nil
+}
+
+// descend finds the inodes below a directory; its path ends with a slash, but for the top directory.
+func (p *plan) descend(path string, d *directory, known map[*layers.Node]*inode) error {
+	d.names = d.node.Names()
+	d.entries = make([]*inode, len(d.names))
+	for i, name := range d.names {
+		if len(name) > maxName {
+			return fmt.Errorf("the name of /%s%s has %d bytes, and squashfs can hold %d", path, name, len(name), maxName)
+		}
+		n := d.node.Child(name)
+		in := known[n]
+		if in == nil {
+			in = &inode{node: n}
+			if err := p.fit(path+name, in); err != nil {
+				return err
+			}
+			switch {
+			case n.IsDir():
+				d.subdirs++
+				in.dir = &directory{inode: in, parent: d}
+				if err := p.descend(path+name+"/", in.dir, known); err != nil {
+					return err
+				}
+				in.links = in.dir.subdirs + 1 // and the one below
+			default:
+				known[n] = in
+				if n.IsRegular() {
+					in.content = &content{node: n, path: "/" + path + name, fragment: noFragment}
+					p.contents = append(p.contents, in.content)
+				}
+			}
+		}
+		in.links++
+		d.entries[i] = in
+	}
+	p.dirs = append(p.dirs, d)
+	return nil
+}
+
+// fit decides about what a squashfs may not be able to hold of a node.
+func (p *plan) fit(path string, in *inode) error {
+	n := in.node
+	fit := Fit(n)
+	for _, text := range fit.Texts {
+		p.notes = append(p.notes, layers.Note{Path: "/" + path, Text: text})
+	}
+	p.fractions = p.fractions || n.MTime.Nsec != 0
+	in.mtime = uint32(fit.MTime)
+	in.xattrs = noXattrs
+	if len(fit.Xattrs) > 0 && !p.NoXattrs {
+		in.xattrs = p.xattrs.add(fit.Xattrs)
+	}
+	uid, gid := n.UID, n.GID
+	if p.UID != nil {
+		uid = *p.UID
+	}
+	if p.GID != nil {
+		gid = *p.GID
+	}
+	var okUID, okGID bool
+	in.uid, okUID = p.ids.add(uid)
+	in.gid, okGID = p.ids.add(gid)
+	if !okUID || !okGID {
+		return fmt.Errorf("the tree has files of more than %d different owners and groups, and squashfs can hold no more; use erofs or ext4", MaxIDs)
+	}
+	return nil
+}
+
+// maxName is the longest name in bytes (SQUASHFS_NAME_LEN).
+const maxName = 256
+
+// maxTime is the latest time: 32 bits without a sign, in seconds since 1970. The earliest is 1970.
+const maxTime = 1<<32 - 1
+
+// Fitting is what a squashfs can hold of a node.
+type Fitting struct {
+	MTime  int64 // in seconds
+	Xattrs []layers.Xattr
+	Texts  []string // what it can't
+}
+
+// Fit returns what a squashfs can hold of a node.
+func Fit(n *layers.Node) Fitting {
+	fit := Fitting{MTime: min(max(n.MTime.Sec, 0), maxTime), Xattrs: n.Xattrs}
+	if fit.MTime != n.MTime.Sec {
+		fit.Texts = append(fit.Texts, fmt.Sprintf("time of last change %s set to %s: squashfs holds no other",
+			n.MTime.Time().Format("2006-01-02"), layers.Timespec{Sec: fit.MTime}.Time().Format("2006-01-02")))
+	}
+	unheld := func(x layers.Xattr) bool { return !slices.Contains(xattrSpaces[:], space(x.Name)) }
+	if !slices.ContainsFunc(n.Xattrs, unheld) {
+		return fit
+	}
+	fit.Xattrs = nil
+	for _, x := range n.Xattrs {
+		if unheld(x) {
+			fit.Texts = append(fit.Texts, fmt.Sprintf("%s left out: squashfs holds no such attribute", x.Name))
+			continue
+		}
+		fit.Xattrs = append(fit.Xattrs, x)
+	}
+	return fit
+}
+
+// space returns the name space of an extended attribute.
+func space(name string) string {
+	before, _, _ := strings.Cut(name, ".")
+	return before
+}
