@@ -29,7 +29,7 @@ func (s Source) ReadArchive(ctx context.Context, name, spoolDir string) (*layers
 	if err != nil {
 		return nil, fmt.Errorf("reading archive %s: %w", name, errors.Join(err, file.Close()))
 	}
-	layer, err := layers.ReadLayer(ctx, blob, layers.ReadOptions{Spool: true, SpoolDir: spoolDir, Plain: true})
+	layer, err := layers.ReadLayer(ctx, blob, layers.ReadOptions{Spool: true, SpoolDir: spoolDir})
 	if err != nil {
 		return nil, fmt.Errorf("reading archive %s: %w", name, err)
 	}
