@@ -234,8 +234,23 @@ func TestShortNames(t *testing.T) {
 		t.Errorf("the end of a name gave %v", err)
 	}
 	_, err := c.Fetch(t.Context(), "two.example.org/leap:1", FetchOptions{Platform: "linux/arm64", Pull: PullNever})
-	if !errors.Is(err, ErrNotFound) {
+	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "two.example.org/leap:1, which is here in store, is for linux/amd64 and not for linux/arm64") {
 		t.Errorf("another platform gave %v", err)
+	}
+	putImage(t, c.Store(), "127.0.0.1:1/leap:1", a)
+	for what, ask := range map[string]func() error{
+		"Fetch": func() error {
+			_, err := c.Fetch(t.Context(), "127.0.0.1:1/leap:1", FetchOptions{Platform: "linux/arm64"})
+			return err
+		},
+		"Plan": func() error {
+			_, err := c.Plan(t.Context(), "127.0.0.1:1/leap:1", FetchOptions{Platform: "linux/arm64"})
+			return err
+		},
+	} {
+		if err := ask(); err == nil || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "nothing listens") || !strings.Contains(err.Error(), "is for linux/amd64") {
+			t.Errorf("%s of what is here for another platform, from a registry that is not there, gave %v", what, err)
+		}
 	}
 }
 

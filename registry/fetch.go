@@ -99,13 +99,35 @@ func (c *Client) Fetch(ctx context.Context, name string, opts FetchOptions) (*Im
 	case reference.ContainersStorage:
 		return c.fromPodman(ctx, ref)
 	}
-	if img, err := c.local(ctx, ref, opts); err == nil || !errors.Is(err, ErrNotFound) {
-		return img, err
+	img, missing := c.local(ctx, ref, opts)
+	if !errors.Is(missing, ErrNotFound) {
+		return img, missing
 	}
 	if opts.Pull == PullNever {
-		return nil, fmt.Errorf("looking for %s: %w, %w", name, ErrNotFound, errNeverPulled)
+		return nil, alsoHere(fmt.Errorf("looking for %s: %w, %w", name, ErrNotFound, errNeverPulled), missing)
 	}
-	return c.pull(ctx, ref, opts)
+	img, err = c.pull(ctx, ref, opts)
+	return img, alsoHere(err, missing)
+}
+
+// otherPlatformError says that a container is here, but not for the platform that it should be for. It is [ErrNotFound].
+type otherPlatformError struct{ name, place, have, want string }
+
+// Error implements error.
+func (e *otherPlatformError) Error() string {
+	return fmt.Sprintf("%s, which is here in %s, is for %s and not for %s", e.name, e.place, e.have, e.want)
+}
+
+// Is implements errors.Is.
+func (e *otherPlatformError) Is(target error) bool { return target == ErrNotFound }
+
+// alsoHere adds to an error why what is on this machine did not do.
+func alsoHere(err, missing error) error {
+	var other *otherPlatformError
+	if err == nil || !errors.As(missing, &other) {
+		return err
+	}
+	return fmt.Errorf("%w; %v", err, other) // err alone says what kind of failure it is
 }
 
 func (c *Client) openArchive(ctx context.Context, ref reference.Reference, opts FetchOptions) (*Image, error) {
@@ -173,6 +195,7 @@ func (c *Client) local(ctx context.Context, ref reference.Reference, opts FetchO
 		candidates = append(candidates, "localhost/"+storeName(ref))
 		loose = len(opts.From) == 0
 	}
+	var missing error = ErrNotFound
 	for _, place := range c.places() {
 		name, img, err := findLocal(ctx, place.store, ref, candidates, loose)
 		if errors.Is(err, ErrNotFound) {
@@ -181,15 +204,16 @@ func (c *Client) local(ctx context.Context, ref reference.Reference, opts FetchO
 		if err != nil {
 			return nil, err
 		}
-		if ok, err := satisfies(img, opts.Platform); err != nil {
+		if have, ok, err := satisfies(img, opts.Platform); err != nil {
 			return nil, err
 		} else if !ok {
-			c.opts.Log.Info("a container on this machine is for another platform", "name", name, "platform", opts.Platform)
+			missing = &otherPlatformError{name, place.name, have, opts.Platform}
+			c.opts.Log.Info(missing.Error())
 			continue
 		}
 		return newImage(img, name, place.name, place.store)
 	}
-	return nil, ErrNotFound
+	return nil, missing
 }
 
 type place struct {
@@ -217,19 +241,22 @@ func newImage(img v1.Image, name, from string, s Store) (*Image, error) {
 	return &Image{Image: img, Name: name, Digest: digest.Digest(sum.String()), From: from, store: s}, nil
 }
 
-// satisfies reports whether an image is for a platform; empty means any.
-func satisfies(img v1.Image, platform string) (bool, error) {
+// satisfies returns the platform of an image, and reports whether it is for the one that is wanted; empty means any.
+func satisfies(img v1.Image, platform string) (have string, ok bool, err error) {
 	if platform == "" {
-		return true, nil
+		return "", true, nil
 	}
 	want, err := remote.ParsePlatform(platform)
 	if err != nil {
-		return false, err
+		return "", false, err
 	}
 	config, err := img.ConfigFile()
 	if err != nil {
-		return false, err
+		return "", false, err
 	}
-	have, err := remote.ParsePlatform(config.Platform().String())
-	return err == nil && have.Satisfies(want), err
+	own, err := remote.ParsePlatform(config.Platform().String())
+	if err != nil {
+		return "", false, err
+	}
+	return own.String(), own.Satisfies(want), nil
 }

@@ -155,8 +155,9 @@ func (c *Client) Plan(ctx context.Context, name string, opts FetchOptions) (*Fet
 		opts.Pull = PullMissing
 	}
 	if ref.Transport == reference.None || ref.Transport == reference.Docker {
-		if _, err := c.local(ctx, ref, opts); errors.Is(err, ErrNotFound) && opts.Pull != PullNever {
-			return c.planPull(ctx, ref, opts)
+		if _, missing := c.local(ctx, ref, opts); errors.Is(missing, ErrNotFound) && opts.Pull != PullNever {
+			plan, err := c.planPull(ctx, ref, opts)
+			return plan, alsoHere(err, missing)
 		}
 	}
 	img, err := c.Fetch(ctx, name, opts)
