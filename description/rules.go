@@ -181,9 +181,8 @@ func (c *validator) repositoryRules(e *element) {
 func (c *validator) containerRules(e *element) {
 	for _, name := range []string{"entrypoint", "subcommand"} {
 		for _, p := range e.elements(name) {
-			_, execute := p.attr("execute")
-			_, clear := p.attr("clear")
-			if !execute && !clear {
+			execute, _ := p.attr("execute")
+			if _, clear := p.attr("clear"); !clear && strings.TrimSpace(execute) == "" {
 				c.errors.add(p.pos, `add execute="..." or clear="true"`, "<%s> needs a program", name)
 			}
 		}
