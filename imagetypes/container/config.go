@@ -28,23 +28,16 @@ func names(t *description.Type) []string {
 	if c == nil {
 		return []string{defaultName + ":" + defaultTag}
 	}
-	name, tag := c.Name, c.Tag
-	if name == "" {
-		name = defaultName
-	}
-	if tag == "" {
-		tag = defaultTag
-	}
+	name, tag := or(c.Name, defaultName), or(c.Tag, defaultTag)
 	all := []string{name + ":" + tag}
 	for _, more := range c.AdditionalNames {
-		n, t, _ := strings.Cut(more, ":")
-		if n == "" {
-			n = name
+		n, t := more, ""
+		if at := strings.LastIndexByte(more, ':'); at > strings.LastIndexByte(more, '/') { // else it is the port of a registry
+			n, t = more[:at], more[at+1:]
 		}
-		if t == "" {
-			t = tag
+		if full := or(n, name) + ":" + or(t, tag); !slices.Contains(all, full) {
+			all = append(all, full)
 		}
-		all = append(all, n+":"+t)
 	}
 	return all
 }

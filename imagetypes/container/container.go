@@ -264,6 +264,7 @@ func assemble(r *image.Request, packed *layers.Packed, open manifest.Opener) (v1
 	}
 	config.Created = v1.Time{Time: r.Repro.Epoch}
 	configure(config, r.Description, r.Base != nil)
+	checkStart(r.Log, r.Tree, &config.Config)
 	if img, err = mutate.ConfigFile(img, config); err != nil {
 		return nil, err
 	}

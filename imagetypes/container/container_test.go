@@ -163,6 +163,10 @@ func TestDefaults(t *testing.T) {
 	if diff := cmp.Diff([]string{"team/app:1.2", "team/app:latest", "other:3"}, names(&full.Description.Type)); diff != "" {
 		t.Error(diff)
 	}
+	odd := request(t, "docker", `<containerconfig name="localhost:5000/app" additionalnames=":latest,:new,:new,more,reg.example.org:5000/x,other:latest"/>`)
+	if diff := cmp.Diff([]string{"localhost:5000/app:latest", "localhost:5000/app:new", "more:latest", "reg.example.org:5000/x:latest", "other:latest"}, names(&odd.Description.Type)); diff != "" {
+		t.Error(diff)
+	}
 	var got v1.ConfigFile
 	configure(&got, r.Description, false)
 	if diff := cmp.Diff([]string{"/bin/bash"}, got.Config.Cmd); diff != "" || got.Author != "A <a@example.org>" {
