@@ -85,6 +85,7 @@ func (c *Check) run(find func(*Image) Errors, img *Image) Errors {
 func imageChecks() []Check {
 	return []Check{
 		{ID: "image_version_provided", Reason: "The version is part of every result's name.", find: findVersion},
+		{ID: "image_name_length", Reason: "Of a file's name 255 bytes are possible, and what a result is follows its name and version.", find: findLength},
 		{ID: "include_references_unresolvable", Reason: "What an included file includes is not read.", find: findIncludes},
 		{ID: "image_type_unique", Reason: "Of two types of the same name in the chosen profiles only one would be built.", find: findTypes},
 		{ID: "locale_settings_valid", Reason: "A wrong time zone or keyboard map is found out only by whoever boots the image.", find: findSettings},
@@ -100,6 +101,17 @@ func findVersion(img *Image) (errs Errors) {
 		errs.add(img.At("version"), "add <version>1.0.0</version> to <preferences>", "the image has no version")
 	} else if strings.ContainsAny(img.Version, "/ \t\n") {
 		errs.add(img.At("version"), "write Major.Minor.Release", "the version %q can't be part of a file name", img.Version)
+	}
+	return errs
+}
+
+// maxResultName is how many bytes <name>.<arch>-<version> may have: 255 without the longest that follows it, the id of a bundle and an ending such as
+// -6.1.0-50-cloud-amd64.kernel.sha256 among it.
+const maxResultName = 180
+
+func findLength(img *Image) (errs Errors) {
+	if name := img.Name + "." + img.Arch + "-" + img.Version; len(name) > maxResultName {
+		errs.add(img.At("name"), "choose a shorter name", "the results' names would begin with %d bytes, %s..., and more than %d are not possible", len(name), name[:40], maxResultName)
 	}
 	return errs
 }

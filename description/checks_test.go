@@ -59,6 +59,7 @@ var everyCheck = []aCheck{
 	{check: "partuuid_persistency_type_used_with_mbr", parts: oem(`devicepersistency="by-partuuid" firmware="bios"`, ""), want: "needs a GPT"},
 	{check: "luksformat_options_valid", parts: oem(`luks="x"`, `<luksformat><option name="--chiper" value="aes"/></luksformat>`), want: `did you mean "--cipher"?`},
 	{check: "format_options_valid", parts: oem(`formatoptions="a=b"`, ""), want: "no format"},
+	{check: "image_name_length", parts: `<preferences><version>` + strings.Repeat("1", 180) + `</version></preferences>`, want: "begin with 18"},
 	{check: "image_version_provided", parts: `<preferences><version>a/b</version></preferences>`, want: "the image has no version"},
 	{check: "image_type_unique", parts: `<preferences><type image="oci"/><type image="oci"/></preferences>`, want: "is there twice"},
 	{check: "repository_settings_consistent", parts: `<repository alias="a"><source path="/a"/></repository><repository alias="a" username="u"><source path="/b"/></repository>`, want: "two repositories have the alias a"},
