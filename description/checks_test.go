@@ -1,6 +1,7 @@
 package description
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -10,6 +11,7 @@ import (
 type aCheck struct {
 	check, parts, want string
 	arch               string            // x86_64 when empty
+	name               string            // x when empty
 	files              map[string]string // beside the description
 }
 
@@ -59,7 +61,7 @@ var everyCheck = []aCheck{
 	{check: "partuuid_persistency_type_used_with_mbr", parts: oem(`devicepersistency="by-partuuid" firmware="bios"`, ""), want: "needs a GPT"},
 	{check: "luksformat_options_valid", parts: oem(`luks="x"`, `<luksformat><option name="--chiper" value="aes"/></luksformat>`), want: `did you mean "--cipher"?`},
 	{check: "format_options_valid", parts: oem(`formatoptions="a=b"`, ""), want: "no format"},
-	{check: "image_name_length", parts: `<preferences><version>` + strings.Repeat("1", 180) + `</version></preferences>`, want: "begin with 18"},
+	{check: "image_name_length", name: strings.Repeat("x", 180), want: "begin with 193 bytes"},
 	{check: "image_version_provided", parts: `<preferences><version>a/b</version></preferences>`, want: "the image has no version"},
 	{check: "image_type_unique", parts: `<preferences><type image="oci"/><type image="oci"/></preferences>`, want: "is there twice"},
 	{check: "repository_settings_consistent", parts: `<repository alias="a"><source path="/a"/></repository><repository alias="a" username="u"><source path="/b"/></repository>`, want: "two repositories have the alias a"},
@@ -90,7 +92,7 @@ var everyCheck = []aCheck{
 func (c *aCheck) load(t *testing.T) (*Document, Selection) {
 	t.Helper()
 	parts := c.parts
-	text := small("x", parts)
+	text := small(cmp.Or(c.name, "x"), parts)
 	if c.check == "image_version_provided" {
 		text = strings.Replace(text, "<version>1.0.0</version>", "<version/>", 1)
 	}
