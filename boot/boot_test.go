@@ -151,6 +151,7 @@ func TestShells(t *testing.T) {
 		"libvirt":     {image: pack(t, "box.tar.gz", map[string]string{"metadata.json": text, "box.img": raw}), format: "raw"},
 		"virtualbox":  {image: pack(t, "box.tar", map[string]string{"metadata.json": text, "box.ovf": text, "box.vmdk": vmdk}), format: "vmdk"},
 		"kis":         {image: pack(t, "kis.tar.xz", map[string]string{"a-1.kernel": kernel, "a.initrd": initrd, "a": raw, "a.append": line}), format: "raw"},
+		"kis squash":  {image: pack(t, "kis.tar", map[string]string{"a-1.kernel": kernel, "a.initrd": initrd, "a": raw, "a.append": file(t, "none", 0, nil)}), format: "raw"},
 		"kis.xz":      {image: pack(t, "kis.tar", map[string]string{"a-1.kernel": kernel, "a.initrd": initrd, "a.xz": raw + ".xz", "a.append": line}), format: "raw"},
 		"docker":      {image: pack(t, "docker.tar", map[string]string{"manifest.json": list, "layer.tar.gz": text}), err: "it is a container"},
 		"oci":         {image: pack(t, "oci.tar", map[string]string{"oci-layout": text}), err: "it is a container"},
@@ -175,7 +176,11 @@ func TestShells(t *testing.T) {
 			if len(m.spec.Disks) != 1 || m.spec.Disks[0].Format != c.format || m.spec.Firmware != qemu.BIOS {
 				t.Errorf("%+v", m.spec)
 			}
-			if (m.spec.Kernel != "") != strings.HasPrefix(name, "kis") || m.spec.Kernel != "" && m.spec.Append != "root=x console=ttyS0" {
+			told := "root=x console=ttyS0"
+			if name == "kis squash" {
+				told = "root=/dev/vda console=ttyS0"
+			}
+			if (m.spec.Kernel != "") != strings.HasPrefix(name, "kis") || m.spec.Kernel != "" && m.spec.Append != told {
 				t.Errorf("%+v", m.spec)
 			}
 			if c.format == "raw" {

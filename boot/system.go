@@ -51,6 +51,9 @@ func (m *machine) system(ctx context.Context, dir string) error {
 	if m.spec.Kernel == "" {
 		return fmt.Errorf("%w: there is no kernel (NAME.kernel) in it", ErrUnknown)
 	}
+	if len(m.spec.Disks) > 0 && !strings.Contains(" "+m.spec.Append, " root=") {
+		m.spec.Append = strings.TrimSpace("root=/dev/vda " + m.spec.Append) // of a squashfs there is no identifier to tell, and this is its name here
+	}
 	// A machine without a screen shows nothing otherwise.
 	if !strings.Contains(m.spec.Append, "console=") {
 		m.spec.Append += " console=" + map[string]string{"x86_64": "ttyS0", "aarch64": "ttyAMA0"}[m.spec.Arch]

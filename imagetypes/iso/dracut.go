@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -40,14 +41,14 @@ func hasProgram(tree *layers.Tree, name string) bool {
 // dracutModules returns the modules that the initial RAM disk needs, and refuses a tree without them and what they run.
 func (s *settings) dracutModules(tree *layers.Tree) ([]string, error) {
 	if !hasProgram(tree, "dracut") {
-		return nil, &image.TreeError{Missing: "dracut", Need: need, Hint: "add the package dracut to the description"}
+		return nil, xen.Placed(s.typ.At("image"), &image.TreeError{Missing: "dracut", Need: need, Hint: "add the package dracut to the description"})
 	}
 	main, hint := "kiwi-live", "add the package kiwi-dracut-live (Debian) or dracut-kiwi-live (openSUSE, Fedora) to the description, or set flags=\"dmsquash\""
 	if s.flags == flagDMSquash {
 		main, hint = "dmsquash-live", "add the package dracut-live (Debian, Fedora) to the description"
 	}
 	if !initrd.HasModule(tree, main) {
-		return nil, &image.TreeError{Missing: "dracut module " + main, Need: fmt.Sprintf("%s with flags=%q", need, s.flags), Hint: hint}
+		return nil, xen.Placed(s.typ.At("flags"), &image.TreeError{Missing: "dracut module " + main, Need: fmt.Sprintf("%s with flags=%q", need, s.flags), Hint: hint})
 	}
 	if err := s.needPrograms(tree); err != nil {
 		return nil, err
@@ -71,10 +72,10 @@ func (s *settings) dracutModules(tree *layers.Tree) ([]string, error) {
 
 // needPrograms refuses a tree that lacks what modules put into the initial RAM disk where they find it, and fail without it when the system starts.
 func (s *settings) needPrograms(tree *layers.Tree) error {
-	type program struct{ name, pkg, need string }
+	type program struct{ name, pkg, why string } // why is an attribute that is true
 	var programs []program
 	if s.typ.HybridPersistent {
-		const why = `hybridpersistent="true"`
+		const why = "hybridpersistent"
 		table := program{"sfdisk", "fdisk (Debian) or util-linux", why}
 		if s.flags == flagOverlay {
 			table.name = "fdisk"
@@ -84,11 +85,12 @@ func (s *settings) needPrograms(tree *layers.Tree) error {
 		programs = append(programs, table, program{"mkfs." + s.persistentFS(), pkg, why})
 	}
 	if s.typ.MediaCheck {
-		programs = append(programs, program{"sha256sum", "coreutils", `mediacheck="true"`})
+		programs = append(programs, program{"sha256sum", "coreutils", "mediacheck"})
 	}
 	for _, p := range programs {
 		if !hasProgram(tree, p.name) {
-			return &image.TreeError{Missing: "program " + p.name, Need: p.need, Hint: "add the package " + p.pkg + " to the description"}
+			missing := &image.TreeError{Missing: "program " + p.name, Need: p.why + `="true"`, Hint: "add the package " + p.pkg + " to the description"}
+			return xen.Placed(s.typ.At(p.why), missing)
 		}
 	}
 	return nil

@@ -348,8 +348,9 @@ func TestRefused(t *testing.T) {
 		"partprobe":   {"usr/sbin/partprobe", `hybridpersistent="true"`, "", "the package parted"},
 		"xfs":         {"usr/sbin/mkfs.xfs", dmsquash + `hybridpersistent="true" hybridpersistent_filesystem="xfs"`, "", "the package xfsprogs"},
 		"sha256sum":   {"usr/bin/sha256sum", dmsquash + `mediacheck="true"`, "", "the package coreutils"},
-		"luks":        {"", `luks="x"`, "", "config.xml:"},
-		"firmware":    {"", `firmware="ofw"`, "", "config.xml:"},
+		"luks":        {"", `luks="x"`, "", "not supported"},
+		"firmware":    {"", `firmware="ofw"`, "", "use bios, efi or uefi"},
+		"publisher":   {"", `publisher="` + strings.Repeat("x", 129) + `"`, "", "at most 128 bytes of it, and this has 129"},
 		"boot loader": {"", "", `<bootloader name="isolinux"/>`, "use grub2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -359,7 +360,7 @@ func TestRefused(t *testing.T) {
 			}
 			r := imagetest.Request(t, smallTree(t, more), "iso", c.attributes, c.content)
 			err := Builder{}.Check(t.Context(), r)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "config.xml:") {
 				t.Errorf("error is %v", err)
 			}
 			var tree *image.TreeError

@@ -82,6 +82,12 @@ func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
 	if strings.ContainsAny(s.volume, " /\\\"'$;") {
 		return nil, t.Errorf("volid", "use letters, digits, _, - and .", "the volume identifier %q can't be put on the kernel's command line", s.volume)
 	}
+	for attr, text := range map[string]string{"publisher": t.Publisher, "application_id": t.ApplicationID} {
+		const longest = 128 // ECMA-119, sections 8.4.20 and 8.4.22, in bytes
+		if len(text) > longest {
+			return nil, t.Errorf(attr, "shorten it", "an ISO image holds at most %d bytes of it, and this has %d", longest, len(text))
+		}
+	}
 	if fs := t.HybridPersistentFS; fs != "" && fs != "ext4" && fs != "xfs" {
 		return nil, t.Errorf("hybridpersistent_filesystem", "use ext4 or xfs", "changes can't be kept on %s", fs)
 	}

@@ -3,6 +3,7 @@
 package kis
 
 import (
+	"archive/tar"
 	"context"
 	"fmt"
 	"io"
@@ -11,14 +12,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/archive"
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/xen"
+	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/internal/progress"
-	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 )
 
@@ -28,12 +29,12 @@ type Builder struct{}
 // system is what goes into the archive.
 type system struct {
 	kernel     initrd.Kernel
-	hypervisor string // path in the tree, "" for none
-	uuid       string // of the file system, "" if it has none
+	hypervisor string          // path in the tree, "" for none
+	spec       filesystem.Spec // of the file system; its Type is "" for none, and it has no UUID if a file system of that type has none
 }
 
 // Check refuses what can't be built.
-func (Builder) Check(_ context.Context, r *image.Request) error {
+func (Builder) Check(ctx context.Context, r *image.Request) error {
 	t := &r.Description.Type
 	if t.LUKS != nil {
 		return t.Errorf("luks", "leave it out, or build a disk (image=\"oem\")", "an encrypted system image can't be built yet")
@@ -42,17 +43,12 @@ func (Builder) Check(_ context.Context, r *image.Request) error {
 		return err
 	}
 	if t.Filesystem != "" {
-		if err := filesystem.Check(spec(r, "")); err != nil {
-			return t.Errorf("filesystem", "", "%v", err)
+		if err := filesystem.CheckImage(ctx, r, t.Filesystem); err != nil {
+			return err
 		}
 	}
 	if r.Tree == nil {
 		return nil
-	}
-	if t.Filesystem != "" {
-		if err := filesystem.CheckTree(r.Tree, spec(r, "")); err != nil {
-			return err
-		}
 	}
 	_, err := find(r)
 	return err
@@ -64,7 +60,10 @@ func find(r *image.Request) (system, error) {
 	need := "image type " + t.Image
 	kernels := initrd.FindKernels(r.Tree)
 	if len(kernels) == 0 {
-		return system{}, &image.TreeError{Missing: "kernel (/boot/vmlinuz-*)", Need: need, Hint: "add the package of a kernel to the description, or a container with one to the stack"}
+		return system{}, xen.Placed(t.At("image"), &image.TreeError{
+			Missing: "kernel (/boot/vmlinuz-*)", Need: need,
+			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container with one to the stack",
+		})
 	}
 	var s system
 	if t.XenServer {
@@ -75,20 +74,21 @@ func find(r *image.Request) (system, error) {
 	}
 	s.kernel = kernels[len(kernels)-1]
 	if s.kernel.Initrd == "" && t.InitrdSystem != "none" {
-		return system{}, &image.TreeError{Missing: "initial RAM disk of kernel " + s.kernel.Version, Need: need, Hint: "add the package dracut or initramfs-tools, or say initrd_system=\"none\""}
+		return system{}, xen.Placed(t.At("image"), &image.TreeError{
+			Missing: "initial RAM disk of kernel " + s.kernel.Version, Need: need, Hint: "add the package dracut or initramfs-tools, or say initrd_system=\"none\"",
+		})
 	}
-	if t.Filesystem != "" && t.Filesystem != "squashfs" {
-		s.uuid = r.Repro.UUID("kernel-initrd-system " + r.BaseName)
+	if t.Filesystem == "" {
+		return s, nil
+	}
+	var err error
+	if s.spec, err = filesystem.SpecOf(t, t.Filesystem); err != nil {
+		return system{}, err
+	}
+	if s.spec.UUID == "" && t.Filesystem != "squashfs" {
+		s.spec.UUID = r.Repro.UUID("kernel-initrd-system " + r.BaseName)
 	}
 	return s, nil
-}
-
-// spec is the file system that the description asks for.
-func spec(r *image.Request, uuid string) filesystem.Spec {
-	t := &r.Description.Type
-	return filesystem.Spec{
-		Type: t.Filesystem, Label: t.RootFSLabel, UUID: uuid, MkfsOptions: t.FSCreateOptions, Compression: filesystem.Compression(t), MountOptions: t.FSMountOptions,
-	}
 }
 
 // archiveName is the name of the result. What is compressed inside is not compressed once more.
@@ -170,8 +170,8 @@ func (s system) writeSystem(ctx context.Context, r *image.Request, content, scra
 	}
 	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Cache: &filesystem.Cache{}}
 	defer env.Cache.Close()
-	spec := spec(r, s.uuid)
-	size, err := systemSize(ctx, env, tree, spec, r.Description.Type.Size)
+	t := &r.Description.Type
+	size, err := filesystem.ImageSize(ctx, env, t, tree, s.spec)
 	if err != nil {
 		return err
 	}
@@ -181,8 +181,8 @@ func (s system) writeSystem(ctx context.Context, r *image.Request, content, scra
 		return err
 	}
 	defer f.Close()
-	if err := filesystem.Write(ctx, env, f, 0, size, tree, spec); err != nil {
-		return err
+	if err := filesystem.Write(ctx, env, f, 0, size, tree, s.spec); err != nil {
+		return filesystem.SizeError(t, err)
 	}
 	sums, err := sum(ctx, f, size)
 	if err != nil {
@@ -209,20 +209,6 @@ func (s system) writeSystem(ctx context.Context, r *image.Request, content, scra
 	return nil
 }
 
-func systemSize(ctx context.Context, env filesystem.Env, tree *layers.Tree, spec filesystem.Spec, asked *description.Size) (int64, error) {
-	const mebibyte = 1 << 20
-	if asked != nil && !asked.Additive {
-		return asked.MB * mebibyte, nil
-	}
-	if spec.Type != "squashfs" {
-		spec.Free = filesystem.SpareSpace(tree)
-		if asked != nil {
-			spec.Free = asked.MB * mebibyte
-		}
-	}
-	return filesystem.Size(ctx, env, tree, spec)
-}
-
 func compress(ctx context.Context, r *image.Request, f *os.File, size int64, name string) (err error) {
 	task := r.Progress.Start("compressing the system", size, progress.Bytes)
 	defer func() { task.Done(err) }()
@@ -240,12 +226,12 @@ func compress(ctx context.Context, r *image.Request, f *os.File, size int64, nam
 // commandLine is what the kernel is to be told.
 func (s system) commandLine(r *image.Request) string {
 	words := strings.Fields(r.Description.Type.KernelCmdline)
-	if s.uuid == "" {
+	if s.spec.UUID == "" {
 		return strings.Join(words, " ")
 	}
 	var front []string
 	if !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "root=") }) {
-		front = append(front, "root=UUID="+s.uuid)
+		front = append(front, "root=UUID="+s.spec.UUID)
 	}
 	if !slices.Contains(words, "ro") && !slices.Contains(words, "rw") {
 		front = append(front, "rw") // no /etc/fstab says so
@@ -253,27 +239,23 @@ func (s system) commandLine(r *image.Request) string {
 	return strings.Join(append(front, words...), " ")
 }
 
-// writeArchive puts the files of a directory into the result, owned by root and with the build's time.
+// writeArchive puts the files of a directory into the result, owned by root and with the build's time. The directory itself is not in it, so that unpacking changes
+// nothing about the one of a boot server.
 func writeArchive(ctx context.Context, r *image.Request, dir, name string) (err error) {
-	tree, _, err := layers.ScanDir(ctx, dir, layers.ScanOptions{})
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	edit := tree.Edit(layers.TimespecOf(r.Repro.Epoch))
-	for _, entry := range tree.Root().Names() {
-		if err := edit.Change(entry, func(n *layers.Node) {
-			n.UID, n.GID, n.Mode, n.MTime, n.Xattrs = 0, 0, layers.TypeRegular|0o644, layers.TimespecOf(r.Repro.Epoch), nil
-		}); err != nil {
+	headers, size := []*tar.Header{}, int64(0)
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
 			return err
 		}
+		headers = append(headers, &tar.Header{Typeflag: tar.TypeReg, Name: e.Name(), Size: info.Size(), Mode: 0o644, ModTime: r.Repro.Epoch.Truncate(time.Second)})
+		size += info.Size()
 	}
-	if err := edit.Change(".", func(n *layers.Node) {
-		n.UID, n.GID, n.Mode, n.MTime, n.Xattrs = 0, 0, layers.TypeDir|0o755, layers.TimespecOf(r.Repro.Epoch), nil
-	}); err != nil {
-		return err
-	}
-	tree = edit.Tree()
-	task := r.Progress.Start("writing "+filepath.Base(name), tree.Stats().Data, progress.Bytes)
+	task := r.Progress.Start("writing "+filepath.Base(name), size, progress.Bytes)
 	defer func() { task.Done(err) }()
 	out, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -281,11 +263,30 @@ func writeArchive(ctx context.Context, r *image.Request, dir, name string) (err 
 	}
 	defer out.Close()
 	write := func(w io.Writer) error {
-		// Where this machine keeps holes is not the same each time.
-		return layers.WriteTar(ctx, w, tree, layers.TarOptions{Progress: task.Add})
+		archive := tar.NewWriter(w)
+		for _, h := range headers {
+			if err := writeFile(ctx, archive, h, filepath.Join(dir, h.Name), task); err != nil {
+				return fmt.Errorf("writing %s into the archive: %w", h.Name, err)
+			}
+		}
+		return archive.Close()
 	}
 	if r.Description.Type.Compressed {
 		return write(out)
 	}
 	return archive.XZ(ctx, out, r.XZ, write)
+}
+
+// writeFile writes one file into a tar archive, its holes as zeros: where this machine keeps holes is not the same each time.
+func writeFile(ctx context.Context, archive *tar.Writer, header *tar.Header, name string, task progress.Task) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := archive.WriteHeader(header); err != nil {
+		return err
+	}
+	_, err = io.Copy(archive, ctxio.Reader(ctx, progress.Reader(f, task)))
+	return err
 }

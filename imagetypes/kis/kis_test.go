@@ -39,6 +39,11 @@ func unpacked(t *testing.T, tree *layers.Tree, kind, attributes string) (string,
 	t.Helper()
 	testenv.NeedPrograms(t, "xz", "tar")
 	file := imagetest.Build(t, Builder{}, imagetest.Request(t, tree, kind, attributes, ""))
+	for line := range strings.Lines(testenv.Run(t, "tar", "-tf", file)) {
+		if strings.Contains(strings.TrimSuffix(line, "\n"), "/") {
+			t.Errorf("the archive has %s", line)
+		}
+	}
 	dir := t.TempDir()
 	testenv.Run(t, "tar", "-C", dir, "-xf", file)
 	entries, err := os.ReadDir(dir)
@@ -81,6 +86,20 @@ func TestArchiveHolds(t *testing.T) {
 		t.Errorf("the kernel is told %q", got)
 	}
 	checkSum(t, dir, ".md5", []byte(read(t, dir, "")))
+}
+
+// TestIdentifierOfOptions tells the kernel the identifier that the options for mkfs give the file system.
+func TestIdentifierOfOptions(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs", "blkid")
+	const uuid = "12345678-1234-1234-1234-123456789abc"
+	dir, _ := unpacked(t, sample(t), "kis", `filesystem="ext4" fscreateoptions="-U `+uuid+` -L System"`)
+	if got := read(t, dir, ".append"); got != "root=UUID="+uuid+" rw" {
+		t.Errorf("the kernel is told %q", got)
+	}
+	found := testenv.Run(t, "blkid", "-p", "-o", "export", filepath.Join(dir, imagetest.BaseName))
+	if !strings.Contains(found, "\nUUID="+uuid+"\n") || !strings.Contains(found, "LABEL=System\n") {
+		t.Errorf("blkid: %s", found)
+	}
 }
 
 // checkSum reads as many blocks as the file says and compares.
@@ -134,6 +153,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	for name, c := range map[string]struct{ remove, attributes, want string }{
 		"kernel":     {"boot", "", "no kernel"},
 		"initrd":     {"boot/initrd.img-6.1.0-10", "", "initial RAM disk of kernel 6.1.0-10"},
+		"options":    {"etc/hosts", `filesystem="ext3" fscreateoptions="-O nonsense"`, "mke2fs does not take"},
 		"hypervisor": {"boot/xen-4.17-amd64.gz", `xen_server="true"`, "Xen hypervisor"},
 	} {
 		edit := sample(t).Edit(layers.Timespec{})
@@ -141,7 +161,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := Builder{}.Check(t.Context(), imagetest.Request(t, edit.Tree(), "kis", c.attributes, ""))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "config.xml:") {
 			t.Errorf("%s: error is %v", name, err)
 		}
 	}
