@@ -46,11 +46,17 @@ func newDesign(d *description.Image, ids repro.Source) (*design, error) {
 		if v.FS == fsNone || v.FS == fsSwap || v.isFAT() {
 			continue
 		}
-		if err := filesystem.Check(v.spec()); err != nil {
+		if err := s.at(v, filesystem.Check(v.spec())); err != nil {
 			return nil, err
 		}
 	}
 	return &design{settings: s, ids: ids, signature: ids.Uint32("disk signature"), volumes: volumes}, nil
+}
+
+// at puts an error about the file system of a partition at the attribute of the description that asks for it.
+func (s *settings) at(v *volume, err error) error {
+	attributes := map[string]string{rootVolumeName: "filesystem", bootName: "bootfilesystem", spareName: "spare_part_fs"}
+	return filesystem.At(s.typ, attributes[v.Name], err)
 }
 
 // spec is what package filesystem is to make of the volume.
@@ -76,7 +82,7 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 		if v.FS == fsNone || v.FS == fsSwap || v.isFAT() {
 			continue
 		}
-		if err := filesystem.CheckTree(tree, v.spec()); err != nil {
+		if err := d.at(v, filesystem.CheckTree(tree, v.spec())); err != nil {
 			return err
 		}
 	}

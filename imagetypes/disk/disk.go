@@ -32,7 +32,7 @@ type Builder struct {
 }
 
 // Check refuses what can't be built. Without a tree in the request it checks what needs none: the description and the programs on this machine.
-func (Builder) Check(_ context.Context, r *image.Request) error {
+func (Builder) Check(ctx context.Context, r *image.Request) error {
 	if r.Description == nil {
 		return errors.New("building a disk: no description given")
 	}
@@ -41,6 +41,9 @@ func (Builder) Check(_ context.Context, r *image.Request) error {
 		return err
 	}
 	if err := d.needPrograms(); err != nil {
+		return err
+	}
+	if err := filesystem.CheckOptions(ctx, d.typ, root(d.volumes).spec()); err != nil {
 		return err
 	}
 	if r.Tree == nil {

@@ -255,6 +255,39 @@ func TestRefusedDescriptions(t *testing.T) {
 	}
 }
 
+// TestIdentifierOfOptions names the root by the identifier or the label that the options for mkfs give it.
+func TestIdentifierOfOptions(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs")
+	const uuid = "12345678-1234-1234-1234-123456789abc"
+	for by, want := range map[string]string{"by-uuid": "UUID=" + uuid, "by-label": "LABEL=System"} {
+		r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" devicepersistency="`+by+`" fscreateoptions="-U `+uuid+` -L System"`, "")
+		if err := (Builder{}).Check(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		d, tree, err := designOf(t, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{"etc/fstab": want + " / ext4", "config.bootoptions": "root=" + want, "boot/grub/grub.cfg": "--set=root " + uuid} {
+			data, err := tree.ReadFile(name, maxText)
+			if err != nil || !strings.Contains(string(data), text) {
+				t.Errorf("%s: /%s lacks %q: %v\n%s", by, name, text, err, data)
+			}
+		}
+		if spec := root(d.volumes).spec(); spec.UUID != uuid || spec.Label != "System" {
+			t.Errorf("%+v", spec)
+		}
+	}
+	for _, c := range []struct{ attributes, want string }{
+		{`fscreateoptions="-L other" rootfs_label="ROOT"`, "config.xml:7:56: the file system's label is"}, {`fscreateoptions="-O nonsense"`, "config.xml:7:56: mke2fs does not take"},
+	} {
+		r := request(t, smallTree(t), `filesystem="ext4" firmware="efi" `+c.attributes, "")
+		if err := (Builder{}).Check(t.Context(), r); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error is %v", c.attributes, err)
+		}
+	}
+}
+
 func TestCheckWithoutTree(t *testing.T) {
 	testenv.NeedPrograms(t, "mke2fs", "mkfs.vfat", "mcopy", "grub-mkimage")
 	r := request(t, nil, `filesystem="ext4" firmware="uefi"`, "")

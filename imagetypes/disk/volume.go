@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"strings"
@@ -135,7 +136,10 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 	if t.SparePart > 0 && !t.SparePartIsLast {
 		list = append(list, s.spare())
 	}
-	rootVolume := s.rootVolume()
+	rootVolume, err := s.rootVolume()
+	if err != nil {
+		return nil, err
+	}
 	list = append(list, rootVolume)
 	if t.SparePart > 0 && t.SparePartIsLast {
 		spare := s.spare()
@@ -156,8 +160,12 @@ func (s *settings) volumes(ids repro.Source) ([]*volume, error) {
 	return list, checkMountpoints(list, t)
 }
 
-func (s *settings) rootVolume() *volume {
+func (s *settings) rootVolume() (*volume, error) {
 	t := s.typ
+	spec, err := filesystem.SpecOf(t, t.Filesystem)
+	if err != nil {
+		return nil, err
+	}
 	options := t.FSMountOptions
 	if options == "" {
 		options = "defaults"
@@ -167,11 +175,8 @@ func (s *settings) rootVolume() *volume {
 		kind = partition.Root(s.arch)
 	}
 	v := &volume{
-		Name: rootVolumeName, ID: "kiwi_RootPart", Type: kind, Rest: true, FS: t.Filesystem, Label: t.RootFSLabel, Mountpoint: ".",
-		MountOptions: options, MkfsOptions: t.FSCreateOptions, Compression: filesystem.Compression(t), Clones: t.RootClone,
-	}
-	if v.Label == "" {
-		v.Label = "ROOT"
+		Name: rootVolumeName, ID: "kiwi_RootPart", Type: kind, Rest: true, FS: t.Filesystem, Label: cmp.Or(spec.Label, "ROOT"), UUID: spec.UUID, Mountpoint: ".",
+		MountOptions: options, MkfsOptions: t.FSCreateOptions, Compression: spec.Compression, Clones: t.RootClone,
 	}
 	switch v.FS {
 	case "ext2", "ext3", "ext4":
@@ -197,7 +202,7 @@ func (s *settings) rootVolume() *volume {
 	if t.OEM.SystemSize > 0 && !t.OEM.Resize.Or(true) {
 		v.Size, v.Rest = int64(t.OEM.SystemSize)*mib, false
 	}
-	return v
+	return v, nil
 }
 
 func (s *settings) spare() *volume {
@@ -249,7 +254,7 @@ func (s *settings) identify(list []*volume, ids repro.Source) {
 			v.FATID = ids.Uint32("volume " + v.Name)
 			v.UUID = fat.Spec{ID: v.FATID}.UUID()
 			v.Label = v.Label[:min(len(v.Label), maxFATLabel)]
-		default:
+		case v.UUID == "":
 			v.UUID = ids.UUID("volume " + v.Name)
 		}
 	}

@@ -91,13 +91,17 @@ func sizeBtrfs(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64, e
 	return max(need+need/8+192<<20, minBtr), nil
 }
 
-func writeBtrfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
-	mkfs := []string{"mkfs.btrfs", "-q", "-f", "-U", env.uuid(spec)}
+// btrfsArgs are the arguments for mkfs.btrfs, but for the disk.
+func btrfsArgs(env Env, spec Spec) []string {
+	args := []string{"-q", "-f", "-U", env.uuid(spec)}
 	if spec.Label != "" {
-		mkfs = append(mkfs, "-L", spec.Label)
+		args = append(args, "-L", spec.Label)
 	}
-	mkfs = append(mkfs, spec.MkfsOptions...)
-	script := shellLine(mkfs) + ` $disk1
+	return append(args, spec.MkfsOptions...)
+}
+
+func writeBtrfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
+	script := "mkfs.btrfs " + shellLine(btrfsArgs(env, spec)) + ` $disk1
 top=/tmp/top root=/tmp/top
 mkdir $top
 mount -t btrfs -o subvolid=5,` + spec.mountOptions() + ` $disk1 $top

@@ -59,6 +59,16 @@ func checkCramfsTree(tree *layers.Tree) error {
 
 var errTooMany = errors.New("too many")
 
+// cramfsTool is mkfs.cramfs with what the spec asks for.
+func cramfsTool(spec Spec) directoryTool {
+	var args []string
+	if spec.Label != "" {
+		args = append(args, "-n", spec.Label)
+	}
+	args = append(args, spec.MkfsOptions...)
+	return directoryTool{kind: "cramfs", program: "mkfs.cramfs", length: cramfsLength, arguments: func(dir, to string) []string { return append(args, dir, to) }}
+}
+
 // makeCramfs runs mkfs.cramfs on a directory.
 func makeCramfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
 	if err := checkCramfsTree(tree); err != nil {
@@ -66,13 +76,7 @@ func makeCramfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *
 	}
 	task := env.Progress.Start("writing cramfs", tree.Stats().Data, progress.Bytes)
 	defer func() { task.Done(err) }()
-	var args []string
-	if spec.Label != "" {
-		args = append(args, "-n", spec.Label)
-	}
-	args = append(args, spec.MkfsOptions...)
-	tool := directoryTool{kind: "cramfs", program: "mkfs.cramfs", length: cramfsLength, arguments: func(dir, to string) []string { return append(args, dir, to) }}
-	f, size, notes, err := tool.run(ctx, env, tree)
+	f, size, notes, err := cramfsTool(spec).run(ctx, env, tree)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -48,12 +48,8 @@ func checkErofsTree(tree *layers.Tree) error {
 	})
 }
 
-func makeErofs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
-	if err := checkErofsTree(tree); err != nil {
-		return nil, 0, err
-	}
-	task := env.Progress.Start("writing erofs", tree.Stats().Data, progress.Bytes)
-	defer func() { task.Done(err) }()
+// erofsTool is mkfs.erofs with what the spec asks for.
+func erofsTool(env Env, spec Spec) directoryTool {
 	args := []string{"--quiet", "--preserve-mtime", "-U" + env.uuid(spec)}
 	switch spec.Compression {
 	case "":
@@ -63,8 +59,16 @@ func makeErofs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *o
 		args = append(args, "-z"+spec.Compression)
 	}
 	args = append(args, spec.MkfsOptions...)
-	tool := directoryTool{kind: "erofs", program: "mkfs.erofs", length: erofsLength, arguments: func(dir, to string) []string { return append(args, to, dir) }}
-	f, size, notes, err := tool.run(ctx, env, tree)
+	return directoryTool{kind: "erofs", program: "mkfs.erofs", length: erofsLength, arguments: func(dir, to string) []string { return append(args, to, dir) }}
+}
+
+func makeErofs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
+	if err := checkErofsTree(tree); err != nil {
+		return nil, 0, err
+	}
+	task := env.Progress.Start("writing erofs", tree.Stats().Data, progress.Bytes)
+	defer func() { task.Done(err) }()
+	f, size, notes, err := erofsTool(env, spec).run(ctx, env, tree)
 	if err != nil {
 		return nil, 0, err
 	}

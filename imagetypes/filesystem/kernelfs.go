@@ -28,6 +28,8 @@ const (
 	minXFS = 300 << 20 // mkfs.xfs makes nothing smaller
 	minBtr = 256 << 20
 	minRei = 34 << 20 // the journal alone takes 32 MiB
+
+	leastBtrfs = 109 << 20 // mkfs.btrfs makes nothing smaller
 )
 
 func checkXFS(spec Spec) error {
@@ -111,7 +113,7 @@ func xfsLog(ctx context.Context, size int64, env Env, spec Spec) (int64, error) 
 
 func writeXFS(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
 	if size < minXFS {
-		return fmt.Errorf("%d MiB are too small: xfs needs %d MiB", size>>20, minXFS>>20)
+		return &TooSmallError{Type: spec.Type, Size: size, Need: minXFS}
 	}
 	mkfs := []string{"mkfs.xfs", "-q", "-f", "-m", "uuid=" + env.uuid(spec)}
 	if spec.Label != "" {
@@ -131,6 +133,10 @@ func checkReiserfs(spec Spec) error {
 	if len(spec.Label) > 16 {
 		return fmt.Errorf("the label %q has %d bytes; reiserfs file systems allow 16", spec.Label, len(spec.Label))
 	}
+	// mkreiserfs takes another one for what it does not know.
+	if hash := last(given(spec.MkfsOptions, "-h", "--hash")); hash != "" && hash != "r5" && hash != "tea" && hash != "rupasov" {
+		return fmt.Errorf("%q is no hash of reiserfs; it has r5, tea and rupasov", hash)
+	}
 	return checkWords(spec.MkfsOptions)
 }
 
@@ -140,16 +146,20 @@ func sizeReiserfs(_ context.Context, _ Env, tree *layers.Tree, spec Spec) (int64
 	return max(need+need/16+minRei, minRei), nil
 }
 
+// reiserfsArgs are the arguments for mkreiserfs, but for the disk.
+func reiserfsArgs(env Env, spec Spec) []string {
+	args := []string{"-q", "-f", "-f", "-u", env.uuid(spec)}
+	if spec.Label != "" {
+		args = append(args, "-l", spec.Label)
+	}
+	return append(args, spec.MkfsOptions...)
+}
+
 func writeReiserfs(ctx context.Context, env Env, f *os.File, offset, size int64, tree *layers.Tree, spec Spec) error {
 	if size < minRei {
-		return fmt.Errorf("%d MiB are too small: reiserfs needs %d MiB", size>>20, minRei>>20)
+		return &TooSmallError{Type: spec.Type, Size: size, Need: minRei}
 	}
-	mkfs := []string{"mkreiserfs", "-q", "-f", "-f", "-u", env.uuid(spec)}
-	if spec.Label != "" {
-		mkfs = append(mkfs, "-l", spec.Label)
-	}
-	mkfs = append(mkfs, spec.MkfsOptions...)
-	script := shellLine(mkfs) + ` $disk1
+	script := "mkreiserfs " + shellLine(reiserfsArgs(env, spec)) + ` $disk1
 root=/tmp/root
 mkdir $root
 mount -t reiserfs -o noatime,user_xattr,acl $disk1 $root
@@ -205,7 +215,7 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 		Kernels:  kernels(tree),
 		Log:      env.Log,
 	})
-	return err
+	return noSpace(ctx, env, tree, spec, size, err)
 }
 
 // tarFile writes the tree as a tar to a file without a name.
