@@ -9,7 +9,6 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
@@ -54,33 +53,13 @@ func Compression(t *description.Type) string {
 	return t.SquashfsCompression
 }
 
-// specOf is what the description asks for.
-func specOf(d *description.Image) Spec {
-	t := &d.Type
-	return Spec{
-		Type: t.Image, Label: t.RootFSLabel, MkfsOptions: t.FSCreateOptions, Compression: Compression(t), MountOptions: t.FSMountOptions,
-	}
-}
-
 // Check implements [image.Builder].
-func (Builder) Check(_ context.Context, r *image.Request) error {
+func (Builder) Check(ctx context.Context, r *image.Request) error {
 	t := &r.Description.Type
 	if t.LUKS != nil {
 		return t.Errorf("luks", "leave it out, or build a disk (image=\"oem\")", "an encrypted file system image can't be built yet")
 	}
-	spec := specOf(r.Description)
-	var err error
-	if r.Tree == nil {
-		err = Check(spec)
-	} else {
-		err = CheckTree(r.Tree, spec)
-	}
-	var missing *command.MissingError
-	var unavailable *helperkernel.UnavailableError
-	if err == nil || errors.As(err, &missing) || errors.As(err, &unavailable) {
-		return err
-	}
-	return t.Errorf("image", "", "%v", err)
+	return CheckImage(ctx, r, t.Image)
 }
 
 // Plan implements [image.Builder].
@@ -95,7 +74,11 @@ func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 	}
 	size := "as large as the compressed content"
 	if !isPacked(r.Description.Type.Image) {
-		n, err := imageSize(ctx, env(r, ""), tree, r.Description)
+		spec, err := SpecOf(&r.Description.Type, r.Description.Type.Image)
+		if err != nil {
+			return "", err
+		}
+		n, err := ImageSize(ctx, env(r, ""), &r.Description.Type, tree, spec)
 		if err != nil {
 			return "", err
 		}
@@ -104,30 +87,19 @@ func (Builder) Plan(ctx context.Context, r *image.Request) (string, error) {
 	return fmt.Sprintf("file system: %s, %s, %d entries\n", fileName(r), size, tree.Stats().Entries), nil
 }
 
+// Observes implements [image.Observing].
+func (Builder) Observes(r *image.Request) bool {
+	spec, err := SpecOf(&r.Description.Type, r.Description.Type.Image)
+	return err == nil && Observes(spec)
+}
+
 // isPacked reports whether a file system is compressed, and as large as its content.
 func isPacked(kind string) bool { return kind == "squashfs" || kind == "erofs" || kind == "cramfs" }
 
 func fileName(r *image.Request) string { return r.BaseName + "." + r.Description.Type.Image }
 
 func env(r *image.Request, workdir string) Env {
-	return Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: workdir}
-}
-
-// imageSize is the size that the description asks for, or that the content needs, in bytes.
-func imageSize(ctx context.Context, env Env, tree *layers.Tree, d *description.Image) (int64, error) {
-	spec := specOf(d)
-	if isPacked(spec.Type) {
-		return Size(ctx, env, tree, spec)
-	}
-	asked := d.Type.Size
-	if asked != nil && !asked.Additive {
-		return asked.MB * mebibyte, nil
-	}
-	spec.Free = SpareSpace(tree)
-	if asked != nil {
-		spec.Free = asked.MB * mebibyte
-	}
-	return Size(ctx, env, tree, spec)
+	return Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: workdir, Observe: r.Observe}
 }
 
 // Build implements [image.Builder]: it writes BaseName.TYPE.
@@ -145,19 +117,12 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, err
 	}
 	defer remove()
-	env := env(r, scratch)
-	env.Cache = &Cache{}
-	defer env.Cache.Close()
-	size, err := imageSize(ctx, env, tree, r.Description)
-	if err != nil {
-		return nil, err
-	}
 	name := fileName(r)
 	f, err := os.OpenFile(filepath.Join(r.Dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("building a file system: %w", err)
 	}
-	err = Write(ctx, env, f, 0, size, tree, specOf(r.Description))
+	err = build(ctx, env(r, scratch), f, tree, r.Description)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
@@ -165,4 +130,22 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, err
 	}
 	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: !isPacked(r.Description.Type.Image), UseForBundle: true}}, nil
+}
+
+// build makes the file system in a new file.
+func build(ctx context.Context, env Env, f *os.File, tree *layers.Tree, d *description.Image) error {
+	spec, err := SpecOf(&d.Type, d.Type.Image)
+	if err != nil {
+		return err
+	}
+	if isPacked(spec.Type) {
+		env.Cache = &Cache{}
+		_, err := Create(ctx, env, f, tree, spec)
+		return errors.Join(err, env.Cache.Close())
+	}
+	size, err := ImageSize(ctx, env, &d.Type, tree, spec)
+	if err != nil {
+		return err
+	}
+	return SizeError(&d.Type, Write(ctx, env, f, 0, size, tree, spec))
 }

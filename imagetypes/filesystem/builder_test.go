@@ -25,7 +25,7 @@ func request(t *testing.T, kind string) *image.Request {
 }
 
 func TestBuilder(t *testing.T) {
-	testenv.NeedPrograms(t, "mke2fs", "e2fsck", "debugfs", "tar2sqfs", "unsquashfs")
+	testenv.NeedPrograms(t, "mke2fs", "e2fsck", "debugfs", "unsquashfs")
 	for kind, read := range map[string][]string{
 		"ext2": {"debugfs", "-R", "ls /"}, "ext4": {"debugfs", "-R", "ls /"}, "squashfs": {"unsquashfs", "-ls"},
 	} {
@@ -92,7 +92,7 @@ func TestBuilderSize(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	testenv.NeedPrograms(t, "mke2fs", "mkfs.xfs", "mkfs.btrfs", "tar2sqfs")
+	testenv.NeedPrograms(t, "mke2fs", "mkfs.xfs", "mkfs.btrfs")
 	for _, c := range []struct {
 		spec Spec
 		want string

@@ -1,8 +1,8 @@
 // Package filesystem writes a root tree as a file system into a file, at any offset, and finds out how large it must be.
 //
 // Nothing is mounted on this machine and the tree is hardly ever unpacked, so that the result is the same for root and for an ordinary user. ext2, ext3 and
-// ext4 are made empty by mke2fs and filled by package ext4; squashfs is made from a tar stream by the format's own tool, erofs and cramfs from a
-// temporary directory; xfs, btrfs and reiserfs, which only a kernel writes faithfully, are filled from a tar stream by a helper kernel.
+// ext4 are made empty by mke2fs and filled by package ext4; squashfs is written by package squashfs; erofs and cramfs are made from a temporary
+// directory by the format's own tool; xfs, btrfs and reiserfs, which only a kernel writes faithfully, are filled from a tar stream by a helper kernel.
 package filesystem
 
 import (
@@ -58,7 +58,7 @@ type Env struct {
 	Progress progress.Reporter // nil shows nothing
 	Workdir  string            // for temporary files; empty for the system's place
 
-	// Observe, if not nil, gets the contents of files as they are written to ext2, ext3 and ext4: see [image.Request.Observe].
+	// Observe, if not nil, gets the contents of files as they are written where [Observes] says so: see [image.Request.Observe].
 	Observe func(n *layers.Node) io.Writer
 
 	// Cache may keep a squashfs, erofs or cramfs between Size and Write; nil makes it anew each time.
@@ -209,6 +209,35 @@ func Write(ctx context.Context, env Env, f *os.File, offset, size int64, tree *l
 		return fmt.Errorf("writing the %s file system: %w", spec.Type, err)
 	}
 	return nil
+}
+
+// Create makes a file system in a new file, as large as it needs to be to hold the tree and spec.Free more, but at least spec.Size, and returns its size in
+// bytes. It is [Size] and [Write], but spares a compressed file system the way through a file of its own.
+func Create(ctx context.Context, env Env, f *os.File, tree *layers.Tree, spec Spec) (int64, error) {
+	if spec.Type == "squashfs" && spec.Free == 0 && spec.Size == 0 {
+		if err := Check(spec); err != nil {
+			return 0, err
+		}
+		size, err := writeSquashfs(ctx, env.filled(), f, tree, spec)
+		if err != nil {
+			return 0, fmt.Errorf("writing the squashfs file system: %w", err)
+		}
+		return size, nil
+	}
+	size, err := Size(ctx, env, tree, spec)
+	if err != nil {
+		return 0, err
+	}
+	return size, Write(ctx, env, f, 0, size, tree, spec)
+}
+
+// Observes reports whether Env.Observe is served for a spec.
+func Observes(spec Spec) bool {
+	if spec.Type == "squashfs" {
+		_, native, err := squashfsOptions(spec)
+		return native && err == nil
+	}
+	return strings.HasPrefix(spec.Type, "ext")
 }
 
 // makeRoom makes the file long enough, and a hole of the place where the file system goes.

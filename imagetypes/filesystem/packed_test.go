@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
@@ -229,7 +230,7 @@ func TestCramfsSaysWhatDoesNotFit(t *testing.T) {
 }
 
 func TestTreesThatDoNotFit(t *testing.T) {
-	testenv.NeedPrograms(t, "mkfs.erofs", "tar2sqfs")
+	testenv.NeedProgram(t, "mkfs.erofs")
 	edit := layers.NewTree().Edit(layers.Timespec{})
 	if err := edit.MkdirAll("var", 0o755); err != nil {
 		t.Fatal(err)
@@ -237,12 +238,12 @@ func TestTreesThatDoNotFit(t *testing.T) {
 	if err := edit.Put("var/"+strings.Repeat("n", 255), &layers.Node{Mode: layers.TypeRegular | 0o600}); err != nil {
 		t.Fatal(err)
 	}
-	for i := range maxSquashfsIDs {
+	for i := range squashfs.MaxIDs {
 		if err := edit.Put(fmt.Sprintf("var/%d", i), &layers.Node{Mode: layers.TypeRegular | 0o600, UID: uint32(i + 1)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for kind, want := range map[string]string{"squashfs": "65537 different owners", "erofs": "has 255 bytes, and mkfs.erofs takes 254"} {
+	for kind, want := range map[string]string{"squashfs": "65536 different owners", "erofs": "has 255 bytes, and mkfs.erofs takes 254"} {
 		if err := CheckTree(edit.Tree(), Spec{Type: kind}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error is %v", kind, err)
 		}

@@ -12,19 +12,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
-// squashfs is written by tar2sqfs, or by mksquashfs where the user gives options of it or wants what tar2sqfs lacks or does slowly. Both read a tar stream.
-
-// squashfsDefault is the compression if none is asked for: as fast as reading, and nearly as small as zstd's higher levels.
-const squashfsDefault = "zstd"
-
-// zstdLevel is used instead of the tools' default of 15, which takes 25 times longer for a tenth less.
-const zstdLevel = "3"
+// squashfs is written by package squashfs, or by mksquashfs from a tar stream where the user wants lzo, lzma or gives options that only it knows.
 
 func checkSquashfs(spec Spec) error {
 	methods := []string{"", "gzip", "lz4", "lzma", "lzo", "xz", "zstd", "uncompressed"}
@@ -34,11 +29,12 @@ func checkSquashfs(spec Spec) error {
 	if err := checkWords(spec.MkfsOptions); err != nil {
 		return err
 	}
-	return needTools([]string{squashfsTool(spec)})
+	_, native, err := squashfsOptions(spec)
+	if err != nil || native {
+		return err
+	}
+	return needTools([]string{"mksquashfs"})
 }
-
-// maxSquashfsIDs is how many different owners and groups, taken together, squashfs can hold: their numbers in its table have 16 bits.
-const maxSquashfsIDs = 1 << 16
 
 func checkSquashfsTree(tree *layers.Tree) error {
 	ids := map[uint32]struct{}{}
@@ -49,112 +45,72 @@ func checkSquashfsTree(tree *layers.Tree) error {
 	if err != nil {
 		return err
 	}
-	if len(ids) > maxSquashfsIDs {
-		return fmt.Errorf("the tree has files of %d different owners and groups, and squashfs can hold %d; use erofs or ext4", len(ids), maxSquashfsIDs)
+	if len(ids) > squashfs.MaxIDs {
+		return fmt.Errorf("the tree has files of %d different owners and groups, and squashfs can hold %d; use erofs or ext4", len(ids), squashfs.MaxIDs)
 	}
 	return nil
 }
 
-// squashfsTool chooses the program.
-func squashfsTool(spec Spec) string {
-	args, ok := tar2sqfsArgs(spec)
-	if !ok {
-		return "mksquashfs"
-	}
-	tools := []string{"tar2sqfs", "mksquashfs"}
-	// Where there is a filter to try, tar2sqfs compresses everything three times and mksquashfs twice.
-	if at := slices.Index(args, "-X"); at >= 0 && !strings.HasPrefix(args[at+1], "level=") {
-		slices.Reverse(tools)
-	}
-	if _, err := command.Find(tools[0]); err != nil {
-		if _, err := command.Find(tools[1]); err == nil {
-			return tools[1]
-		}
-	}
-	return tools[0]
-}
-
-// tar2sqfsArgs translates the compression and those of mksquashfs's options that are in use into arguments for tar2sqfs. It reports false
-// where tar2sqfs has no such thing.
-func tar2sqfsArgs(spec Spec) ([]string, bool) {
-	method, level, filters := spec.Compression, "", ""
-	var args []string
-	words := spec.MkfsOptions
-	for len(words) > 0 {
-		word, value := words[0], ""
-		switch word {
-		case "-noappend", "-no-progress", "-quiet", "-no-duplicates":
-			words = words[1:]
-			continue
-		case "-comp", "-b", "-Xcompression-level", "-Xbcj":
-		default:
-			return nil, false
-		}
-		if len(words) < 2 {
-			return nil, false
-		}
-		value, words = words[1], words[2:]
-		switch word {
-		case "-comp":
-			method = value
-		case "-b":
-			args = append(args, "-b", value)
-		case "-Xcompression-level":
-			level = "level=" + value
-		case "-Xbcj":
-			filters = value
-		}
-	}
-	if method == "" {
-		method = squashfsDefault
-	}
-	if method == "zstd" && level == "" {
-		level = "level=" + zstdLevel
-	}
-	args = append(args, "-c", method)
-	if extra := strings.Trim(level+","+filters, ","); extra != "" {
-		args = append(args, "-X", extra)
-	}
-	return args, method != "uncompressed"
-}
-
 // makeSquashfs makes the file system in a file without a name.
-func makeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
-	tree, notes, err := forSquashfs(tree)
-	if err != nil {
-		return nil, 0, err
-	}
+func makeSquashfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (*os.File, int64, error) {
 	f, err := temporaryFile(env.Workdir)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	task := env.Progress.Start("writing squashfs", tree.Stats().Data, progress.Bytes)
-	err = streamSquashfs(ctx, env, f, tree, spec, task)
-	task.Done(err)
+	size, err := writeSquashfs(ctx, env, f, tree, spec)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, errors.Join(err, f.Close())
 	}
-	if squashfsTool(spec) == "mksquashfs" {
-		missed, err := fixSquashfsRoot(f, tree.Root())
-		if err != nil {
-			return nil, 0, fmt.Errorf("putting right what mksquashfs has made: %w", err)
-		}
-		notes = append(notes, missed...)
+	return f, size, nil
+}
+
+// writeSquashfs makes the file system in an empty file, and returns its size in bytes.
+func writeSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree, spec Spec) (size int64, err error) {
+	options, native, err := squashfsOptions(spec)
+	if err != nil {
+		return 0, err
+	}
+	task := env.Progress.Start("writing squashfs", tree.Stats().Data, progress.Bytes)
+	defer func() { task.Done(err) }()
+	if !native {
+		return foreignSquashfs(ctx, env, f, tree, spec, task)
+	}
+	options.Epoch = uint32(min(max(env.Repro.Epoch.Unix(), 0), squashfs.MaxTime))
+	options.Progress, options.Observe = task.Add, env.Observe
+	report, err := squashfs.Write(ctx, f, tree, options)
+	if err != nil {
+		return 0, err
+	}
+	env.report("squashfs", report.Notes)
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// foreignSquashfs has mksquashfs make the file system.
+func foreignSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree, spec Spec, task progress.Task) (int64, error) {
+	tree, notes, err := forSquashfs(tree)
+	if err != nil {
+		return 0, err
+	}
+	if err := streamSquashfs(ctx, env, f, tree, spec, task); err != nil {
+		return 0, err
+	}
+	missed, err := fixSquashfsRoot(f, tree.Root())
+	if err != nil {
+		return 0, fmt.Errorf("putting right what mksquashfs has made: %w", err)
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	env.report("squashfs", notes)
-	return f, info.Size(), nil
+	env.report("squashfs", append(notes, missed...))
+	return info.Size(), nil
 }
 
-// streamSquashfs runs the tool with the tree as a tar on its standard input.
+// streamSquashfs runs mksquashfs with the tree as a tar on its standard input.
 func streamSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree, spec Spec, task progress.Task) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -165,7 +121,7 @@ func streamSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree,
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer r.Close()
-		return command.Run(ctx, squashfsCommand(env, f, r, tree.Root(), spec))
+		return command.Run(ctx, mksquashfs(env, f, r, tree.Root(), spec))
 	})
 	var writing error
 	group.Go(func() error {
@@ -182,37 +138,29 @@ func streamSquashfs(ctx context.Context, env Env, f *os.File, tree *layers.Tree,
 	return writing
 }
 
-// squashfsCommand is the tool's command line; its output is descriptor 3.
-func squashfsCommand(env Env, f *os.File, tar *os.File, root *layers.Node, spec Spec) command.Cmd {
-	epoch := strconv.FormatInt(env.Repro.Epoch.Unix(), 10)
-	cmd := command.Cmd{Name: squashfsTool(spec), Stdin: tar, Files: []*os.File{f}, Env: []string{repro.EpochVariable + "=" + epoch}}
-	if cmd.Name == "tar2sqfs" {
-		args, _ := tar2sqfsArgs(spec)
-		cmd.Args = append(append([]string{"-q", "-f", "-s"}, args...), "/proc/self/fd/3")
-		return cmd
+// mksquashfs is the command line; its output is descriptor 3.
+func mksquashfs(env Env, f *os.File, tar *os.File, root *layers.Node, spec Spec) command.Cmd {
+	args := []string{
+		"-", "/proc/self/fd/3", "-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", strconv.FormatInt(env.Repro.Epoch.Unix(), 10),
+		"-root-mode", fmt.Sprintf("%o", root.Perm()), "-noI", // what fixSquashfsRoot puts right is an inode table that is not compressed
 	}
-	method := spec.Compression
-	if method == "" {
-		method = squashfsDefault
-	}
-	cmd.Env = []string{repro.EpochVariable} // taken away: for mksquashfs it and an option are two answers to one question
-	// What fixSquashfsRoot puts right is an inode table that is not compressed.
-	cmd.Args = []string{"-", "/proc/self/fd/3", "-tar", "-noappend", "-no-progress", "-quiet", "-mkfs-time", epoch, "-root-mode", fmt.Sprintf("%o", root.Perm()), "-noI"}
+	given := slices.Contains(spec.MkfsOptions, "-comp")
 	switch {
-	case method == "uncompressed":
-		cmd.Args = append(cmd.Args, "-noI", "-noId", "-noD", "-noF", "-noX")
-	case !slices.Contains(spec.MkfsOptions, "-comp"):
-		cmd.Args = append(cmd.Args, "-comp", method)
-		if method == "zstd" && !slices.Contains(spec.MkfsOptions, "-Xcompression-level") {
-			cmd.Args = append(cmd.Args, "-Xcompression-level", zstdLevel)
+	case spec.Compression == "uncompressed":
+		args = append(args, "-noI", "-noId", "-noD", "-noF", "-noX")
+	case spec.Compression != "" && !given:
+		args = append(args, "-comp", spec.Compression)
+	case !given:
+		args = append(args, "-comp", "zstd")
+		if !slices.Contains(spec.MkfsOptions, "-Xcompression-level") {
+			args = append(args, "-Xcompression-level", "3") // the default, 15, takes 25 times longer for a tenth less
 		}
 	}
-	cmd.Args = append(cmd.Args, spec.MkfsOptions...)
-	return cmd
+	return command.Cmd{
+		Name: "mksquashfs", Args: append(args, spec.MkfsOptions...), Stdin: tar, Files: []*os.File{f},
+		Env: []string{repro.EpochVariable}, // taken away: it and an option are two answers to one question
+	}
 }
-
-// maxSquashfsTime is the latest time that squashfs can hold: 32 bits without a sign, in seconds. The earliest is 1970.
-const maxSquashfsTime = 1<<32 - 1
 
 // forSquashfs returns the tree as squashfs can hold it, and what it can't.
 func forSquashfs(tree *layers.Tree) (*layers.Tree, []layers.Note, error) {
@@ -222,50 +170,23 @@ func forSquashfs(tree *layers.Tree) (*layers.Tree, []layers.Note, error) {
 	fractions := false
 	err := tree.Walk(func(name string, n *layers.Node) error {
 		fractions = fractions || n.MTime.Nsec != 0
-		fit, seen := changed[n]
-		if !seen {
-			var texts []string
-			fit, texts = fitSquashfs(n)
+		fit, texts := squashfs.Fit(n)
+		if len(texts) == 0 {
+			return nil
+		}
+		if changed[n] == nil {
 			for _, text := range texts {
 				notes = append(notes, layers.Note{Path: "/" + name, Text: text})
 			}
-			if fit != nil && !n.IsDir() {
-				changed[n] = fit // so that hard links stay hard links
-			}
+			changed[n] = fit // so that hard links stay hard links
 		}
-		if fit == nil {
-			return nil
-		}
-		return edit.Put(name, fit)
+		return edit.Put(name, changed[n])
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	if fractions {
-		notes = append(notes, layers.Note{Path: "/", Text: "times are kept in whole seconds"})
+		notes = append(notes, squashfs.WholeSeconds())
 	}
 	return edit.Tree(), notes, nil
-}
-
-// fitSquashfs returns a copy of a node as squashfs can hold it and what is different, or nil if it can hold the node as it is.
-func fitSquashfs(n *layers.Node) (*layers.Node, []string) {
-	var texts []string
-	fit := *n
-	fit.MTime.Sec = min(max(n.MTime.Sec, 0), maxSquashfsTime)
-	if fit.MTime != n.MTime {
-		texts = append(texts, fmt.Sprintf("time of last change %s set to %s: squashfs holds no other",
-			n.MTime.Time().Format("2006-01-02"), fit.MTime.Time().Format("2006-01-02")))
-	}
-	fit.Xattrs = slices.DeleteFunc(slices.Clone(n.Xattrs), func(x layers.Xattr) bool {
-		space, _, _ := strings.Cut(x.Name, ".")
-		if slices.Contains([]string{"user", "trusted", "security"}, space) {
-			return false
-		}
-		texts = append(texts, fmt.Sprintf("%s left out: squashfs holds no such attribute", x.Name))
-		return true
-	})
-	if len(texts) == 0 {
-		return nil, nil
-	}
-	return &fit, texts
 }

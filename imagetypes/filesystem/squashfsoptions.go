@@ -17,7 +17,7 @@ const squashfsBlock = compress.MaxBlockSize
 // squashfsOptions reads the compression and the options, which are those of mksquashfs 4.5. It reports false where only that program can do what
 // they ask for; what they mean is for it to judge, then.
 func squashfsOptions(spec Spec) (squashfs.Options, bool, error) {
-	w := squashfsWords{rest: spec.MkfsOptions, native: true, options: squashfs.Options{BlockSize: squashfsBlock, Duplicates: true}}
+	w := squashfsWords{rest: spec.MkfsOptions, native: true, options: squashfs.Options{BlockSize: squashfsBlock}}
 	for len(w.rest) > 0 {
 		option := w.rest[0]
 		w.rest = w.rest[1:]
@@ -67,7 +67,7 @@ func (w *squashfsWords) flag(option string) bool {
 	case "-noappend", "-no-progress", "-progress", "-quiet", "-info", "-exit-on-error", "-no-recovery", "-reproducible", "-xattrs", "-exports":
 		// It is so in any case, or has no effect on the result.
 	case "-no-duplicates":
-		o.Duplicates = false
+		o.KeepDuplicates = true
 	case "-no-fragments":
 		o.Fragments = squashfs.FragmentsNone
 	case "-always-use-fragments", "-tailends":

@@ -14,7 +14,7 @@ func TestSquashfsOptions(t *testing.T) {
 	root, other := uint32(0), uint32(7)
 	for _, c := range []struct {
 		compression, words string
-		want               squashfs.Options // Duplicates is set, and BlockSize where it is 0
+		want               squashfs.Options // BlockSize is set where it is 0
 	}{
 		{"", "", squashfs.Options{}},
 		{"xz", "", squashfs.Options{Compression: compress.Settings{Method: "xz"}}},
@@ -31,7 +31,6 @@ func TestSquashfsOptions(t *testing.T) {
 			NoXattrs: true, NoExport: true, NoPadding: true, UID: &root, GID: &root}},
 		{"", "-no-fragments -force-gid 7", squashfs.Options{Fragments: squashfs.FragmentsNone, GID: &other}},
 	} {
-		c.want.Duplicates = true
 		if c.want.BlockSize == 0 {
 			c.want.BlockSize = 1 << 20
 		}
@@ -45,8 +44,8 @@ func TestSquashfsOptions(t *testing.T) {
 		}
 	}
 	got, _, err := squashfsOptions(Spec{Type: "squashfs", MkfsOptions: []string{"-no-duplicates"}})
-	if err != nil || got.Duplicates {
-		t.Errorf("duplicates: %v, %v", got.Duplicates, err)
+	if err != nil || !got.KeepDuplicates {
+		t.Errorf("duplicates: %v, %v", got.KeepDuplicates, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -89,7 +90,7 @@ func fixSquashfsRoot(f file, root *layers.Node) (notes []layers.Note, err error)
 		return nil, err
 	}
 	inodes, inode := metadata{f, int64(table + reference>>16)}, int64(reference&(1<<16-1))
-	if err := inodes.put(inode+inodeTime, uint64(min(max(root.MTime.Sec, 0), maxSquashfsTime)), 4); err != nil {
+	if err := inodes.put(inode+inodeTime, uint64(min(max(root.MTime.Sec, 0), squashfs.MaxTime)), 4); err != nil {
 		return nil, err
 	}
 	for place, id := range map[int64]uint32{inodeOwner: root.UID, inodeGroup: root.GID} {
@@ -98,7 +99,7 @@ func fixSquashfsRoot(f file, root *layers.Node) (notes []layers.Note, err error)
 			return nil, err
 		}
 		if !found {
-			notes = append(notes, layers.Note{Path: "/", Text: fmt.Sprintf("the top directory belongs to root, not to %d as it should: mksquashfs can't do that; use options that tar2sqfs has too", id)})
+			notes = append(notes, layers.Note{Path: "/", Text: fmt.Sprintf("the top directory belongs to root, not to %d as it should: mksquashfs can't do that; use another compression or fewer options", id)})
 			continue
 		}
 		if err := inodes.put(inode+place, index, 2); err != nil {

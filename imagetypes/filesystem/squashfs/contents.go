@@ -112,7 +112,7 @@ func (r *reader) read(c *content) (err error) {
 			err = closing
 		}
 	}()
-	if !r.Duplicates && r.lengths[size] > 1 {
+	if !r.KeepDuplicates && r.lengths[size] > 1 {
 		f.sum = sha256.New()
 	}
 	end := r.end(size)

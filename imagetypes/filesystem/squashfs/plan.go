@@ -76,7 +76,7 @@ func newPlan(tree *layers.Tree, o Options) (*plan, error) {
 	p.inodes++
 	root.number, root.links = p.inodes, root.subdirs+2
 	if p.fractions {
-		p.notes = append(p.notes, layers.Note{Path: "/", Text: "times are kept in whole seconds"})
+		p.notes = append(p.notes, WholeSeconds())
 	}
 	return p, nil
 }
@@ -121,16 +121,14 @@ func (p *plan) descend(path string, d *directory, known map[*layers.Node]*inode)
 
 // fit decides about what a squashfs may not be able to hold of a node.
 func (p *plan) fit(path string, in *inode) error {
-	n := in.node
-	fit := Fit(n)
-	for _, text := range fit.Texts {
+	n, texts := Fit(in.node)
+	for _, text := range texts {
 		p.notes = append(p.notes, layers.Note{Path: "/" + path, Text: text})
 	}
 	p.fractions = p.fractions || n.MTime.Nsec != 0
-	in.mtime = uint32(fit.MTime)
-	in.xattrs = noXattrs
-	if len(fit.Xattrs) > 0 && !p.NoXattrs {
-		in.xattrs = p.xattrs.add(fit.Xattrs)
+	in.mtime, in.xattrs = uint32(n.MTime.Sec), noXattrs
+	if len(n.Xattrs) > 0 && !p.NoXattrs {
+		in.xattrs = p.xattrs.add(n.Xattrs)
 	}
 	uid, gid := n.UID, n.GID
 	if p.UID != nil {
@@ -151,40 +149,34 @@ func (p *plan) fit(path string, in *inode) error {
 // maxName is the longest name in bytes (SQUASHFS_NAME_LEN).
 const maxName = 256
 
-// maxTime is the latest time: 32 bits without a sign, in seconds since 1970. The earliest is 1970.
-const maxTime = 1<<32 - 1
+// MaxTime is the latest time: 32 bits without a sign, in seconds since 1970. The earliest is 1970.
+const MaxTime = 1<<32 - 1
 
-// Fitting is what a squashfs can hold of a node.
-type Fitting struct {
-	MTime  int64 // in seconds
-	Xattrs []layers.Xattr
-	Texts  []string // what it can't
-}
-
-// Fit returns what a squashfs can hold of a node.
-func Fit(n *layers.Node) Fitting {
-	fit := Fitting{MTime: min(max(n.MTime.Sec, 0), maxTime), Xattrs: n.Xattrs}
-	if fit.MTime != n.MTime.Sec {
-		fit.Texts = append(fit.Texts, fmt.Sprintf("time of last change %s set to %s: squashfs holds no other",
-			n.MTime.Time().Format("2006-01-02"), layers.Timespec{Sec: fit.MTime}.Time().Format("2006-01-02")))
-	}
-	unheld := func(x layers.Xattr) bool { return !slices.Contains(xattrSpaces[:], space(x.Name)) }
-	if !slices.ContainsFunc(n.Xattrs, unheld) {
-		return fit
+// Fit returns a node as a squashfs can hold it, and in words what is different. A node that it can hold is returned itself. That times are cut to
+// seconds does not count.
+func Fit(n *layers.Node) (*layers.Node, []string) {
+	var texts []string
+	fit := *n
+	if fit.MTime.Sec = min(max(n.MTime.Sec, 0), MaxTime); fit.MTime.Sec != n.MTime.Sec {
+		fit.MTime.Nsec = 0
+		texts = append(texts, fmt.Sprintf("time of last change %s set to %s: squashfs holds no other",
+			n.MTime.Time().Format("2006-01-02"), fit.MTime.Time().Format("2006-01-02")))
 	}
 	fit.Xattrs = nil
 	for _, x := range n.Xattrs {
-		if unheld(x) {
-			fit.Texts = append(fit.Texts, fmt.Sprintf("%s left out: squashfs holds no such attribute", x.Name))
+		if space, _, _ := strings.Cut(x.Name, "."); slices.Contains(xattrSpaces[:], space) {
+			fit.Xattrs = append(fit.Xattrs, x)
 			continue
 		}
-		fit.Xattrs = append(fit.Xattrs, x)
+		texts = append(texts, fmt.Sprintf("%s left out: squashfs holds no such attribute", x.Name))
 	}
-	return fit
+	if texts == nil {
+		return n, nil
+	}
+	return &fit, texts
 }
 
-// space returns the name space of an extended attribute.
-func space(name string) string {
-	before, _, _ := strings.Cut(name, ".")
-	return before
+// WholeSeconds is what is to be said of a tree whose times have fractions of seconds.
+func WholeSeconds() layers.Note {
+	return layers.Note{Path: "/", Text: "times are kept in whole seconds"}
 }

@@ -33,7 +33,8 @@ type Options struct {
 	Compression compress.Settings // its BlockSize does not count
 	BlockSize   int               // in bytes, a power of two from 4 KiB to 1 MiB; 0 for [compress.DefaultBlockSize]
 	Fragments   Fragments
-	Duplicates  bool // files with equal content are not stored once
+	// KeepDuplicates stores files with equal content as often as there are. Without it they share one place.
+	KeepDuplicates bool
 
 	// What is not compressed. Owners are with the inodes, too, unless PlainIDs is set alone.
 	PlainInodes, PlainIDs, PlainData, PlainFragments, PlainXattrs bool

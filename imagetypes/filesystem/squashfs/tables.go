@@ -232,7 +232,7 @@ func (p *plan) superblock(s superblock) []byte {
 		set bool
 	}{
 		{flagPlainInodes, p.PlainInodes}, {flagPlainData, p.PlainData}, {flagPlainFragments, p.PlainFragments}, {flagNoFragments, p.Fragments == FragmentsNone},
-		{flagAlwaysFragments, p.Fragments == FragmentsAlways}, {flagDuplicates, !p.Duplicates}, {flagExport, !p.NoExport}, {flagPlainXattrs, p.PlainXattrs},
+		{flagAlwaysFragments, p.Fragments == FragmentsAlways}, {flagDuplicates, !p.KeepDuplicates}, {flagExport, !p.NoExport}, {flagPlainXattrs, p.PlainXattrs},
 		{flagNoXattrs, p.NoXattrs}, {flagOptions, s.options}, {flagPlainIDs, p.PlainIDs},
 	} {
 		if f.set {
