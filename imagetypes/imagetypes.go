@@ -74,10 +74,13 @@ func (e *UnknownTypeError) Error() string {
 		names = append(names, t.Name)
 	}
 	text := fmt.Sprintf("there is no image type %q", e.Name)
+	if e.Name == "clicfs" {
+		text += ", in KIWI neither any more; squashfs and erofs are what it was"
+	}
 	if e.Similar != "" {
 		text += fmt.Sprintf("; did you mean %s?", e.Similar)
 	}
-	return text + " There are " + strings.Join(names, ", ")
+	return text + "; there are " + strings.Join(names, ", ")
 }
 
 // Lookup returns the image type of the given name. The error is an *[UnknownTypeError].

@@ -24,7 +24,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("%s: %+v, %v", want.Name, got, err)
 		}
 	}
-	for typo, want := range map[string]string{"omen": "oem", "dokcer": "docker", "OCI": "oci", "xxxxxxxx": ""} {
+	for typo, want := range map[string]string{"omen": "oem", "dokcer": "docker", "OCI": "oci", "xxxxxxxx": "", "clicfs": ""} {
 		_, err := Lookup(typo)
 		var unknown *UnknownTypeError
 		if !errors.As(err, &unknown) || unknown.Similar != want || !strings.Contains(err.Error(), "tbz") {

@@ -207,7 +207,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		remove []string
 		want   []string
 	}{
-		"kernel": {[]string{"boot"}, []string{"no kernel", "linux-image-amd64"}},
+		"kernel": {[]string{"boot"}, []string{"config.xml:7:11: the root tree has no kernel", "linux-image-amd64"}},
 		"initrd": {[]string{"boot/initrd.img-6.1.0-10-amd64"}, []string{"no initrd for the kernel 6.1.0-10-amd64", "initramfs-tools"}},
 	} {
 		edit := smallTree(t).Edit(layers.Timespec{})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
+	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -37,8 +38,8 @@ func (d *design) findSystemdBoot(tree *layers.Tree) error {
 			return nil
 		}
 	}
-	return &image.TreeError{Missing: "systemd-boot (/" + name + ")", Need: `bootloader name="systemd_boot"`,
-		Hint: "add the package systemd-boot-efi (Debian), systemd-boot-unsigned (Fedora) or systemd-boot (openSUSE) to the description"}
+	return xen.Placed(d.typ.Bootloader.At("name"), &image.TreeError{Missing: "systemd-boot (/" + name + ")", Need: `bootloader name="systemd_boot"`,
+		Hint: "add the package systemd-boot-efi (Debian), systemd-boot-unsigned (Fedora) or systemd-boot (openSUSE) to the description"})
 }
 
 // entryToken is what names of entries begin with: what kernel-install is told to take, or else the system's name.
