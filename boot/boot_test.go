@@ -270,7 +270,7 @@ func TestBootAndRun(t *testing.T) {
 	testenv.NeedRealRoot(t) // once is enough: nothing here asks who it is
 	var console strings.Builder
 	result, err := Run(t.Context(), Options{
-		Image: system(t), Expect: []string{"login:"}, Run: []string{"findmnt -n -o FSTYPE /", "echo one; exit_code() { return 7; }; exit_code"}, User: "root", Password: "linux", Console: &console,
+		Image: system(t), Timeout: 15 * time.Minute, Expect: []string{"login:"}, Run: []string{"findmnt -n -o FSTYPE /", "echo one; exit_code() { return 7; }; exit_code"}, User: "root", Password: "linux", Console: &console,
 	})
 	var failed *CommandError
 	if !errors.As(err, &failed) || failed.Code != 7 || !strings.Contains(failed.Output, "one") {
@@ -309,10 +309,10 @@ func TestBootOverTheNetwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer machine.Close()
-	if err := machine.Login(t.Context(), "root", "linux", 10*time.Minute); err != nil {
+	if err := machine.Login(t.Context(), "root", "linux", 20*time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	output, code, err := machine.Run(t.Context(), "cat /proc/cmdline; findmnt -n -o FSTYPE /", time.Minute)
+	output, code, err := machine.Run(t.Context(), "cat /proc/cmdline; findmnt -n -o FSTYPE /", 5*time.Minute)
 	if err != nil || code != 0 || !strings.Contains(output, "from=network") || !strings.Contains(output, "ext4") {
 		t.Errorf("%q, %d, %v", output, code, err)
 	}

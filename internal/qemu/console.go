@@ -154,7 +154,7 @@ func (m *Machine) Send(text string) error {
 // Login waits up to timeout for the login prompt, logs in and makes the shell quiet, so that [Machine.Run] works.
 func (m *Machine) Login(ctx context.Context, user, password string, timeout time.Duration) error {
 	const (
-		step = 90 * time.Second
+		step = 3 * time.Minute        // of a machine that is emulated on a slow one
 		end  = `($|\[ *\d+\.\d{6}\])` // the kernel may say something right behind a prompt
 	)
 	if _, err := m.Expect(ctx, regexp.MustCompile(`login: ?`+end), timeout); err != nil {
