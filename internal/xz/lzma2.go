@@ -22,106 +22,109 @@ const (
 	chunkFirst       = 3 << 5 // the same, and the dictionary is empty
 )
 
-// encoder compresses blocks, one after the other.
-type encoder struct {
+// chunks writes the chunks of one block after the other.
+type chunks struct {
 	rangeEncoder
 	model
-	finder *finder
-	data   []byte
-	begun  bool // a chunk is written: the dictionary need not be emptied
-	known  bool // the properties are written
-	fresh  bool // the model is as at the begin, and the reader must make it so
+	data  []byte
+	begun bool // a chunk is written: the dictionary need not be emptied
+	known bool // the properties are written
+	fresh bool // the model is as at the begin, and the reader must make it so
 }
 
-func newEncoder() *encoder {
-	return &encoder{rangeEncoder: rangeEncoder{buf: make([]byte, maxPacked+chunkSlack)}, finder: newFinder()}
+// searcher finds the symbols.
+type searcher interface {
+	// incompressible reports whether bytes look as if they were compressed already, and notes them as places of matches if so.
+	incompressible(pos, end int) bool
+	// chunk encodes symbols from pos on, up to the limits of a chunk, and returns where it has stopped.
+	chunk(pos int) int
 }
 
 // encode appends a block as LZMA2.
-func (e *encoder) encode(out, data []byte) []byte {
-	e.data, e.begun, e.known = data, false, false
-	e.finder.reset(data)
-	e.model.reset()
-	e.fresh = true
+func (c *chunks) encode(out, data []byte, s searcher) []byte {
+	c.data, c.begun, c.known, c.fresh = data, false, false, true
+	c.model.reset()
 	for pos := 0; pos < len(data); {
-		if next := min(pos+maxStored, len(data)); e.incompressible(pos, next) {
-			out = e.store(out, pos, next)
+		if next := min(pos+maxStored, len(data)); s.incompressible(pos, next) {
+			out = c.store(out, pos, next)
 			pos = next
 			continue
 		}
-		e.rangeEncoder.reset()
-		next := e.chunk(pos)
-		packed := e.finish()
+		c.rangeEncoder.reset()
+		next := s.chunk(pos)
+		packed := c.finish()
 		if len(packed) >= next-pos || len(packed) > maxPacked {
-			e.fresh = false // what was learnt must be forgotten: the reader never sees it
+			c.fresh = false // what was learnt must be forgotten: the reader never sees it
 			for ; pos < next; pos += maxStored {
-				out = e.store(out, pos, min(pos+maxStored, next))
+				out = c.store(out, pos, min(pos+maxStored, next))
 			}
 			pos = next
 			continue
 		}
-		out = e.header(out, next-pos, len(packed))
+		out = c.header(out, next-pos, len(packed))
 		out = append(out, packed...)
 		pos = next
 	}
 	return append(out, chunkEnd)
 }
 
-func (e *encoder) header(out []byte, plain, packed int) []byte {
+func (c *chunks) header(out []byte, plain, packed int) []byte {
 	control := byte(chunkLZMA)
 	switch {
-	case !e.begun:
+	case !c.begun:
 		control |= chunkFirst
-	case !e.known:
+	case !c.known:
 		control |= chunkProperties
-	case e.fresh:
+	case c.fresh:
 		control |= chunkReset
 	}
 	out = append(out, control|byte((plain-1)>>16))
 	out = binary.BigEndian.AppendUint16(out, uint16(plain-1))
 	out = binary.BigEndian.AppendUint16(out, uint16(packed-1))
-	if !e.known {
-		out = append(out, properties)
+	if !c.known {
+		out = append(out, c.properties.encoded())
 	}
-	e.begun, e.known, e.fresh = true, true, false
+	c.begun, c.known, c.fresh = true, true, false
 	return out
 }
 
 // store appends a chunk of at most maxStored bytes as it is. The model begins anew after it.
-func (e *encoder) store(out []byte, pos, end int) []byte {
+func (c *chunks) store(out []byte, pos, end int) []byte {
 	control := byte(chunkStored)
-	if !e.begun {
+	if !c.begun {
 		control = chunkStoredFirst
 	}
 	out = append(out, control)
 	out = binary.BigEndian.AppendUint16(out, uint16(end-pos-1))
-	e.begun = true
-	if !e.fresh {
-		e.model.reset()
-		e.fresh = true
+	c.begun = true
+	if !c.fresh {
+		c.model.reset()
+		c.fresh = true
 	}
-	return append(out, e.data[pos:end]...)
+	return append(out, c.data[pos:end]...)
 }
 
-// incompressible reports whether bytes look as if they were compressed already: all values are about as frequent, and hardly any place
-// has come before.
+// encoder compresses blocks quickly, one after the other.
+type encoder struct {
+	chunks
+	finder *finder
+}
+
+func newEncoder() *encoder {
+	e := &encoder{finder: newFinder()}
+	e.buf, e.properties = make([]byte, maxPacked+chunkSlack), usualProperties()
+	return e
+}
+
+// encode appends a block as LZMA2.
+func (e *encoder) encode(out, data []byte) []byte {
+	e.finder.reset(data)
+	return e.chunks.encode(out, data, e)
+}
+
+// incompressible implements [searcher]: all values are about as frequent, and hardly any place has come before.
 func (e *encoder) incompressible(pos, end int) bool {
-	const least = 4096
-	if end-pos < least {
-		return false
-	}
-	var counts [256]int32
-	for _, b := range e.data[pos:end] {
-		counts[b]++
-	}
-	bits := 0.0
-	for _, n := range counts {
-		if n > 0 {
-			bits -= float64(n) * math.Log2(float64(n)/float64(end-pos))
-		}
-	}
-	const even = 7.9 // bits for each byte
-	if bits < even*float64(end-pos) {
+	if !even(e.data[pos:end]) {
 		return false
 	}
 	const step = 16
@@ -140,7 +143,29 @@ func (e *encoder) incompressible(pos, end int) bool {
 	return true
 }
 
-// chunk encodes symbols from pos on, up to the limits of a chunk, and returns where it has stopped.
+// even reports whether bytes are enough to tell and all values are about as frequent.
+func even(data []byte) bool {
+	const (
+		least   = 4096
+		perByte = 7.9 // bits
+	)
+	if len(data) < least {
+		return false
+	}
+	var counts [256]int32
+	for _, b := range data {
+		counts[b]++
+	}
+	bits := 0.0
+	for _, n := range counts {
+		if n > 0 {
+			bits -= float64(n) * math.Log2(float64(n)/float64(len(data)))
+		}
+	}
+	return bits >= perByte*float64(len(data))
+}
+
+// chunk implements [searcher].
 func (e *encoder) chunk(pos int) int {
 	data := e.data
 	end := min(len(data), pos+maxChunk)

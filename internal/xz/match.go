@@ -98,8 +98,10 @@ func (f *finder) find(pos, limit int) (distance uint32, length int) {
 }
 
 // extend returns how many bytes from two places on are the same, at most limit.
-func (f *finder) extend(from, to, limit int) int {
-	data := f.data
+func (f *finder) extend(from, to, limit int) int { return common(f.data, from, to, limit) }
+
+// common returns how many bytes of data from two places on are the same, at most limit.
+func common(data []byte, from, to, limit int) int {
 	n := 0
 	for n+8 <= limit {
 		if diff := binary.LittleEndian.Uint64(data[from+n:]) ^ binary.LittleEndian.Uint64(data[to+n:]); diff != 0 {

@@ -5,18 +5,33 @@ import "math/bits"
 // The symbols of LZMA: literals, matches by distance, and matches by one of the last four distances.
 
 const (
-	literalContext = 3 // lc: how many bits of the byte before choose a literal's probabilities
-	positionBits   = 2 // pb: how many bits of the position choose other probabilities
-	properties     = (positionBits*5+0)*9 + literalContext
-
 	states     = 12
-	positions  = 1 << positionBits
+	positions  = 1 << maxPositionBits
 	minMatch   = 2
 	maxMatch   = 273
 	slots      = 64
 	alignBits  = 4
 	firstAlign = 14 // the first slot whose distances have bits that are coded directly
 )
+
+// properties say what probabilities depend on, besides what came before.
+type properties struct {
+	literalContext  uint8 // lc: how many bits of the byte before choose a literal's probabilities
+	literalPosition uint8 // lp: how many bits of the position do
+	positionBits    uint8 // pb: how many bits of the position choose other probabilities
+}
+
+const (
+	maxLiteralBits  = 4 // lc and lp together
+	maxPositionBits = 4
+)
+
+// usualProperties are good for everything.
+func usualProperties() properties { return properties{literalContext: 3, positionBits: 2} }
+
+func (p properties) encoded() byte {
+	return (p.positionBits*5+p.literalPosition)*9 + p.literalContext
+}
 
 type lengthCoder struct {
 	choice, choice2 prob
@@ -26,6 +41,7 @@ type lengthCoder struct {
 
 // model is what has been learnt so far.
 type model struct {
+	properties
 	state   int
 	reps    [4]uint32 // the last distances, less one
 	isMatch [states][positions]prob
@@ -39,7 +55,7 @@ type model struct {
 	align   [1 << alignBits]prob
 	lengths lengthCoder
 	repeats lengthCoder
-	literal [1 << literalContext][0x300]prob
+	literal [1 << maxLiteralBits][0x300]prob
 }
 
 func fill(probs []prob) {
@@ -72,21 +88,30 @@ func (m *model) reset() {
 	for i := range m.special {
 		fill(m.special[i][:])
 	}
-	for i := range m.literal {
+	for i := range 1 << (m.literalContext + m.literalPosition) {
 		fill(m.literal[i][:])
 	}
 	m.lengths.reset()
 	m.repeats.reset()
 }
 
-// literalSymbol encodes the byte at pos of data.
-func (m *model) literalSymbol(e *rangeEncoder, data []byte, pos int) {
-	e.bit(&m.isMatch[m.state][pos&(positions-1)], 0)
+// position returns what of a position chooses probabilities.
+func (p properties) position(pos int) int { return pos & (1<<p.positionBits - 1) & (positions - 1) }
+
+// literalProbs are the probabilities for the byte at pos of data.
+func (m *model) literalProbs(data []byte, pos int) *[0x300]prob {
 	before := byte(0)
 	if pos > 0 {
 		before = data[pos-1]
 	}
-	probs := &m.literal[before>>(8-literalContext)]
+	choice := pos&(1<<m.literalPosition-1)<<m.literalContext | int(before>>(8-m.literalContext))
+	return &m.literal[choice&(1<<maxLiteralBits-1)]
+}
+
+// literalSymbol encodes the byte at pos of data.
+func (m *model) literalSymbol(e *rangeEncoder, data []byte, pos int) {
+	e.bit(&m.isMatch[m.state][m.position(pos)], 0)
+	probs := m.literalProbs(data, pos)
 	symbol := uint32(data[pos]) | 0x100
 	if m.state < 7 {
 		for symbol < 0x10000 {
@@ -103,14 +128,40 @@ func (m *model) literalSymbol(e *rangeEncoder, data []byte, pos int) {
 			offset &= ^(expected ^ symbol)
 		}
 	}
+	m.state = afterLiteral(m.state)
+}
+
+// The states after a symbol: they tell what kinds the last symbols were.
+
+func afterLiteral(state int) int {
 	switch {
-	case m.state < 4:
-		m.state = 0
-	case m.state < 10:
-		m.state -= 3
-	default:
-		m.state -= 6
+	case state < 4:
+		return 0
+	case state < 10:
+		return state - 3
 	}
+	return state - 6
+}
+
+func afterMatch(state int) int {
+	if state < 7 {
+		return 7
+	}
+	return 10
+}
+
+func afterRepeat(state int) int {
+	if state < 7 {
+		return 8
+	}
+	return 11
+}
+
+func afterByte(state int) int { // a repeat of one byte
+	if state < 7 {
+		return 9
+	}
+	return 11
 }
 
 func (l *lengthCoder) encode(e *rangeEncoder, length, position int) {
@@ -140,7 +191,7 @@ func slotOf(distance uint32) uint32 {
 
 // match encodes a match by its distance less one.
 func (m *model) match(e *rangeEncoder, pos int, distance uint32, length int) {
-	position := pos & (positions - 1)
+	position := m.position(pos)
 	e.bit(&m.isMatch[m.state][position], 1)
 	e.bit(&m.isRep[m.state], 0)
 	m.lengths.encode(e, length, position)
@@ -157,25 +208,17 @@ func (m *model) match(e *rangeEncoder, pos int, distance uint32, length int) {
 		}
 	}
 	m.reps = [4]uint32{distance, m.reps[0], m.reps[1], m.reps[2]}
-	if m.state < 7 {
-		m.state = 7
-	} else {
-		m.state = 10
-	}
+	m.state = afterMatch(m.state)
 }
 
 // repeat encodes a match by the number of one of the last distances. With length 1 it must be the last one.
 func (m *model) repeat(e *rangeEncoder, pos, rep, length int) {
-	position := pos & (positions - 1)
+	position := m.position(pos)
 	e.bit(&m.isMatch[m.state][position], 1)
 	e.bit(&m.isRep[m.state], 1)
-	after := [2]int{8, 11}
 	if rep == 0 {
 		e.bit(&m.isRep0[m.state], 0)
-		long := uint32(1)
-		if length == 1 {
-			long, after = 0, [2]int{9, 11}
-		}
+		long := uint32(min(length-1, 1))
 		e.bit(&m.isLong[m.state][position], long)
 	} else {
 		e.bit(&m.isRep0[m.state], 1)
@@ -187,12 +230,10 @@ func (m *model) repeat(e *rangeEncoder, pos, rep, length int) {
 		copy(m.reps[1:rep+1], m.reps[:rep])
 		m.reps[0] = distance
 	}
-	if length > 1 {
-		m.repeats.encode(e, length, position)
+	if length == 1 {
+		m.state = afterByte(m.state)
+		return
 	}
-	if m.state < 7 {
-		m.state = after[0]
-	} else {
-		m.state = after[1]
-	}
+	m.repeats.encode(e, length, position)
+	m.state = afterRepeat(m.state)
 }

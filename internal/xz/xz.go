@@ -148,12 +148,7 @@ func (s *stream) write(out io.Writer) error {
 	if err := context.Cause(s.ctx); err != nil {
 		return err
 	}
-	index = sum(pad(append(binary.AppendUvarint([]byte{0}, count), index...)), 0) // section 4
-	// Section 2.1.2: the size of the index, the flags once more.
-	footer := binary.LittleEndian.AppendUint32(nil, uint32(len(index)/align-1))
-	footer = append(footer, flags...)
-	footer = append(binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(footer)), footer...)
-	_, err := out.Write(append(append(index, footer...), footerMagic...))
+	_, err := out.Write(appendIndex(nil, flags, count, index))
 	return err
 }
 
@@ -165,6 +160,15 @@ func blockHeader(packed, plain int) []byte {
 	header = pad(append(header, filterLZMA2, 1, dictionaryBits))
 	header[0] = byte((len(header)+crc32.Size)/align - 1)
 	return sum(header, 0)
+}
+
+// appendIndex appends the end of a file: index and footer (sections 4 and 2.1.2).
+func appendIndex(out, flags []byte, blocks uint64, records []byte) []byte {
+	index := sum(pad(append(binary.AppendUvarint([]byte{0}, blocks), records...)), 0)
+	footer := binary.LittleEndian.AppendUint32(nil, uint32(len(index)/align-1))
+	footer = append(footer, flags...)
+	out = binary.LittleEndian.AppendUint32(append(out, index...), crc32.ChecksumIEEE(footer))
+	return append(append(out, footer...), footerMagic...)
 }
 
 func pad(p []byte) []byte {

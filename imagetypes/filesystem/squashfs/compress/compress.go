@@ -31,11 +31,12 @@ const (
 type Settings struct {
 	// Method is gzip, xz or zstd; "" is zstd.
 	Method string
-	// Level is how much work is done: 1 to 9 for gzip, 1 to 22 for zstd. 0 is the default: 9 for gzip and 3 for zstd.
+	// Level is how much work is done: 1 to 9 for gzip, 1 to 22 for zstd. 0 is the default: 9 for gzip, and for zstd 3, or 1 with blocks of 512 KiB
+	// or more.
 	Level int
 	// BlockSize is how many bytes a full data block has; 0 is DefaultBlockSize.
 	BlockSize int
-	// Filters are the filters for machine code that xz may use: x86, arm, armthumb, powerpc, sparc, ia64. A block is filtered if its content
+	// Filters are the filters for machine code that xz may use: x86, arm, armthumb, powerpc, sparc. A block is filtered if its content
 	// is of that architecture.
 	Filters []string
 	// DictionarySize is how far back xz may refer, in bytes: MetadataSize to BlockSize, 2^n or 2^n+2^(n+1). 0 is BlockSize.

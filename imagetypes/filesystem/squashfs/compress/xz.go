@@ -1,33 +1,37 @@
 package compress
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 
-	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/xz"
 )
 
 // filter is one for machine code.
 type filter struct {
-	name    string // as mksquashfs and xz call it
+	name    string // as mksquashfs calls it
 	content Content
 	flag    uint32 // in the options of the superblock
+	filter  xz.Filter
 }
 
-// filters are in the order of their flags (squashfs-tools, xz_wrapper.c; Linux knows the same).
+// filters are all but ia64's.
 func filters() []filter {
-	return []filter{{"x86", X86, 1}, {"powerpc", PowerPC, 2}, {"ia64", IA64, 4}, {"arm", ARM, 8}, {"armthumb", Thumb, 16}, {"sparc", SPARC, 32}}
+	return []filter{
+		{"x86", X86, 1, xz.X86}, {"powerpc", PowerPC, 2, xz.PowerPC}, {"arm", ARM, 8, xz.ARM}, {"armthumb", Thumb, 16, xz.ARMThumb}, {"sparc", SPARC, 32, xz.SPARC},
+	}
 }
 
-// xzMethod makes each block a complete .xz file with one block, a check that Linux knows, and a dictionary of the size that it has.
+// xzMethod makes each block a complete .xz file with one block, a check that Linux knows (lib/xz), and a dictionary of the size that it has.
 type xzMethod struct {
 	block, dictionary int
 	used              []filter
+	packers           sync.Pool // of *xz.Packer
 }
 
 func newXz(s Settings) (Method, error) {
@@ -70,23 +74,25 @@ func (m *xzMethod) Options() []byte {
 	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(m.dictionary)), flags)
 }
 
-// filter returns the name of the filter for a content, "" if there is none.
-func (m *xzMethod) filter(kind Content) string {
+// settings are those for a content.
+func (m *xzMethod) settings(kind Content) xz.Settings {
+	s := xz.Settings{Dictionary: m.dictionary, LiteralContext: 3, Position: 2, Nice: 64, Depth: 48}
 	for _, f := range m.used {
-		if f.content == kind || f.content == ARM && kind == Thumb && !slices.ContainsFunc(m.used, func(o filter) bool { return o.content == Thumb }) {
-			return f.name
+		if f.content == kind {
+			s.Filter = f.filter
 		}
 	}
-	return ""
+	return s
 }
 
 func (m *xzMethod) Block(ctx context.Context, dst, content []byte, kind Content) ([]byte, error) {
-	args := []string{"-c", "-T1", "-F", "xz", "--check=crc32", "-q"}
-	if name := m.filter(kind); name != "" {
-		args = append(args, "--"+name)
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
 	}
-	args = append(args, fmt.Sprintf("--lzma2=preset=6,dict=%d", m.dictionary))
-	out := bytes.NewBuffer(dst)
-	err := command.Run(ctx, command.Cmd{Name: "xz", Args: args, Stdin: bytes.NewReader(content), Stdout: out})
-	return out.Bytes(), err
+	p, ok := m.packers.Get().(*xz.Packer)
+	if !ok {
+		p = xz.NewPacker()
+	}
+	defer m.packers.Put(p)
+	return p.Append(dst, content, m.settings(kind)), nil
 }
