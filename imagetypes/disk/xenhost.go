@@ -36,27 +36,14 @@ func (d *design) findHypervisor(tree *layers.Tree) error {
 
 // hypervisor is Xen as GRUB starts it. The tree is as it was before /etc/default/grub is written.
 func (d *design) hypervisor(edit *layers.Editor) (h *grub.Hypervisor, always string) {
-	cmdline, consoles := xen.HostConsole(d.kernelCmdline())
-	always, first := xen.HypervisorOptions(edit)
-	always = addWords(consoles, always)
-	h = &grub.Hypervisor{Image: d.onDevice(d.host.hypervisor), Cmdline: addWords(always, first), KernelCmdline: cmdline}
+	cmdline, always, first := xen.HostOptions(edit, d.kernelCmdline())
+	h = &grub.Hypervisor{Image: d.onDevice(d.host.hypervisor), Cmdline: first, KernelCmdline: cmdline}
 	for _, k := range slices.Backward(d.kernels) {
 		if slices.Contains(d.host.kernels, k.Version) {
 			h.Kernels = append(h.Kernels, d.grubKernel(k))
 		}
 	}
 	return h, always
-}
-
-// addWords returns the words of both, each once.
-func addWords(words, more string) string {
-	var all []string
-	for word := range strings.FieldsSeq(words + " " + more) {
-		if !slices.Contains(all, word) {
-			all = append(all, word)
-		}
-	}
-	return strings.Join(all, " ")
 }
 
 // withoutRoot leaves out of a command line what the tools of GRUB add by themselves.

@@ -313,7 +313,9 @@ func CoreModules(platform string) []string {
 	switch platform {
 	case PlatformBIOS:
 		return append(names, "biosdisk", "vga", "vbe", "boot", "chain")
-	case PlatformXenPV, PlatformXenPVH:
+	case PlatformXenPV: // unpacks kernels, as none does that the hypervisor starts
+		return append(names, "boot", "xzio", "lzopio")
+	case PlatformXenPVH:
 		return append(names, "boot")
 	}
 	return append(names, "all_video", "efi_gop", "boot", "chain", "gfxmenu", "png", "gettext", "lvm", "luks", "luks2", "cryptodisk", "gcry_rijndael", "gcry_sha256", "gcry_sha512",

@@ -167,7 +167,7 @@ func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tr
 	if m.hypervisor != "" {
 		hypervisor = path.Join("/", m.loaderDir(), xenFile)
 	}
-	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(config.Menu(m.menu(kernel, hypervisor))), 0o644)
+	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(config.Menu(m.menu(kernel, hypervisor, tree))), 0o644)
 }
 
 // fillTemplate makes the menu from the description's template.

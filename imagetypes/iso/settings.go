@@ -12,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
 )
 
@@ -181,12 +182,12 @@ func (s *settings) cmdline() string {
 // persistentFS is the file system that changes are kept on.
 func (s *settings) persistentFS() string { return cmp.Or(s.typ.HybridPersistentFS, "ext4") }
 
-// menu returns the entries of GRUB's menu for a kernel. Where there is a hypervisor it starts by itself; without it the same system is there for guests that
-// have none and for when it fails.
-func (s *settings) menu(k grub.Kernel, hypervisor string) []grub.Entry {
+// menu returns the entries of GRUB's menu for a kernel. Where there is a hypervisor, a path on the medium, it starts by itself, with what the tree's settings tell it; without it
+// the same system is there for guests that have none and for when it fails.
+func (s *settings) menu(k grub.Kernel, hypervisor string, tree *layers.Tree) []grub.Entry {
 	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: s.cmdline()}}
 	if hypervisor != "" {
-		kernel, options := xen.HostConsole(s.cmdline())
+		kernel, _, options := xen.HostOptions(tree, s.cmdline())
 		h := &grub.Hypervisor{Image: hypervisor, Cmdline: options}
 		entries = append([]grub.Entry{{Title: s.title + ", with Xen hypervisor", ID: "live-xen", Kernel: k, Cmdline: kernel, Hypervisor: h}}, entries...)
 	}

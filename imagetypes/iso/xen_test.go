@@ -1,16 +1,20 @@
 package iso
 
 import (
+	"context"
 	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
+	"github.com/imgbuild/imgbuild/internal/qemu"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // hostFiles are Xen, and the settings of kernels of which the newer can't be a host.
 func hostFiles() map[string]string {
 	return map[string]string{
 		"boot/xen-4.17-amd64.gz": "the hypervisor", "boot/config-6.1.0-9": "CONFIG_XEN_DOM0=y\n", "boot/config-6.1.0-10": "# CONFIG_XEN_DOM0 is not set\n",
+		"etc/default/grub": "GRUB_CMDLINE_XEN=\"dom0_mem=1G\"\n",
 	}
 }
 
@@ -27,7 +31,7 @@ func TestXenHost(t *testing.T) {
 	menu := read(t, dir, "boot/grub/grub.cfg")
 	first, rest, _ := strings.Cut(menu, "--id 'live' ")
 	for _, want := range []string{
-		"menuentry 'Test VM, with Xen hypervisor'", "multiboot2 /boot/x86_64/loader/xen.gz placeholder com1=115200,8n1 console=com1,vga\n",
+		"menuentry 'Test VM, with Xen hypervisor'", "multiboot2 /boot/x86_64/loader/xen.gz placeholder com1=115200,8n1 console=com1,vga dom0_mem=1G\n",
 		"module2 /boot/x86_64/loader/linux placeholder root=live:CDLABEL=CDROM", "console=hvc0 quiet\n", "module2 --nounzip /boot/x86_64/loader/initrd\n",
 	} {
 		if !strings.Contains(first, want) {
@@ -56,5 +60,25 @@ func TestXenHostRefused(t *testing.T) {
 	r.Description = imagetest.Describe(t, "aarch64", "iso", `firmware="efi" xen_server="true"`, "")
 	if err := (Builder{}).Check(t.Context(), r); err == nil || !strings.Contains(err.Error(), "aarch64") {
 		t.Errorf("on ARM: %v", err)
+	}
+}
+
+// TestBootXenHost starts a live host by every firmware. With Secure Boot switched on the system starts without the hypervisor, by itself.
+func TestBootXenHost(t *testing.T) {
+	needAllBoots(t)
+	tree := layerstest.Tree(t, layerstest.Xen, layerstest.Live)
+	file, _ := build(t, request(t, tree, `flags="dmsquash" firmware="uefi" xen_server="true" `+console, quick))
+	overlay, onXen := [2]string{"findmnt -n -o FSTYPE /", "overlay"}, [2]string{"xl info", "xen_version"}
+	const secure = "od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*"
+	for firmware, checks := range map[qemu.Firmware][][2]string{
+		qemu.BIOS:       {overlay, onXen, {"xl list", "Domain-0"}},
+		qemu.UEFI:       {overlay, onXen, {"xl list", "Domain-0"}, {secure, " 0\n"}},
+		qemu.SecureBoot: {overlay, {"test -e /sys/hypervisor/type || echo no Xen", "no Xen"}, {secure, " 1\n"}},
+	} {
+		t.Run(string(firmware), func(t *testing.T) {
+			spec := asCD(file, firmware)
+			spec.Memory = 2500
+			use(t, spec, func(ctx context.Context, m *qemu.Machine) { run(ctx, t, m, checks...) })
+		})
 	}
 }

@@ -94,6 +94,8 @@ type Kernel struct {
 	PVH     bool // runs in a PVH guest
 	Dom0    bool // runs as the first machine of a Xen host
 	Disks   bool // finds a guest's disks without a module
+	// Packing is how the kernel is compressed, in small letters: gzip, xz, lzo, lz4, zstd, bzip2 or lzma.
+	Packing string
 }
 
 // maxConfig bounds the file with a kernel's settings, in bytes.
@@ -112,7 +114,8 @@ func ReadKernel(tree *layers.Tree, version string) (Kernel, error) {
 		}
 		k.Known = true
 		for line := range strings.Lines(string(data)) {
-			switch strings.TrimSpace(line) {
+			line = strings.TrimSpace(line)
+			switch line {
 			case "CONFIG_XEN_PV=y":
 				k.PV = true
 			case "CONFIG_XEN_PVH=y", "CONFIG_PVH=y":
@@ -125,6 +128,8 @@ func ReadKernel(tree *layers.Tree, version string) (Kernel, error) {
 				if strings.Contains(string(data), "CONFIG_ARM64=y") {
 					k.PVH, k.Dom0 = true, true
 				}
+			case "CONFIG_KERNEL_GZIP=y", "CONFIG_KERNEL_XZ=y", "CONFIG_KERNEL_LZO=y", "CONFIG_KERNEL_LZ4=y", "CONFIG_KERNEL_ZSTD=y", "CONFIG_KERNEL_BZIP2=y", "CONFIG_KERNEL_LZMA=y":
+				k.Packing = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(line, "CONFIG_KERNEL_"), "=y"))
 			}
 		}
 		return k, nil
@@ -166,9 +171,9 @@ func dom0Kernels(tree *layers.Tree, kernels []initrd.Kernel) ([]initrd.Kernel, e
 	return fit, nil
 }
 
-// HostConsole moves the consoles of a host. Under Xen the serial ports are the hypervisor's: what the kernel's command line says of them becomes the
+// hostConsole moves the consoles of a host. Under Xen the serial ports are the hypervisor's: what the kernel's command line says of them becomes the
 // hypervisor's, and the kernel's console is the hypervisor's own, hvc0.
-func HostConsole(cmdline string) (kernel, hypervisor string) {
+func hostConsole(cmdline string) (kernel, hypervisor string) {
 	var words, xen, consoles []string
 	moved := false
 	for _, word := range strings.Fields(cmdline) {

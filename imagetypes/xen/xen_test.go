@@ -44,10 +44,10 @@ func TestFindHypervisor(t *testing.T) {
 func TestReadKernel(t *testing.T) {
 	files := tree(t, map[string]string{
 		"boot/config-1": "CONFIG_XEN_PV=y\nCONFIG_XEN_PVH=y\nCONFIG_XEN_DOM0=y\n", "lib/modules/2/config": "# CONFIG_XEN_PV is not set\nCONFIG_PVH=y\n",
-		"usr/lib/modules/3/config": "CONFIG_ARM64=y\nCONFIG_XEN=y\nCONFIG_XEN_BLKDEV_FRONTEND=y\n", "boot/config-4": "",
+		"usr/lib/modules/3/config": "CONFIG_ARM64=y\nCONFIG_XEN=y\nCONFIG_XEN_BLKDEV_FRONTEND=y\n", "boot/config-4": "# CONFIG_KERNEL_GZIP is not set\nCONFIG_KERNEL_LZ4=y\n",
 	})
 	for version, want := range map[string]Kernel{
-		"1": {Known: true, PV: true, PVH: true, Dom0: true}, "2": {Known: true, PVH: true}, "3": {Known: true, PVH: true, Dom0: true, Disks: true}, "4": {Known: true}, "5": {},
+		"1": {Known: true, PV: true, PVH: true, Dom0: true}, "2": {Known: true, PVH: true}, "3": {Known: true, PVH: true, Dom0: true, Disks: true}, "4": {Known: true, Packing: "lz4"}, "5": {},
 	} {
 		want.Version = version
 		if got, err := ReadKernel(files, version); got != want || err != nil {
@@ -77,7 +77,7 @@ func TestHostConsole(t *testing.T) {
 		"console=ttyS4 console=ttyS earlycon=ttyS0": {"console=ttyS4 console=ttyS earlycon=ttyS0", ""},
 		"console=ttyS0,;evil":                       {"console=hvc0", "com1=115200,8n1 console=com1,vga"},
 	} {
-		kernel, hypervisor := HostConsole(cmdline)
+		kernel, hypervisor := hostConsole(cmdline)
 		if kernel != want[0] || hypervisor != want[1] {
 			t.Errorf("%q: %q, %q", cmdline, kernel, hypervisor)
 		}
@@ -85,14 +85,24 @@ func TestHostConsole(t *testing.T) {
 }
 
 func TestHypervisorOptions(t *testing.T) {
-	always, first := HypervisorOptions(tree(t, map[string]string{
+	always, first := hypervisorOptions(tree(t, map[string]string{
 		"etc/default/grub": "GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN=\"dom0_mem=1G,max:1G\"\n#GRUB_CMDLINE_XEN=x\n", "etc/default/grub.d/xen.cfg": "GRUB_CMDLINE_XEN_DEFAULT='smap=0'\n",
 		"etc/default/grub.d/zz.cfg": "GRUB_CMDLINE_XEN=\"$X y\"\n", "etc/default/grub.d/ignored": "GRUB_CMDLINE_XEN=no\n",
 	}))
 	if always != "dom0_mem=1G,max:1G" || first != "smap=0" {
 		t.Errorf("%q, %q", always, first)
 	}
-	if always, first := HypervisorOptions(layers.NewTree()); always != "" || first != "" {
+	if always, first := hypervisorOptions(layers.NewTree()); always != "" || first != "" {
 		t.Errorf("%q, %q", always, first)
+	}
+}
+
+// TestHostOptions puts together what a host's console wants and what its settings say.
+func TestHostOptions(t *testing.T) {
+	kernel, always, first := HostOptions(tree(t, map[string]string{
+		"etc/default/grub": "GRUB_CMDLINE_XEN=\"dom0_mem=1G console=com1,vga\"\nGRUB_CMDLINE_XEN_DEFAULT=smap=0\n",
+	}), "root=UUID=1 console=ttyS0 quiet")
+	if kernel != "root=UUID=1 console=hvc0 quiet" || always != "com1=115200,8n1 console=com1,vga dom0_mem=1G" || first != always+" smap=0" {
+		t.Errorf("%q, %q, %q", kernel, always, first)
 	}
 }

@@ -22,18 +22,28 @@ const (
 	Xen = "IMGBUILD_TEST_XEN_TAR"
 )
 
-// Tree returns the tree of the archive that a variable names. The test is skipped without it.
-func Tree(t testing.TB, variable string) *layers.Tree {
+// Tree returns the tree of the archive that a variable names, or one of several archives, of which a later one wins. The test is skipped without them.
+func Tree(t testing.TB, variables ...string) *layers.Tree {
 	t.Helper()
-	name := os.Getenv(variable)
-	if name == "" {
-		testenv.Missing(t, "%s names no archive with a root tree", variable)
+	var tree *layers.Tree
+	for _, variable := range variables {
+		name := os.Getenv(variable)
+		if name == "" {
+			testenv.Missing(t, "%s names no archive with a root tree", variable)
+		}
+		tree = onto(t, tree, testenv.NeedFile(t, name))
 	}
-	return Open(t, testenv.NeedFile(t, name))
+	return tree
 }
 
 // Open returns the tree of a tar archive. Its contents may be read until the test ends.
 func Open(t testing.TB, name string) *layers.Tree {
+	t.Helper()
+	return onto(t, nil, name)
+}
+
+// onto puts the tree of a tar archive over another, which may be nil.
+func onto(t testing.TB, base *layers.Tree, name string) *layers.Tree {
 	t.Helper()
 	f, err := os.Open(name)
 	if err != nil {
@@ -48,7 +58,7 @@ func Open(t testing.TB, name string) *layers.Tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := layers.Apply(nil, layer)
+	tree, err := layers.Apply(base, layer)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -207,6 +207,8 @@ func TestRefusals(t *testing.T) {
 		"kernel, any":      {"ext4", "", `<machine/>`, noGuest, "", []string{"CONFIG_XEN_PV or CONFIG_XEN_PVH", "6.1.0-9", "linux-image-amd64"}},
 		"kernel, PV":       {"ext4", "", `<machine><vmconfig-entry>type="pv"</vmconfig-entry></machine>`, onlyPVH, "", []string{"CONFIG_XEN_PV (", "a paravirtual guest", `type = "pvh"`}},
 		"kernel, PVH":      {"ext4", "", `<machine><vmconfig-entry>type="pvh"</vmconfig-entry></machine>`, onlyPV, "", []string{"CONFIG_XEN_PVH (", "a PVH guest", `type = "pv"`}},
+		"packed, PV":       {"ext4", "", `<machine xen_loader="pvgrub"><vmconfig-entry>type="pv"</vmconfig-entry></machine>`, anyGuest + "CONFIG_KERNEL_LZ4=y\n", "", []string{"GRUB in a paravirtual guest can unpack", "lz4", `type = "pvh"`}},
+		"packed, no PVH":   {"ext4", "", `<machine xen_loader="pvgrub"/>`, onlyPV + "CONFIG_KERNEL_ZSTD=y\n", "", []string{"zstd", `xen_loader="pygrub"`}},
 		"disk, format":     {"oem", `filesystem="ext4" format="vmdk"`, `<machine xen_loader="hvmloader"/>`, anyGuest, "format", []string{"vmdk", "qcow2"}},
 		"disk, pygrub":     {"oem", `filesystem="xfs"`, `<machine xen_loader="pygrub"/>`, anyGuest, "xen_loader", []string{"pygrub can't read", "xfs", `bootpartition="true"`}},
 		"disk, no grub":    {"oem", `filesystem="ext4" firmware="custom"`, `<machine xen_loader="pygrub"/>`, anyGuest, "xen_loader", []string{"no boot loader"}},

@@ -104,7 +104,8 @@ func (p *plan) findKernel() error {
 	if p.XenLoader != "" { // what these loaders were made for
 		preferred = []string{xen.PV, xen.PVH}
 	}
-	fits := map[string]bool{xen.PV: settings.PV, xen.PVH: settings.PVH}
+	unpacked := p.XenLoader != loaderPVGrub || settings.Packing == "" || slices.Contains(strings.Fields(pvgrubUnpacks), settings.Packing)
+	fits := map[string]bool{xen.PV: settings.PV && unpacked, xen.PVH: settings.PVH}
 	if p.kind == "" {
 		if i := slices.IndexFunc(preferred, func(kind string) bool { return fits[kind] }); i >= 0 {
 			p.kind = preferred[i]
@@ -115,6 +116,11 @@ func (p *plan) findKernel() error {
 	}
 	missing, hint := "CONFIG_XEN_PV or CONFIG_XEN_PVH", xen.KernelPackage(tree)
 	switch {
+	case p.kind != xen.PVH && settings.PV && !unpacked:
+		return &image.TreeError{
+			Missing: fmt.Sprintf("kernel that GRUB in a paravirtual guest can unpack (%s is compressed by %s)", p.kernel.Version, settings.Packing), Need: `xen_loader="pvgrub"`,
+			Hint: `write <vmconfig-entry>type = "pvh"</vmconfig-entry>, or xen_loader="pygrub", or use a kernel compressed by gzip, xz or lzo`,
+		}
 	case p.kind == xen.PV && settings.PVH:
 		missing, hint = "CONFIG_XEN_PV", `write <vmconfig-entry>type = "pvh"</vmconfig-entry>, or `+hint
 	case p.kind == xen.PVH && settings.PV:
@@ -168,6 +174,9 @@ func (p *plan) disk() error {
 	}
 	return nil
 }
+
+// pvgrubUnpacks are the kernels that GRUB can unpack. In a paravirtual guest it must: in others they unpack themselves.
+const pvgrubUnpacks = "gzip xz lzo"
 
 // What loaders read: pygrub what libxenfsimage has and has kept up with, GRUB what its core image is made with.
 const (

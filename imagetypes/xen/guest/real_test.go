@@ -73,20 +73,24 @@ func TestPVGrub(t *testing.T) {
 	testenv.NeedFile(t, "/usr/lib/grub/x86_64-xen/kernel.img")
 	testenv.NeedFile(t, "/usr/lib/grub/i386-xen_pvh/kernel.img")
 	xl := imagetest.XL(t)
-	for kind, c := range map[string]struct {
+	for name, c := range map[string]struct {
 		config  string
+		kind    string
 		machine elf.Machine
-	}{"pv": {anyGuest, elf.EM_X86_64}, "pvh": {onlyPVH, elf.EM_386}} {
-		t.Run(kind, func(t *testing.T) {
+	}{
+		"paravirtual": {anyGuest + "CONFIG_KERNEL_XZ=y\n", "pv", elf.EM_X86_64}, "PVH": {onlyPVH, "pvh", elf.EM_386},
+		"a kernel that unpacks itself": {anyGuest + "CONFIG_KERNEL_LZ4=y\n", "pvh", elf.EM_386},
+	} {
+		t.Run(name, func(t *testing.T) {
 			dir, files := build(t, imagetest.Request(t, sample(t, c.config), "ext4", "", `<machine xen_loader="pvgrub"/>`))
 			if files[keyPVGrub] != ".pvgrub" || files[keyKernel] != "" {
 				t.Fatalf("results: %v", files)
 			}
-			name := filepath.Join(dir, imagetest.BaseName)
-			if g := xl(name + ".xenconfig"); g.Info.Type != kind || g.Build.Kernel != imagetest.BaseName+".pvgrub" || g.Build.Ramdisk != "" || g.Build.Cmdline != "" {
+			image := filepath.Join(dir, imagetest.BaseName)
+			if g := xl(image + ".xenconfig"); g.Info.Type != c.kind || g.Build.Kernel != imagetest.BaseName+".pvgrub" || g.Build.Ramdisk != "" || g.Build.Cmdline != "" {
 				t.Errorf("xl reads %+v", g)
 			}
-			program, err := elf.Open(name + ".pvgrub")
+			program, err := elf.Open(image + ".pvgrub")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,14 +98,14 @@ func TestPVGrub(t *testing.T) {
 			if program.Machine != c.machine {
 				t.Errorf("it is a program for %s", program.Machine)
 			}
-			data, err := os.ReadFile(name + ".pvgrub")
+			data, err := os.ReadFile(image + ".pvgrub")
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Contains(data, []byte("search --no-floppy --file --set=root /boot/grub/grub.cfg")) || !bytes.Contains(data, []byte("Xen\x00")) {
 				t.Error("it does not look for the menu, or is no kernel for Xen")
 			}
-			menu := testenv.Run(t, "debugfs", "-R", "cat /boot/grub/grub.cfg", name+".ext4")
+			menu := testenv.Run(t, "debugfs", "-R", "cat /boot/grub/grub.cfg", image+".ext4")
 			if !strings.Contains(menu, "linux /boot/vmlinuz-6.1.0-9 root=/dev/xvda1 rw console=hvc0\n") || !strings.Contains(menu, "initrd /boot/initrd.img-6.1.0-9\n") {
 				t.Errorf("the menu is\n%s", menu)
 			}
