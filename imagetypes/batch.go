@@ -14,6 +14,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
+	"github.com/imgbuild/imgbuild/rootfs/database"
 )
 
 // CheckTogether refuses image types whose images would have one and the same name.
@@ -40,6 +41,8 @@ type Batch struct {
 	staging *results.Staging
 	mu      sync.Mutex
 	parts   []results.Part
+
+	findings database.Findings // that the lists of the images have in common
 }
 
 // Create builds one image and puts it with its lists into the target directory of the options.
@@ -89,7 +92,7 @@ func (b *Batch) Build(ctx context.Context, rank int, o CreateOptions) error {
 			return err
 		}
 	}
-	artifacts, err := build(ctx, r, builder, o.Settings)
+	artifacts, err := b.build(ctx, r, builder, o.Settings)
 	if err != nil {
 		return err
 	}
@@ -100,8 +103,8 @@ func (b *Batch) Build(ctx context.Context, rank int, o CreateOptions) error {
 }
 
 // build runs the builder, and makes the lists meanwhile.
-func build(ctx context.Context, r *image.Request, builder image.Builder, settings Settings) ([]image.Artifact, error) {
-	lists, err := results.NewPackageLists(r.Tree, r.Log, settings.NoChanges)
+func (b *Batch) build(ctx context.Context, r *image.Request, builder image.Builder, settings Settings) ([]image.Artifact, error) {
+	lists, err := results.NewPackageLists(r.Tree, &b.findings, r.Log, settings.NoChanges)
 	if err != nil {
 		return nil, err
 	}

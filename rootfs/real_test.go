@@ -264,7 +264,7 @@ func verified(t *testing.T, result *Result) {
 	}
 	start := time.Now()
 	var out bytes.Buffer
-	survey, err := packages.NewSurvey()
+	survey, err := packages.NewSurvey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

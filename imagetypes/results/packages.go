@@ -22,8 +22,8 @@ type PackageLists struct {
 }
 
 // NewPackageLists begins the lists of a tree. A tree without a package database that can be read gives nil, whose lists are none. Finish must be
-// called. noChanges leaves .changes out.
-func NewPackageLists(tree *layers.Tree, log *slog.Logger, noChanges bool) (*PackageLists, error) {
+// called. What the findings have of the tree's contents is taken from there; noChanges leaves .changes out.
+func NewPackageLists(tree *layers.Tree, findings *database.Findings, log *slog.Logger, noChanges bool) (*PackageLists, error) {
 	db, err := database.Open(tree)
 	if err != nil {
 		return nil, fmt.Errorf("listing packages: %w", err)
@@ -32,7 +32,7 @@ func NewPackageLists(tree *layers.Tree, log *slog.Logger, noChanges bool) (*Pack
 		log.Info("no lists of packages are written: the root tree has no package database that can be read")
 		return nil, nil
 	}
-	survey, err := db.NewSurvey()
+	survey, err := db.NewSurvey(findings)
 	if err != nil {
 		return nil, fmt.Errorf("listing packages: %w", err)
 	}

@@ -54,7 +54,7 @@ func reports(t *testing.T, tree *layers.Tree) (packages, changes, verified strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	survey, err := db.NewSurvey()
+	survey, err := db.NewSurvey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

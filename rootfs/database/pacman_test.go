@@ -36,7 +36,7 @@ echo texT > content; touch -r same content
 echo more >> size; touch -r same size
 chmod 700 mode dir; touch -d 2001-01-01 time; rm gone
 rm link; ln -s other link
-echo changed > ../etc/conf
+echo changed > ../etc/conf; touch -r same ../etc/conf
 `
 	testenv.Run(t, "sh", "-ec", script, "sh", root)
 	tree, _, err := layers.ScanDir(t.Context(), root, layers.ScanOptions{})

@@ -10,11 +10,11 @@ import (
 	_ "crypto/sha512"
 	"encoding/hex"
 	"fmt"
-	"hash"
 	"io"
 	"slices"
 	"sync"
 
+	"github.com/imgbuild/imgbuild/internal/sums"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -32,14 +32,14 @@ type want struct {
 // file system: [Survey.Observe] is told of each file. [Survey.Finish] reads the rest.
 type Survey struct {
 	database *Database
+	findings *Findings
+	counter  *sums.Counter
 
-	mu   sync.Mutex
-	open map[*layers.Node]*need // not read by anybody yet
-	text map[*layers.Node][]byte
-	sums map[*layers.Node][]sum
-	work chan piece    // for the goroutine that counts sums
-	done chan struct{} // closed when it has ended
-	pool sync.Pool     // of the buffers of pieces
+	mu    sync.Mutex
+	needs map[*layers.Node]*need // of files with content
+	begun []*observation
+	text  map[*layers.Node][]byte
+	sums  map[*layers.Node][]sum
 }
 
 // need is what is wanted of one file.
@@ -54,26 +54,12 @@ type sum struct {
 	value  string
 }
 
-// piece is some bytes of a file on their way to its sums.
-type piece struct {
-	node    *layers.Node
-	digests []crypto.Hash
-	data    []byte
-	last    bool
-}
-
-// surveyBuffer is the length of the longest piece, surveyQueue how many may wait, so that memory stays below 4 MiB.
-const (
-	surveyBuffer = 256 << 10
-	surveyQueue  = 12
-)
-
-// NewSurvey begins a survey of the database's tree. Finish must be called.
-func (d *Database) NewSurvey() (*Survey, error) {
-	s := &Survey{
-		database: d, open: map[*layers.Node]*need{}, text: map[*layers.Node][]byte{}, sums: map[*layers.Node][]sum{}, work: make(chan piece, surveyQueue), done: make(chan struct{}),
+// NewSurvey begins a survey of the database's tree. What was found out of the same contents for another tree is taken from the findings, which may be nil. Finish must be called.
+func (d *Database) NewSurvey(findings *Findings) (*Survey, error) {
+	if findings == nil {
+		findings = &Findings{}
 	}
-	s.pool.New = func() any { return make([]byte, surveyBuffer) }
+	s := &Survey{database: d, findings: findings, needs: map[*layers.Node]*need{}, text: map[*layers.Node][]byte{}, sums: map[*layers.Node][]sum{}}
 	var tooLong error
 	err := d.reader.wants(func(w want) {
 		if w.text && w.node.Size > maxText {
@@ -87,7 +73,7 @@ func (d *Database) NewSurvey() (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	go s.count()
+	s.counter = sums.New()
 	return s, nil
 }
 
@@ -99,10 +85,10 @@ func (s *Survey) ask(w want) {
 		}
 		return
 	}
-	n := s.open[w.node]
+	n := s.needs[w.node]
 	if n == nil {
 		n = &need{}
-		s.open[w.node] = n
+		s.needs[w.node] = n
 	}
 	n.text = n.text || w.text
 	if w.digest != 0 && !slices.Contains(n.digests, w.digest) {
@@ -125,104 +111,89 @@ func (s *Survey) hexSum(node *layers.Node, digest crypto.Hash) string {
 	return hex.EncodeToString([]byte(s.sum(node, digest)))
 }
 
-// count takes the pieces of one file after the other.
-func (s *Survey) count() {
-	defer close(s.done)
-	var hashes []hash.Hash
-	for p := range s.work {
-		if hashes == nil {
-			for _, digest := range p.digests {
-				hashes = append(hashes, digest.New())
-			}
-		}
-		for _, h := range hashes {
-			h.Write(p.data)
-		}
-		s.pool.Put(p.data[:cap(p.data)])
-		if !p.last {
-			continue
-		}
-		s.mu.Lock()
-		for i, h := range hashes {
-			s.sums[p.node] = append(s.sums[p.node], sum{p.digests[i], string(h.Sum(nil))})
-		}
-		s.mu.Unlock()
-		hashes = nil
-	}
-}
-
-// Observe returns where to write the content of a file that is being read, or nil if nobody wants it. Files are to be observed one after the other,
-// each with all of its bytes.
+// Observe returns where to write the content of a file that is being read, or nil if nobody wants it. Several files may be observed at once. Of a file with holes nothing is wanted:
+// its data alone does not tell where they are.
 func (s *Survey) Observe(n *layers.Node) io.Writer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	wanted := s.open[n]
-	if wanted == nil || n.Data != nil {
+	if n.Data != nil {
 		return nil
 	}
-	return &observation{survey: s, node: n, need: *wanted, left: n.Size}
+	if o := s.observe(n); o != nil { // an interface must not hold a nil pointer
+		return o
+	}
+	return nil
 }
 
-// observation takes the content of one file.
-type observation struct {
-	survey *Survey
-	node   *layers.Node
-	need   need
-	left   int64
-	text   []byte
-}
-
-func (o *observation) Write(p []byte) (int, error) {
-	s := o.survey
-	written := len(p)
-	if o.need.text {
-		o.text = append(o.text, p...)
+// observe begins to observe a file, unless nobody wants it, or somebody has begun already.
+func (s *Survey) observe(n *layers.Node) *observation {
+	wanted := s.needs[n]
+	if wanted == nil {
+		return nil
 	}
-	if o.need.digests == nil {
-		o.left -= int64(len(p))
-		p = nil
+	f := s.findings.begin(n, wanted)
+	if f == nil {
+		return nil
 	}
-	for len(p) > 0 {
-		buffer, _ := s.pool.Get().([]byte) // New makes nothing else
-		n := copy(buffer, p)
-		p = p[n:]
-		o.left -= int64(n)
-		s.work <- piece{o.node, o.need.digests, buffer[:n], o.left == 0}
+	o := &observation{finding: f, text: wanted.text, left: n.Size}
+	o.open.Store(1)
+	if wanted.digests != nil {
+		o.open.Add(1)
+		o.file = s.counter.File(n.Size, wanted.digests, func(values []string) {
+			for i, digest := range wanted.digests {
+				f.sums = append(f.sums, sum{digest, values[i]})
+			}
+			o.close()
+		})
 	}
-	if o.left == 0 {
-		s.mu.Lock()
-		delete(s.open, o.node)
-		if o.need.text {
-			s.text[o.node] = o.text
-		}
-		s.mu.Unlock()
-	}
-	return written, nil
+	s.mu.Lock()
+	s.begun = append(s.begun, o)
+	s.mu.Unlock()
+	return o
 }
 
 // Finish reads what has not been observed and waits until everything is counted.
 func (s *Survey) Finish(ctx context.Context) error {
-	defer func() {
-		close(s.work)
-		<-s.done
-	}()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var rest []*layers.Node
-	for node := range s.open {
-		if node.Data == nil && node.Content != nil {
-			rest = append(rest, node)
-			continue
+	for {
+		s.giveUp()
+		err := s.readRest(ctx)
+		s.counter.Close()
+		s.giveUp()
+		if err == nil {
+			err = s.collect(ctx)
 		}
-		if err := s.readSparse(node); err != nil {
+		if err != nil || len(s.needs) == 0 {
 			return err
 		}
+		s.counter = sums.New() // for what another survey has given up
 	}
-	return layers.EachContent(ctx, rest, func(n *layers.Node, data io.Reader) error {
-		_, err := io.Copy(s.Observe(n), data)
-		return err
-	})
+}
+
+// giveUp ends observations of files that were not read to their end.
+func (s *Survey) giveUp() {
+	for _, o := range s.begun {
+		if o.left > 0 {
+			o.giveUp(s.findings)
+		}
+	}
+	s.begun = nil
+}
+
+// readRest reads what nobody has begun to read.
+func (s *Survey) readRest(ctx context.Context) error {
+	var plain []*layers.Node
+	for node, wanted := range s.needs {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case s.findings.has(node, wanted):
+		case node.Data == nil && node.Content != nil:
+			plain = append(plain, node)
+		default:
+			if err := s.readSparse(node); err != nil {
+				return err
+			}
+		}
+	}
+	return layers.EachContent(ctx, plain, s.read)
 }
 
 // readSparse reads a file with holes, zeros included.
@@ -232,8 +203,39 @@ func (s *Survey) readSparse(node *layers.Node) error {
 		return err
 	}
 	defer content.Close()
-	_, err = io.Copy(&observation{survey: s, node: node, need: *s.open[node], left: node.Size}, content)
+	return s.read(node, content)
+}
+
+// read reads the content of a file, unless somebody does already.
+func (s *Survey) read(node *layers.Node, content io.Reader) error {
+	o := s.observe(node)
+	if o == nil {
+		return nil
+	}
+	_, err := io.Copy(o, content)
+	if err == nil && o.left > 0 {
+		err = fmt.Errorf("reading a file of the root tree: it has %d bytes less than its entry says: %w", o.left, io.ErrUnexpectedEOF)
+	}
 	return err
+}
+
+// collect waits for what is found out of the files, and leaves those in needs that were given up.
+func (s *Survey) collect(ctx context.Context) error {
+	for node, wanted := range s.needs {
+		f, err := s.findings.wait(ctx, node, wanted)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			continue
+		}
+		s.sums[node] = f.sums
+		if wanted.text {
+			s.text[node] = f.text
+		}
+		delete(s.needs, node)
+	}
+	return nil
 }
 
 // WriteChanges writes for each package its name, a bar, and its change log, which is empty for a package that has none in the tree.
