@@ -106,9 +106,29 @@ func Run(ctx context.Context, opts Options) (_ *Result, err error) {
 	}
 	result, err := work(ctx, machine, opts)
 	if err != nil {
-		return result, fmt.Errorf("booting %s: %w", opts.Image, err)
+		return result, fmt.Errorf("booting %s: %w%s", opts.Image, err, remedy(err, machine.Console(), spec.Arch, opts.Password))
 	}
 	return result, nil
+}
+
+// remedy is what helps in the usual cases, "" where nothing is known.
+func remedy(err error, console, arch, password string) string {
+	var late *qemu.TimeoutError
+	switch {
+	case errors.Is(err, qemu.ErrLogin) && password == "":
+		return "; say its password with --password or --password-file"
+	case errors.As(err, &late) && !strings.Contains(console, "Linux version"):
+		return "\nIf the system has started without a word: its kernel must be told console=" + serialPort(arch) + ", in kernelcmdline"
+	}
+	return ""
+}
+
+// serialPort is what Linux calls the first serial port.
+func serialPort(arch string) string {
+	if arch == "aarch64" {
+		return "ttyAMA0"
+	}
+	return "ttyS0"
 }
 
 // parseForward reads pairs of ports, HOST:GUEST.

@@ -156,6 +156,7 @@ func TestShells(t *testing.T) {
 		"docker":      {image: pack(t, "docker.tar", map[string]string{"manifest.json": list, "layer.tar.gz": text}), err: "it is a container"},
 		"oci":         {image: pack(t, "oci.tar", map[string]string{"oci-layout": text}), err: "it is a container"},
 		"a name":      {image: "debian:12", err: "if it is a container"},
+		"no file":     {image: "missing.iso", err: "open missing.iso: no such file or directory$"},
 		"cut off":     {image: cut, err: "decompressing it: unexpected EOF"},
 		"greedy":      {image: greedy, err: "asks for more than 256 MiB of memory"},
 		"other files": {image: pack(t, "other.tar", map[string]string{"something": text}), err: "no kernel"},
@@ -165,7 +166,7 @@ func TestShells(t *testing.T) {
 			t.Setenv("TMPDIR", t.TempDir())
 			m, err := inspect(t.Context(), Options{Image: c.image})
 			if c.err != "" {
-				if err == nil || !strings.Contains(err.Error(), c.err) {
+				if err == nil || !strings.Contains(err.Error()+"$", c.err) {
 					t.Errorf("error is %v", err)
 				}
 				return
@@ -318,11 +319,28 @@ func TestBootOverTheNetwork(t *testing.T) {
 	}
 }
 
+func TestRemedy(t *testing.T) {
+	wrong := fmt.Errorf("logging in as root: %w", qemu.ErrLogin)
+	for want, got := range map[string]string{
+		"--password-file": remedy(wrong, "login:", "x86_64", ""),
+		"console=ttyAMA0": remedy(&qemu.TimeoutError{}, "UEFI firmware", "aarch64", ""),
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q does not say %s", got, want)
+		}
+	}
+	for _, got := range []string{remedy(wrong, "", "", "secret"), remedy(&qemu.TimeoutError{}, "[    0.000000] Linux version 6.1", "", ""), remedy(ErrUnknown, "", "", "")} {
+		if got != "" {
+			t.Errorf("%q is said too", got)
+		}
+	}
+}
+
 func TestWhatDoesNotComeIsTold(t *testing.T) {
 	testenv.NeedProgram(t, "qemu-system-x86_64")
 	disk := file(t, "disk", 1<<20, map[int]string{0: "\xf4", 510: "\x55\xaa"}) // the instruction that halts
 	_, err := Run(t.Context(), Options{Image: disk, Expect: []string{"login:"}, Timeout: 3 * time.Second})
-	if err == nil || !strings.Contains(err.Error(), "login:") || !strings.Contains(err.Error(), "3s") {
+	if err == nil || !strings.Contains(err.Error(), "login:") || !strings.Contains(err.Error(), "3s") || !strings.Contains(err.Error(), "must be told console=ttyS0") {
 		t.Errorf("error is %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)

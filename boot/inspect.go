@@ -65,7 +65,7 @@ func inspect(ctx context.Context, opts Options) (*machine, error) {
 	if errors.Is(err, ErrUnknown) {
 		err = explainGuest(opts.Image, err)
 	}
-	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(opts.Image, "/") {
+	if errors.Is(err, fs.ErrNotExist) && !strings.Contains(opts.Image, "/") && (filepath.Ext(opts.Image) == "" || strings.Contains(opts.Image, ":")) {
 		err = fmt.Errorf("%w; if it is a container: %w", err, ErrContainer)
 	}
 	if err != nil {

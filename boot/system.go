@@ -56,7 +56,7 @@ func (m *machine) system(ctx context.Context, dir string) error {
 	}
 	// A machine without a screen shows nothing otherwise.
 	if !strings.Contains(m.spec.Append, "console=") {
-		m.spec.Append += " console=" + map[string]string{"x86_64": "ttyS0", "aarch64": "ttyAMA0"}[m.spec.Arch]
+		m.spec.Append += " console=" + serialPort(m.spec.Arch)
 	}
 	return nil
 }

@@ -71,6 +71,9 @@ func (c *console) end() {
 // ErrEnded says that the machine was switched off, or died.
 var ErrEnded = errors.New("the virtual machine has ended")
 
+// ErrLogin says that the machine knows the user not, or by another password.
+var ErrLogin = errors.New("the machine does not take the password")
+
 // TimeoutError says that the machine did not print what was waited for.
 type TimeoutError struct {
 	Pattern string
@@ -176,7 +179,7 @@ func (m *Machine) Login(ctx context.Context, user, password string, timeout time
 			return fmt.Errorf("logging in as %s: %w", user, err)
 		}
 		if answer[1] != "" {
-			return fmt.Errorf("logging in as %s: the machine says %q", user, answer[1])
+			return fmt.Errorf("logging in as %s: %w: it says %q", user, ErrLogin, answer[1])
 		}
 	}
 	m.loggedIn = true

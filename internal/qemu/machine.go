@@ -126,7 +126,7 @@ func (m *Machine) commandLine(ctx context.Context, spec Spec) (string, []string,
 	}
 	machine := map[string]string{"x86_64": "q35", "aarch64": "virt"}[arch]
 	if machine == "" {
-		return "", nil, fmt.Errorf("no virtual machine is known for the architecture %s", arch)
+		return "", nil, fmt.Errorf("no virtual machine is known for the architecture %s; there are x86_64 and aarch64", arch)
 	}
 	if spec.Firmware == SecureBoot {
 		machine += ",smm=on"
