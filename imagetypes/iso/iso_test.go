@@ -182,7 +182,7 @@ func TestMedium(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"EFI/BOOT/BOOTX64.EFI", "LiveOS/squashfs.img", "README", "boot/" + settings.id, "boot/extra", "boot/grub/grub.cfg",
+		"EFI/BOOT/BOOTX64.EFI", "LiveOS/squashfs.img", "README", "boot/" + settings.id, "boot/extra", "boot/grub/grub.cfg", "boot/grub/loopback.cfg",
 		"boot/mbrid", "boot/x86_64/loader/eltorito.img", "boot/x86_64/loader/initrd", "boot/x86_64/loader/linux",
 	}
 	if diff := cmp.Diff(want, names(t, dir)); diff != "" {
@@ -199,8 +199,8 @@ func TestMedium(t *testing.T) {
 	}
 	menu := read(t, dir, "boot/grub/grub.cfg")
 	for _, text := range []string{
-		"set timeout=3", "menuentry 'Test VM'", "menuentry 'Failsafe -- Test VM'", "menuentry 'Mediacheck'", "root=live:CDLABEL=LIVE_1 rd.live.image rd.live.overlay.overlayfs=1 quiet\n",
-		"quiet " + failsafeWords + "\n", "mediacheck=1", "# edited\n", "terminal_output serial",
+		"set timeout=3", "menuentry 'Test VM'", "menuentry 'Failsafe -- Test VM'", "menuentry 'Mediacheck'", "root=live:CDLABEL=LIVE_1 rd.live.image rd.live.overlay.overlayfs=1 quiet \"$isoboot\"\n",
+		"quiet \"$isoboot\" " + failsafeWords + "\n", "mediacheck=1", "menuentry 'Boot from Hard Disk'", "# edited\n", "terminal_output serial",
 	} {
 		if !strings.Contains(menu, text) {
 			t.Errorf("the menu lacks %q:\n%s", text, menu)
@@ -264,7 +264,7 @@ func TestContainer(t *testing.T) {
 	if out := testenv.Run(t, "debugfs", "-R", "cat /etc/hosts", inner); !strings.Contains(out, "localhost") {
 		t.Errorf("the file system has no /etc/hosts: %s", out)
 	}
-	if menu := read(t, dir, "boot/grub/grub.cfg"); !strings.Contains(menu, "root=live:CDLABEL=CDROM rd.live.image rd.live.overlay.persistent rd.live.overlay.cowfs=xfs\n") {
+	if menu := read(t, dir, "boot/grub/grub.cfg"); !strings.Contains(menu, "root=live:CDLABEL=CDROM rd.live.image rd.live.overlay.persistent rd.live.overlay.cowfs=xfs \"$isoboot\"\n") {
 		t.Errorf("the menu is\n%s", menu)
 	}
 	if made := read(t, dir, "boot/x86_64/loader/initrd"); !strings.Contains(made, "--add kiwi-live pollcdrom bash --omit dash /run") {

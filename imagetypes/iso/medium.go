@@ -167,7 +167,11 @@ func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tr
 	if m.hypervisor != "" {
 		hypervisor = path.Join("/", m.loaderDir(), xenFile)
 	}
-	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(config.Menu(m.menu(kernel, hypervisor, tree))), 0o644)
+	// Where another GRUB looks for the menu of an ISO image that is a file.
+	if err := edit.WriteFile(m.grubDir+"/loopback.cfg", []byte("source /"+m.grubDir+"/grub.cfg\n"), 0o644); err != nil {
+		return err
+	}
+	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(findImage+config.Menu(m.menu(kernel, hypervisor, tree))+hardDisk), 0o644)
 }
 
 // fillTemplate makes the menu from the description's template.

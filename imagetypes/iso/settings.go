@@ -33,6 +33,19 @@ const failsafeWords = "ide=nodma apm=off noresume edd=off nomodeset 3"
 // mediaCheckWords start the check of the medium.
 const mediaCheckWords = "mediacheck=1 plymouth.enable=0"
 
+// What stands around the menu of systems. Another GRUB, which finds the ISO image as a file of its own disk, sets iso_path before it reads this menu, and dracut looks for
+// the file then. The last entry leaves it to the firmware to start something else.
+const (
+	findImage = `if [ -n "$iso_path" ]; then
+  set isoboot="iso-scan/filename=$iso_path"
+fi
+`
+	hardDisk = `menuentry 'Boot from Hard Disk' --class os --unrestricted --id 'harddisk' {
+  exit
+}
+`
+)
+
 // settings are what a description asks for.
 type settings struct {
 	typ    *description.Type
@@ -185,14 +198,15 @@ func (s *settings) persistentFS() string { return cmp.Or(s.typ.HybridPersistentF
 // menu returns the entries of GRUB's menu for a kernel. Where there is a hypervisor, a path on the medium, it starts by itself, with what the tree's settings tell it; without it
 // the same system is there for guests that have none and for when it fails.
 func (s *settings) menu(k grub.Kernel, hypervisor string, tree *layers.Tree) []grub.Entry {
-	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: s.cmdline()}}
+	linux := s.cmdline() + ` "$isoboot"`
+	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: linux}}
 	if hypervisor != "" {
 		kernel, _, options := xen.HostOptions(tree, s.cmdline())
 		h := &grub.Hypervisor{Image: hypervisor, Cmdline: options}
 		entries = append([]grub.Entry{{Title: s.title + ", with Xen hypervisor", ID: "live-xen", Kernel: k, Cmdline: kernel, Hypervisor: h}}, entries...)
 	}
 	if s.typ.InstallProvideFailsafe {
-		entries = append(entries, grub.Entry{Title: "Failsafe -- " + s.title, ID: "failsafe", Kernel: k, Cmdline: s.cmdline() + " " + failsafeWords})
+		entries = append(entries, grub.Entry{Title: "Failsafe -- " + s.title, ID: "failsafe", Kernel: k, Cmdline: linux + " " + failsafeWords})
 	}
 	if s.typ.MediaCheck {
 		entries = append(entries, grub.Entry{Title: "Mediacheck", ID: "mediacheck", Kernel: k, Cmdline: s.cmdline() + " " + mediaCheckWords})

@@ -42,7 +42,7 @@ func TestXenHost(t *testing.T) {
 	if err != nil || !strings.Contains(plan, "Xen: /boot/xen-4.17-amd64.gz\n") {
 		t.Errorf("the plan is %s, %v", plan, err)
 	}
-	if !strings.Contains(rest, "linux /boot/x86_64/loader/linux") || !strings.Contains(rest, "console=ttyS0 quiet\n") {
+	if !strings.Contains(rest, "linux /boot/x86_64/loader/linux") || !strings.Contains(rest, "console=ttyS0 quiet \"$isoboot\"\n") {
 		t.Errorf("there is no entry without Xen:\n%s", menu)
 	}
 }
