@@ -8,7 +8,7 @@ import (
 const md5Block = 64
 
 // laneCount is how many streams are counted at once.
-const laneCount = 8
+const laneCount = 16
 
 // stream is the MD5 of one file. Its pieces are counted as they come, each but the last a whole number of blocks.
 type stream struct {
@@ -82,12 +82,12 @@ func (l *lanes) add(s *stream, data, buffer []byte, last bool) {
 // step counts as many blocks as the first streams all have.
 func (l *lanes) step() {
 	active := l.ready[:min(len(l.ready), laneCount)]
-	var state [4][8]uint32
-	var data [8]*byte
+	var state [2][4][8]uint32
+	var data [laneCount]*byte
 	blocks := len(active[0].pieces[0].left) / md5Block
 	for i, s := range active {
-		for word := range state {
-			state[word][i] = s.state[word]
+		for word := range s.state {
+			state[i/8][word][i%8] = s.state[word]
 		}
 		data[i] = &s.pieces[0].left[0]
 		blocks = min(blocks, len(s.pieces[0].left)/md5Block)
@@ -95,11 +95,11 @@ func (l *lanes) step() {
 	for i := len(active); i < laneCount; i++ {
 		data[i] = data[0] // whatever comes of it
 	}
-	blocks8(&state, &data, blocks)
+	blocks16(&state, &data, blocks)
 	kept := 0
 	for i, s := range active {
-		for word := range state {
-			s.state[word] = state[word][i]
+		for word := range s.state {
+			s.state[word] = state[i/8][word][i%8]
 		}
 		if l.advance(s, blocks*md5Block) {
 			l.ready[kept] = s

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// hasLanes says that blocks8 works on this machine.
+// hasLanes says that blocks16 works on this machine.
 var hasLanes = cpu.X86.HasAVX2
 
 // constants are those of the 64 steps (RFC 1321, 3.4).
@@ -17,7 +17,7 @@ var constants = func() (table [64]uint32) {
 	return table
 }()
 
-// blocks8 takes so many blocks of 64 bytes, at least one, of each of eight streams into the streams' states: words a to d of all streams, one after the other.
+// blocks16 takes so many blocks of 64 bytes, at least one, of each of sixteen streams into the streams' states: words a to d of the first eight, then of the others.
 //
 //go:noescape
-func blocks8(state *[4][8]uint32, data *[8]*byte, blocks int)
+func blocks16(state *[2][4][8]uint32, data *[16]*byte, blocks int)
