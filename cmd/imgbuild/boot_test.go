@@ -19,27 +19,6 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 )
 
-// documented returns the commands of a page of the documents, from a heading on to the next one.
-func documented(t *testing.T, page, heading string) []string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../docs", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
-	if !found {
-		t.Fatalf("%s has no heading %q", page, heading)
-	}
-	section, _, _ = strings.Cut(section, "\n## ")
-	var commands []string
-	for line := range strings.Lines(section) {
-		if command, ok := strings.CutPrefix(line, "    "); ok {
-			commands = append(commands, strings.TrimSpace(command))
-		}
-	}
-	return commands
-}
-
 // freePort returns a TCP port of this machine that nobody listens on just now.
 func freePort(t *testing.T) string {
 	t.Helper()

@@ -96,18 +96,20 @@ func storeIntact(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // startRegistry runs docker-registry until the transcript ends and puts its host:port into a variable:
-// registry NAME [-login USER PASSWORD] [-address IP]
+// registry NAME [-login USER PASSWORD] [-address IP] [-as HOST]. With -as it is what imgbuild and podman take that host for.
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: registry name [-login user password] [-address ip]")
+		ts.Fatalf("usage: registry name [-login user password] [-address ip] [-as host]")
 	}
-	name, address, auth := args[0], "127.0.0.1", ""
+	name, address, auth, alias := args[0], "127.0.0.1", "", ""
 	dir := ts.MkAbs("registry-" + name)
 	ts.Check(os.MkdirAll(dir, 0o755))
 	for rest := args[1:]; len(rest) > 1; rest = rest[2:] {
 		switch rest[0] {
 		case "-address":
 			address = rest[1]
+		case "-as":
+			alias = rest[1]
 		case "-login":
 			lines, err := exec.Command("htpasswd", "-nbB", rest[1], rest[2]).Output()
 			ts.Check(err)
@@ -120,6 +122,10 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	host := listener.Addr().String()
 	ts.Check(listener.Close())
+	if alias != "" {
+		ts.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(dir, "registries.conf"))
+		ts.Check(os.WriteFile(ts.Getenv("CONTAINERS_REGISTRIES_CONF"), fmt.Appendf(nil, "[[registry]]\nprefix = %q\nlocation = %q\ninsecure = true\n", alias, host), 0o644))
+	}
 	config := filepath.Join(dir, "config.yml")
 	ts.Check(os.WriteFile(config, fmt.Appendf(nil, "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n%s",
 		filepath.Join(dir, "data"), host, auth), 0o644))

@@ -25,15 +25,20 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the transcripts in testdata: what users type and what they see.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:       "testdata",
+	testscript.Run(t, scripts(t, "testdata"))
+}
+
+// scripts says how the transcripts of a directory are run.
+func scripts(t *testing.T, dir string) testscript.Params {
+	return testscript.Params{
+		Dir:       dir,
 		Setup:     func(env *testscript.Env) error { return setUp(t, env) },
 		Condition: condition, ContinueOnError: testing.Verbose(),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "keep": keep, "jsonlines": jsonLines, "equal": equal, "store-intact": storeIntact,
-			"registry": startRegistry, "push-index": pushIndex, "login": login, "podman-storage": podmanStorage, "hostile": hostile, "disguise": disguise, "programs": programs,
+			"registry": startRegistry, "push-index": pushIndex, "login": login, "podman-storage": podmanStorage, "hostile": hostile, "disguise": disguise, "programs": programs, "described": described,
 		},
-	})
+	}
 }
 
 // setUp gives a transcript a store, a home directory and a temporary directory of its own.
