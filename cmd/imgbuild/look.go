@@ -120,7 +120,7 @@ func (s *session) lookIntoContainer(cmd *cobra.Command, flags *lookFlags, name s
 func (s *session) openTree(ctx context.Context, client *registry.Client, name string, opts registry.FetchOptions) (*container.Tree, error) {
 	image, err := client.Fetch(ctx, name, opts)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; a file %s is not there either", err, name)
 	}
 	tree, err := container.Open(ctx, image.Image, image, container.Options{Log: s.log})
 	if err != nil {

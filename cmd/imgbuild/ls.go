@@ -116,8 +116,37 @@ func listNode(w io.Writer, name string, n *layers.Node) error {
 	if n.IsSymlink() {
 		text += " -> " + printable(n.Target)
 	}
-	_, err := fmt.Fprintf(w, "%s %5d %5d %12s %s %s\n", layers.FileMode(n.Mode), n.UID, n.GID, length, date(n.MTime.Time()), text)
+	_, err := fmt.Fprintf(w, "%s %5d %5d %12s %s %s\n", modeText(n.Mode), n.UID, n.GID, length, date(n.MTime.Time()), text)
 	return err
+}
+
+// modeText is a mode in the manner of ls -l.
+func modeText(mode uint32) string {
+	kinds := map[uint32]byte{
+		layers.TypeDir: 'd', layers.TypeSymlink: 'l', layers.TypeFIFO: 'p', layers.TypeBlock: 'b', layers.TypeChar: 'c', layers.TypeRegular: '-',
+	}
+	text := []byte{kinds[mode&layers.TypeMask]}
+	for shift := 6; shift >= 0; shift -= 3 {
+		for i, letter := range "rwx" {
+			if mode>>shift&(4>>i) == 0 {
+				letter = '-'
+			}
+			text = append(text, byte(letter))
+		}
+	}
+	for _, special := range []struct {
+		bit         uint32
+		at          int
+		with, alone byte // with the right to execute, and without
+	}{{0o4000, 3, 's', 'S'}, {0o2000, 6, 's', 'S'}, {0o1000, 9, 't', 'T'}} {
+		if mode&special.bit == 0 {
+			continue
+		}
+		if text[special.at] = special.with; mode>>(9-special.at)&1 == 0 {
+			text[special.at] = special.alone
+		}
+	}
+	return string(text)
 }
 
 // printable shows a name of any bytes in one line; a name that is plain stays as it is.
