@@ -24,7 +24,7 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
 
-// Builder builds live ISO images. It implements [image.Builder] and [image.Preparing].
+// Builder builds live ISO images. It implements [image.Builder], [image.Preparing] and [image.Observing].
 type Builder struct {
 	// ready is the medium whose boot files are made already, nil before Prepare.
 	ready *medium
@@ -133,6 +133,16 @@ func (l *live) String() string {
 		text += "Xen: /" + l.hypervisor + "\n"
 	}
 	return text
+}
+
+// Observes implements [image.Observing].
+func (Builder) Observes(r *image.Request) bool {
+	s, err := newSettings(r.Description, r.Repro)
+	if err != nil {
+		return false
+	}
+	specs := s.specs()
+	return filesystem.Observes(specs[len(specs)-1])
 }
 
 // Prepare makes everything that the medium starts with, in a temporary directory: the initial RAM disk by the root tree's dracut, the boot loader, its menu.

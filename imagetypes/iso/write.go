@@ -135,8 +135,7 @@ func (m *medium) writeSystem(ctx context.Context, r *image.Request) error {
 	if err != nil {
 		return err
 	}
-	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: m.dir, Cache: &filesystem.Cache{}}
-	defer env.Cache.Close()
+	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: m.dir, Observe: r.Observe}
 	specs := m.specs()
 	if len(specs) > 1 {
 		dir := filepath.Join(m.dir, "system")
@@ -150,6 +149,7 @@ func (m *medium) writeSystem(ctx context.Context, r *image.Request) error {
 		if tree, err = m.container(ctx, dir); err != nil {
 			return err
 		}
+		env.Observe = nil // who observes has seen everything
 		defer os.RemoveAll(dir)
 	}
 	return writeFilesystem(ctx, env, filepath.Join(m.content(), systemFile), tree, specs[0])
@@ -157,16 +157,12 @@ func (m *medium) writeSystem(ctx context.Context, r *image.Request) error {
 
 // writeFilesystem makes a file system in a new file, as large as needed.
 func writeFilesystem(ctx context.Context, env filesystem.Env, name string, tree *layers.Tree, spec filesystem.Spec) error {
-	size, err := filesystem.Size(ctx, env, tree, spec)
-	if err != nil {
-		return err
-	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := filesystem.Write(ctx, env, f, 0, size, tree, spec); err != nil {
+	if _, err := filesystem.Create(ctx, env, f, tree, spec); err != nil {
 		return err
 	}
 	return f.Close()

@@ -23,7 +23,7 @@ import (
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 )
 
-// Builder builds kernel-initrd-systems. It implements [image.Builder].
+// Builder builds kernel-initrd-systems. It implements [image.Builder] and [image.Observing].
 type Builder struct{}
 
 // system is what goes into the archive.
@@ -52,6 +52,13 @@ func (Builder) Check(ctx context.Context, r *image.Request) error {
 	}
 	_, err := find(r)
 	return err
+}
+
+// Observes implements [image.Observing].
+func (Builder) Observes(r *image.Request) bool {
+	t := &r.Description.Type
+	spec, err := filesystem.SpecOf(t, t.Filesystem)
+	return err == nil && filesystem.Observes(spec)
 }
 
 // find looks for kernel, initial RAM disk and hypervisor.
@@ -168,21 +175,16 @@ func (s system) writeSystem(ctx context.Context, r *image.Request, content, scra
 	if err != nil {
 		return err
 	}
-	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Cache: &filesystem.Cache{}}
-	defer env.Cache.Close()
-	t := &r.Description.Type
-	size, err := filesystem.ImageSize(ctx, env, t, tree, s.spec)
-	if err != nil {
-		return err
-	}
 	name := filepath.Join(content, r.BaseName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := filesystem.Write(ctx, env, f, 0, size, tree, s.spec); err != nil {
-		return filesystem.SizeError(t, err)
+	env := filesystem.Env{Repro: r.Repro, Log: r.Log, Progress: r.Progress, Workdir: scratch, Observe: r.Observe}
+	size, err := filesystem.CreateImage(ctx, env, f, &r.Description.Type, tree, s.spec)
+	if err != nil {
+		return err
 	}
 	sums, err := sum(ctx, f, size)
 	if err != nil {
@@ -202,6 +204,9 @@ func (s system) writeSystem(ctx context.Context, r *image.Request, content, scra
 		}
 	}
 	for suffix, text := range map[string]string{".md5": sums.text(sums.md5), ".sha256": sums.text(sums.sha256), ".append": s.commandLine(r)} {
+		if text == "" {
+			continue // nothing to tell of a squashfs without kernelcmdline
+		}
 		if err := os.WriteFile(name+suffix, []byte(text), 0o644); err != nil {
 			return err
 		}

@@ -141,6 +141,18 @@ func TestCompressedSystem(t *testing.T) {
 	}
 }
 
+// TestSquashfs has a system that has no identifier to tell the kernel.
+func TestSquashfs(t *testing.T) {
+	_, names := unpacked(t, sample(t), "kis", `filesystem="squashfs"`)
+	if diff := cmp.Diff([]string{"", "-6.1.0-10.kernel", ".initrd", ".md5", ".sha256"}, names); diff != "" {
+		t.Error(diff)
+	}
+	dir, _ := unpacked(t, sample(t), "kis", `filesystem="squashfs" kernelcmdline="root=/dev/vda"`)
+	if got := read(t, dir, ".append"); got != "root=/dev/vda" {
+		t.Errorf("the kernel is told %q", got)
+	}
+}
+
 func TestWithoutSystem(t *testing.T) {
 	_, names := unpacked(t, sample(t), "kis", "")
 	if diff := cmp.Diff([]string{"-6.1.0-10.kernel", ".initrd"}, names); diff != "" {
