@@ -117,16 +117,24 @@ func (b *Batch) build(ctx context.Context, r *image.Request, builder image.Build
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		images, err = builder.Build(groupCtx, r)
-		if together {
-			err = errors.Join(err, lists.Finish(groupCtx))
-		}
 		return err
 	})
-	if !together {
+	if together {
+		group.Go(func() error { return lists.ReadLarge(groupCtx) })
+	} else {
 		group.Go(func() error { return lists.Finish(groupCtx) })
 	}
-	if err := group.Wait(); err != nil {
+	err = group.Wait()
+	switch {
+	case err != nil && together:
+		_ = lists.Finish(groupCtx) // which is done, so that it only ends
 		return nil, err
+	case err != nil:
+		return nil, err
+	case together:
+		if err := lists.Finish(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := settings.allow(r.Dir, images); err != nil {
 		return nil, err

@@ -47,7 +47,15 @@ func (l *PackageLists) Observe(n *layers.Node) io.Writer {
 	return l.survey.Observe(n)
 }
 
-// Finish reads what was not observed.
+// ReadLarge is [database.Survey.ReadLarge].
+func (l *PackageLists) ReadLarge(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	return l.survey.ReadLarge(ctx)
+}
+
+// Finish reads what was not observed. Nothing is observed any more then.
 func (l *PackageLists) Finish(ctx context.Context) error {
 	if l == nil {
 		return nil

@@ -1,8 +1,13 @@
 package sums
 
 import (
+	"encoding"
 	"encoding/binary"
+	"hash"
 )
+
+// worthwhile is how many streams make lanes quicker than one after the other.
+const worthwhile = 5
 
 // md5Block is the size of MD5's blocks, in bytes.
 const md5Block = 64
@@ -44,6 +49,25 @@ func (s *stream) pad(rest []byte) {
 	s.ended = true
 }
 
+// alone counts whole blocks as the standard library does, which keeps its state in a form of its own.
+func (s *stream) alone(data []byte) {
+	const mark, words = "md5\x01", 4 + 16
+	var kept [words + md5Block + 8]byte
+	copy(kept[:], mark)
+	for i, word := range s.state {
+		binary.BigEndian.PutUint32(kept[4+4*i:], word)
+	}
+	h := s.file.counter.alone
+	if err := h.UnmarshalBinary(kept[:]); err != nil {
+		panic("md5 keeps its state in another form: " + err.Error()) // the tests would have shown it
+	}
+	h.Write(data)
+	now, _ := h.AppendBinary(kept[:0]) // it never fails
+	for i := range s.state {
+		s.state[i] = binary.BigEndian.Uint32(now[4+4*i:])
+	}
+}
+
 // sum is the digest.
 func (s *stream) sum() string {
 	var sum [16]byte
@@ -51,6 +75,13 @@ func (s *stream) sum() string {
 		binary.LittleEndian.PutUint32(sum[4*i:], word)
 	}
 	return string(sum[:])
+}
+
+// keepingHash is a hash whose state can be kept.
+type keepingHash interface {
+	hash.Hash
+	encoding.BinaryAppender
+	encoding.BinaryUnmarshaler
 }
 
 // lanes counts streams side by side.
@@ -79,9 +110,16 @@ func (l *lanes) add(s *stream, data, buffer []byte, last bool) {
 	}
 }
 
-// step counts as many blocks as the first streams all have.
+// step counts as many blocks as the first streams all have, or a piece of the first one where there are too few.
 func (l *lanes) step() {
 	active := l.ready[:min(len(l.ready), laneCount)]
+	if len(active) < worthwhile {
+		active = active[:1]
+		n := len(active[0].pieces[0].left)
+		active[0].alone(active[0].pieces[0].left)
+		l.pass(active, n)
+		return
+	}
 	var state [2][4][8]uint32
 	var data [laneCount]*byte
 	blocks := len(active[0].pieces[0].left) / md5Block
@@ -96,12 +134,19 @@ func (l *lanes) step() {
 		data[i] = data[0] // whatever comes of it
 	}
 	blocks16(&state, &data, blocks)
-	kept := 0
 	for i, s := range active {
 		for word := range s.state {
 			s.state[word] = state[i/8][word][i%8]
 		}
-		if l.advance(s, blocks*md5Block) {
+	}
+	l.pass(active, blocks*md5Block)
+}
+
+// pass passes so many bytes of the first streams, and leaves those out that have no more.
+func (l *lanes) pass(active []*stream, n int) {
+	kept := 0
+	for _, s := range active {
+		if l.advance(s, n) {
 			l.ready[kept] = s
 			kept++
 		}

@@ -4,6 +4,7 @@ package sums
 
 import (
 	"crypto"
+	"crypto/md5"
 	"hash"
 	"io"
 	"math/bits"
@@ -34,6 +35,7 @@ type Counter struct {
 	ended chan struct{}
 	pools [7]sync.Pool // of buffers, by size
 	lanes lanes
+	alone keepingHash // for streams that no others come along with
 }
 
 // part is some bytes of a file on their way.
@@ -61,6 +63,7 @@ type File struct {
 // New starts a counter. It must be closed.
 func New() *Counter {
 	c := &Counter{ended: make(chan struct{})}
+	c.alone, _ = md5.New().(keepingHash)
 	c.more.L, c.room.L = &c.mu, &c.mu
 	c.lanes.free = c.free
 	c.lanes.done = func(s *stream) { s.file.finish(s.sum()) }

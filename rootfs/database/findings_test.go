@@ -3,8 +3,13 @@ package database
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -147,5 +152,55 @@ func TestShortContent(t *testing.T) {
 	}
 	if err := survey.Finish(t.Context()); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Large files of this machine are read by the survey while others are observed.
+func TestReadLarge(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, data []byte) {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
+	}
+	var claims strings.Builder
+	var want string
+	for i := range 2 * sideBySide {
+		name := fmt.Sprintf("large%02d", i)
+		data := bytes.Repeat([]byte(name), (large+i*i*i*100)/len(name)+1)
+		sum := md5.Sum(data)
+		if i%10 == 3 {
+			sum[0]++
+			want += "??5??????   /" + name + "\n"
+		}
+		fmt.Fprintf(&claims, "%x  %s\n", sum, name)
+		write(name, data)
+	}
+	write(dpkgStatusFile, []byte("Package: p\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n"))
+	write("var/lib/dpkg/info/p.md5sums", []byte(claims.String()))
+	tree, _, err := layers.ScanDir(t.Context(), dir, layers.ScanOptions{})
+	must(t, err)
+	db, err := Open(tree)
+	must(t, err)
+	survey, err := db.NewSurvey(nil)
+	must(t, err)
+	node, err := tree.Lookup("large00")
+	must(t, err)
+	if survey.Observe(node) != nil {
+		t.Error("a large file is observed")
+	}
+	must(t, survey.ReadLarge(t.Context()))
+	must(t, survey.Finish(t.Context()))
+	var got bytes.Buffer
+	must(t, survey.WriteVerified(&got))
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Error(diff)
+	}
+
+	must(t, os.Truncate(filepath.Join(dir, "large05"), 5))
+	if survey, err = db.NewSurvey(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := survey.Finish(t.Context()); err == nil {
+		t.Error("a file that was truncated meanwhile was taken")
 	}
 }

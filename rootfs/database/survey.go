@@ -2,6 +2,7 @@ package database
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto"
 	_ "crypto/md5"  // the hash of dpkg, pacman and old rpm packages
@@ -111,10 +112,10 @@ func (s *Survey) hexSum(node *layers.Node, digest crypto.Hash) string {
 	return hex.EncodeToString([]byte(s.sum(node, digest)))
 }
 
-// Observe returns where to write the content of a file that is being read, or nil if nobody wants it. Several files may be observed at once. Of a file with holes nothing is wanted:
-// its data alone does not tell where they are.
+// Observe returns where to write the content of a file that is being read, or nil if nobody wants it. Several files may be observed at once. Of a file with holes nothing is wanted,
+// as its data alone does not tell where they are, nor of those that [Survey.ReadLarge] reads.
 func (s *Survey) Observe(n *layers.Node) io.Writer {
-	if n.Data != nil {
+	if n.Data != nil || isLarge(n) {
 		return nil
 	}
 	if o := s.observe(n); o != nil { // an interface must not hold a nil pointer
@@ -150,6 +151,87 @@ func (s *Survey) observe(n *layers.Node) *observation {
 	return o
 }
 
+// Files of at least large bytes that lie in files of this machine are read by the survey itself, besides the one who observes, sideBySide at a time: reading them once
+// more costs less than counting the digest of one file alone.
+const (
+	large      = 1 << 20
+	sideBySide = 16
+	turn       = 256 << 10 // bytes of one of them, before it is the next one's turn
+)
+
+// isLarge reports whether the survey reads a file itself.
+func isLarge(n *layers.Node) bool {
+	_, inBlob := n.Content.(*layers.BlobContent)
+	return n.Size >= large && n.Data == nil && n.Content != nil && !inBlob
+}
+
+// ReadLarge reads large files of this machine. It may run while others are observed.
+func (s *Survey) ReadLarge(ctx context.Context) error {
+	var nodes []*layers.Node
+	for n := range s.needs {
+		if isLarge(n) {
+			nodes = append(nodes, n)
+		}
+	}
+	slices.SortFunc(nodes, func(a, b *layers.Node) int { return cmp.Compare(b.Size, a.Size) })
+	var open []*reading
+	defer func() {
+		for _, r := range open {
+			r.content.Close()
+		}
+	}()
+	for at := 0; ; at++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for len(open) < sideBySide && len(nodes) > 0 {
+			o := s.observe(nodes[0])
+			if o != nil {
+				content, err := nodes[0].Open()
+				if err != nil {
+					return err
+				}
+				open = append(open, &reading{content, o})
+			}
+			nodes = nodes[1:]
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		at %= len(open)
+		if more, err := open[at].turn(); err != nil {
+			return err
+		} else if more {
+			continue
+		}
+		err := open[at].content.Close()
+		if open = slices.Delete(open, at, at+1); err != nil {
+			return err
+		}
+	}
+}
+
+// reading is a file that is being read with others.
+type reading struct {
+	content io.ReadCloser
+	to      *observation
+}
+
+// turn reads some of the file. It reports whether there is more.
+func (r *reading) turn() (bool, error) {
+	n := min(turn, r.to.left)
+	if read, err := io.Copy(r.to, io.LimitReader(r.content, n)); err != nil {
+		return false, err
+	} else if read < n {
+		return false, errShort(r.to.left)
+	}
+	return r.to.left > 0, nil
+}
+
+func errShort(missing int64) error {
+	return fmt.Errorf("reading a file of the root tree: it has %d bytes less than its entry says: %w", missing, io.ErrUnexpectedEOF)
+}
+
 // Finish reads what has not been observed and waits until everything is counted.
 func (s *Survey) Finish(ctx context.Context) error {
 	for {
@@ -179,6 +261,9 @@ func (s *Survey) giveUp() {
 
 // readRest reads what nobody has begun to read.
 func (s *Survey) readRest(ctx context.Context) error {
+	if err := s.ReadLarge(ctx); err != nil {
+		return err
+	}
 	var plain []*layers.Node
 	for node, wanted := range s.needs {
 		switch {
@@ -214,7 +299,7 @@ func (s *Survey) read(node *layers.Node, content io.Reader) error {
 	}
 	_, err := io.Copy(o, content)
 	if err == nil && o.left > 0 {
-		err = fmt.Errorf("reading a file of the root tree: it has %d bytes less than its entry says: %w", o.left, io.ErrUnexpectedEOF)
+		err = errShort(o.left)
 	}
 	return err
 }
