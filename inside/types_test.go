@@ -74,11 +74,11 @@ func variants(dir string) map[string][]variant {
 	archives := []variant{{needs: []string{"xz"}}}
 	kis := []variant{
 		{name: "ext4", attributes: `filesystem="ext4"`, adds: extFiles(), needs: []string{"xz", "mke2fs"}},
-		{name: "compressed squashfs", attributes: `filesystem="squashfs" compressed="true"`, needs: []string{"xz", "tar2sqfs", "sqfs2tar"}},
+		{name: "compressed squashfs", attributes: `filesystem="squashfs" compressed="true"`, needs: []string{"xz", "sqfs2tar"}},
 		{name: "kernel and initrd", needs: []string{"xz"}, want: func(tree *layers.Tree) []string { return tree.Root().Names() }},
 	}
 	delta := variant{name: "delta", attributes: `derived_from="file:///base" delta_root="true"`, base: true}
-	iso := []string{"xorriso", "bsdtar", "grub-mkimage", "tar2sqfs", "sqfs2tar", "mkfs.vfat", "mcopy"}
+	iso := []string{"xorriso", "bsdtar", "grub-mkimage", "sqfs2tar", "mkfs.vfat", "mcopy"}
 	ext := []variant{{adds: extFiles(), needs: []string{"mke2fs"}}}
 	cramfs := variant{needs: []string{"mkfs.cramfs"}, kernel: true, links: true, lacks: func(n *layers.Node) {
 		n.Xattrs, n.MTime, n.Mode = nil, layers.Timespec{}, n.Mode&^0o6000
@@ -102,7 +102,7 @@ func variants(dir string) map[string][]variant {
 		"xfs":      {{needs: []string{"mkfs.xfs"}, kernel: true}},
 		"btrfs":    {{needs: []string{"mkfs.btrfs"}, kernel: true}},
 		"reiserfs": {{needs: []string{"mkreiserfs"}, kernel: true}},
-		"squashfs": {{needs: []string{"tar2sqfs", "sqfs2tar"}}},
+		"squashfs": {{needs: []string{"sqfs2tar"}}},
 		"erofs":    {{needs: []string{"mkfs.erofs"}, kernel: true}},
 		"cramfs":   {cramfs},
 	}

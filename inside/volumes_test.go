@@ -21,7 +21,7 @@ import (
 // offset is not 0, the disk begins there.
 func foreign(t *testing.T, file string, offset, size int64, tree *layers.Tree, v volume) {
 	t.Helper()
-	testenv.NeedPrograms(t, append(v.programs, "tar2sqfs", "sqfs2tar")...)
+	testenv.NeedPrograms(t, append(v.programs, "sqfs2tar")...)
 	needHelperKernel(t)
 	disk, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 // TarOptions says how [WriteTar] writes.
 type TarOptions struct {
-	// Sparse writes files with holes in GNU's sparse format 1.0 for pax, which GNU tar, bsdtar, Go and tar2sqfs read. Without
+	// Sparse writes files with holes in GNU's sparse format 1.0 for pax, which GNU tar, bsdtar, Go and mksquashfs read. Without
 	// it holes are written as zeros.
 	Sparse bool
 

@@ -430,7 +430,6 @@ func TestKernelsOutsideBoot(t *testing.T) {
 
 // TestSquashfsRoot has no UUID that GRUB could look for, and can't be mounted for writing.
 func TestSquashfsRoot(t *testing.T) {
-	testenv.NeedPrograms(t, "tar2sqfs")
 	d, tree, err := designOf(t, request(t, smallTree(t), `filesystem="squashfs" firmware="efi"`, ""))
 	if err != nil {
 		t.Fatal(err)

@@ -109,7 +109,7 @@ func TestLargeSectors(t *testing.T) {
 
 // TestEveryFilesystem has a partition with each file system, which a kernel mounts as fstab says.
 func TestEveryFilesystem(t *testing.T) {
-	testenv.NeedPrograms(t, "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat", "tar2sqfs")
+	testenv.NeedPrograms(t, "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat")
 	if _, err := helperkernel.Available(nil); err != nil {
 		testenv.Missing(t, "%v", err)
 	}

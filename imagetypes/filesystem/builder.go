@@ -112,6 +112,10 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, err
 	}
+	spec, err := SpecOf(&r.Description.Type, r.Description.Type.Image)
+	if err != nil {
+		return nil, err
+	}
 	scratch, remove, err := r.Scratch("filesystem")
 	if err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, fmt.Errorf("building a file system: %w", err)
 	}
-	err = build(ctx, env(r, scratch), f, tree, r.Description)
+	_, err = CreateImage(ctx, env(r, scratch), f, &r.Description.Type, tree, spec)
 	if closing := f.Close(); err == nil {
 		err = closing
 	}
@@ -132,20 +136,19 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: !isPacked(r.Description.Type.Image), UseForBundle: true}}, nil
 }
 
-// build makes the file system in a new file.
-func build(ctx context.Context, env Env, f *os.File, tree *layers.Tree, d *description.Image) error {
-	spec, err := SpecOf(&d.Type, d.Type.Image)
-	if err != nil {
-		return err
+// CreateImage makes the file system of a new file that holds nothing else, with the size that the description asks for or the content needs, and returns that
+// size in bytes.
+func CreateImage(ctx context.Context, env Env, f *os.File, t *description.Type, tree *layers.Tree, spec Spec) (_ int64, err error) {
+	if spec.Type == "squashfs" && fixedSize(t, spec.Type) == 0 {
+		return Create(ctx, env, f, tree, spec)
 	}
-	if isPacked(spec.Type) {
+	if env.Cache == nil {
 		env.Cache = &Cache{}
-		_, err := Create(ctx, env, f, tree, spec)
-		return errors.Join(err, env.Cache.Close())
+		defer func() { err = errors.Join(err, env.Cache.Close()) }()
 	}
-	size, err := ImageSize(ctx, env, &d.Type, tree, spec)
+	size, err := ImageSize(ctx, env, t, tree, spec)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return SizeError(&d.Type, Write(ctx, env, f, 0, size, tree, spec))
+	return size, SizeError(t, Write(ctx, env, f, 0, size, tree, spec))
 }

@@ -95,7 +95,7 @@ func packageTable() []packageRow {
 		{"mkfs.cramfs fsck.cramfs", "util-linux", "util-linux", "util-linux"},
 		{"mkreiserfs reiserfsck", "reiserfsprogs", "", "reiserfs"},
 		{"mksquashfs unsquashfs sqfstar", "squashfs-tools", "squashfs-tools", "squashfs"},
-		{"tar2sqfs sqfs2tar rdsquashfs gensquashfs", "squashfs-tools-ng", "squashfs-tools-ng", "squashfs-tools-ng"},
+		{"sqfs2tar", "squashfs-tools-ng", "squashfs-tools-ng", "squashfs-tools-ng"},
 		{"mkfs.erofs fsck.erofs dump.erofs", "erofs-utils", "erofs-utils", "erofs-utils"},
 		{"grub-mkimage grub-mkstandalone grub-script-check grub-file", "grub-common", "grub2-tools", "grub2"},
 		{"linux.uml", "user-mode-linux", "", ""},
