@@ -2,6 +2,7 @@ package description
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -108,7 +109,7 @@ func (es Errors) err() error {
 	return es.sorted()
 }
 
-// sorted sorts the errors by position and returns them.
+// sorted sorts the errors by position and returns them, each once: an old description may say in one place what is in several of its new form.
 func (es Errors) sorted() Errors {
 	sort.SliceStable(es, func(i, j int) bool {
 		a, b := es[i].Pos, es[j].Pos
@@ -120,5 +121,5 @@ func (es Errors) sorted() Errors {
 		}
 		return a.Column < b.Column
 	})
-	return es
+	return slices.CompactFunc(es, func(a, b *Error) bool { return *a == *b })
 }

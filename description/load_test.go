@@ -315,3 +315,15 @@ func TestIncludeInOtherFormats(t *testing.T) {
 		t.Errorf("included files (-want +got):\n%s", diff)
 	}
 }
+
+// TestErrorsAreToldOnce has a description of 2006, one type of which is two in its new form.
+func TestErrorsAreToldOnce(t *testing.T) {
+	files := fstest.MapFS{
+		"VERSION":    {Data: []byte("1.0.0\n")},
+		"config.xml": {Data: []byte("<directory>\n<image name='a' type='vfat'/><entry type='apt-deb' source='http://deb.debian.org/debian'/><xenvm name='kernel'/></directory>")},
+	}
+	_, err := LoadFS(files, "", LoadOptions{})
+	if err == nil || strings.Count(err.Error(), `"vfat" is not known`) != 1 {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -94,7 +94,7 @@ func (d *document) preferences(w *writer, kind setting) {
 		}
 	}
 	if s := d.take("compressed"); s.value != "" && s.value != "false" && s.value != "no" {
-		d.warn(s.Position, "imgbuild bundle compresses results", "compressed has no meaning for an image of type %s any more", kind.value)
+		d.warn(s.Position, "imgbuild result bundle compresses results", "compressed has no meaning for an image of type %s any more", kind.value)
 	}
 }
 

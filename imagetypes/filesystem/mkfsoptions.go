@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -106,7 +108,7 @@ func CheckOptions(ctx context.Context, t *description.Type, spec Spec) error {
 // try makes an empty file system, with all that the spec asks for.
 func try(ctx context.Context, spec Spec) error {
 	const size = 16 << 30 // large enough for any options; most of it is a hole, and all of it in memory
-	env := Env{}.filled()
+	env := Env{Repro: repro.New(time.Unix(0, 0), "trial")}.filled()
 	f, err := memoryFile("trial", nil)
 	if err != nil {
 		return err
@@ -137,10 +139,28 @@ func try(ctx context.Context, spec Spec) error {
 		cmd.Name, cmd.Args = "mkreiserfs", append(reiserfsArgs(env, spec), disk)
 	case "erofs", "cramfs":
 		return tryDirectory(ctx, env, spec)
+	case "squashfs":
+		if _, native, err := squashfsOptions(spec); native || err != nil {
+			return err
+		}
+		return trySquashfs(ctx, env, f, spec)
 	default:
-		return nil // squashfs's options are all known
+		return nil
 	}
 	return command.Run(ctx, cmd)
+}
+
+// trySquashfs makes a file system of an empty tar in f.
+func trySquashfs(ctx context.Context, env Env, f *os.File, spec Spec) error {
+	tar, err := memoryFile("tar", make([]byte, 1024)) // the end of an archive
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("making a file in memory: %w", err)
+	}
+	return command.Run(ctx, mksquashfs(env, f, tar, layers.NewTree().Root(), spec))
 }
 
 // tryDirectory makes a file system of an empty directory.
@@ -165,8 +185,8 @@ func tryDirectory(ctx context.Context, env Env, spec Spec) (err error) {
 func withoutUsage(output string) string {
 	var lines []string
 	for line := range strings.Lines(output) {
-		line = strings.TrimSpace(line)
-		if lower := strings.ToLower(line); strings.HasPrefix(lower, "usage:") || strings.HasPrefix(lower, "try '") || strings.HasPrefix(lower, "valid ") {
+		line = strings.Join(strings.Fields(line), " ")
+		if lower := strings.ToLower(line); strings.HasPrefix(lower, "usage:") || strings.HasPrefix(lower, "try '") || strings.HasPrefix(lower, "valid ") || strings.Contains(line, "Options supported:") {
 			break
 		}
 		if line != "" {

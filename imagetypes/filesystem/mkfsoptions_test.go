@@ -67,7 +67,7 @@ func TestOptionsThatContradict(t *testing.T) {
 
 // TestOptionsAreTried refuses options that a tool does not take, in a few words.
 func TestOptionsAreTried(t *testing.T) {
-	testenv.NeedPrograms(t, "mke2fs", "mkfs.xfs", "mkfs.btrfs", "mkreiserfs", "mkfs.erofs", "mkfs.cramfs")
+	testenv.NeedPrograms(t, "mke2fs", "mkfs.xfs", "mkfs.btrfs", "mkreiserfs", "mkfs.erofs", "mkfs.cramfs", "mksquashfs")
 	for _, c := range []struct{ kind, options, compression, want string }{
 		{"ext3", "-O nonsense", "", `mke2fs does not take "-O nonsense": Invalid filesystem option set: nonsense; see the manual page mke2fs(8)`},
 		{"ext4", "-E nonsense=1", "", "Bad option(s) specified: nonsense"},
@@ -76,6 +76,7 @@ func TestOptionsAreTried(t *testing.T) {
 		{"reiserfs", "--nonsense", "", "nonsense"},
 		{"erofs", "--nonsense", "", "nonsense"},
 		{"erofs", "", "lz4hc,99", `mkfs.erofs does not take "lz4hc,99"`},
+		{"squashfs", "-Xnonsense", "", `mksquashfs does not take "-Xnonsense": mksquashfs: Unrecognised compressor option -Xnonsense; see`},
 		{"cramfs", "-b nonsense", "", "invalid blocksize argument"},
 	} {
 		spec := Spec{Type: c.kind, MkfsOptions: strings.Fields(c.options), Compression: c.compression}
@@ -85,7 +86,7 @@ func TestOptionsAreTried(t *testing.T) {
 		}
 	}
 	for kind, options := range map[string]string{
-		"ext4": "-N 30000000 -b 1024 -O ^has_journal", "xfs": "-i size=1024", "btrfs": "-m single --checksum sha256", "reiserfs": "--hash tea", "erofs": "-x1", "cramfs": "-N little",
+		"ext4": "-N 30000000 -b 1024 -O ^has_journal", "xfs": "-i size=1024", "btrfs": "-m single --checksum sha256", "reiserfs": "--hash tea", "erofs": "-x1", "cramfs": "-N little", "squashfs": "-comp lzo -Xalgorithm lzo1x_1",
 	} {
 		if err := CheckOptions(t.Context(), &description.Type{}, Spec{Type: kind, MkfsOptions: strings.Fields(options)}); err != nil {
 			t.Errorf("%s: %v", kind, err)
