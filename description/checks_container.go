@@ -138,12 +138,22 @@ func findAppx(img *Image) (errs Errors) {
 	if img.Type.Image != "appx" {
 		return nil
 	}
-	h := &img.Type.Container.History
+	c := img.Type.Container
+	if c == nil {
+		c = &ContainerConfig{Origin: img.Type.Origin}
+	}
+	h := &c.History
+	at := func(attr string) Position {
+		if h.Pos.IsZero() {
+			return c.Pos
+		}
+		return h.At(attr)
+	}
 	if h.ApplicationID == "" || !appxName.MatchString(h.ApplicationID) {
-		errs.add(h.At("application_id"), `write <history application_id="Name" ...> with letters, digits and dots`, "the application id %q is not allowed", h.ApplicationID)
+		errs.add(at("application_id"), `write <history application_id="Name" ...> with letters, digits and dots`, "the application id %q is not allowed", h.ApplicationID)
 	}
 	if h.Launcher == "" || !strings.HasSuffix(h.Launcher, ".exe") {
-		errs.add(h.At("launcher"), `write <history launcher="name.exe" ...>`, "the launcher %q is not the name of a Windows program", h.Launcher)
+		errs.add(at("launcher"), `write <history launcher="name.exe" ...>`, "the launcher %q is not the name of a Windows program", h.Launcher)
 	}
 	return errs
 }

@@ -3,18 +3,13 @@
 package appx
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
-	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
@@ -25,9 +20,6 @@ type Builder struct{}
 
 // rootArchive is what launchers look for in a package.
 const rootArchive = "install.tar.gz"
-
-// maxMetadata bounds a file of the package's metadata, in bytes.
-const maxMetadata = 1 << 30
 
 // Check refuses what can't be built.
 func (Builder) Check(ctx context.Context, r *image.Request) error {
@@ -43,61 +35,6 @@ func (Builder) Check(ctx context.Context, r *image.Request) error {
 		return err
 	}
 	return checkSigning(ctx, r, m)
-}
-
-// metadata is what comes into the package beside the root tree.
-type metadata struct {
-	manifest []byte // as the description changes it
-	files    map[string]string
-	from     fs.FS
-}
-
-// readMetadata reads the directory with the manifest.
-func readMetadata(d *description.Image) (*metadata, error) {
-	t := &d.Type
-	m := &metadata{files: map[string]string{}}
-	fail := func(hint, format string, args ...any) error { return t.Errorf("metadata_path", hint, format, args...) }
-	name := t.MetadataPath
-	switch {
-	case name == "":
-		return nil, t.Errorf("", "name a directory with an "+manifestName, "a package for Windows needs the attribute metadata_path")
-	case filepath.IsAbs(name):
-		m.from = os.DirFS(name)
-	default:
-		sub, err := fs.Sub(d.FS, filepath.Clean(name))
-		if err != nil {
-			return nil, fail("give a directory beside the description, or an absolute path", "%q is no directory of the description", name)
-		}
-		m.from = sub
-	}
-	err := fs.WalkDir(m.from, ".", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		if !slices.Contains([]string{manifestName, blockMapName, contentTypesName, signatureName, rootArchive}, name) {
-			m.files[strings.ToLower(name)] = name
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fail("", "the directory %s can't be read: %v", name, err)
-	}
-	manifest, err := fs.ReadFile(m.from, manifestName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fail("put the manifest of the package there", "the directory %s has no %s", name, manifestName)
-	}
-	if err != nil {
-		return nil, fail("", "the manifest can't be read: %v", err)
-	}
-	if m.manifest, err = rewrite(manifest, changes(d)); err != nil {
-		return nil, fail("", "%v", err)
-	}
-	if c := t.Container; c != nil && c.History.Launcher != "" {
-		if _, ok := m.files[strings.ToLower(strings.ReplaceAll(c.History.Launcher, `\`, "/"))]; !ok {
-			return nil, c.History.Errorf("launcher", "put the program into "+name, "the launcher %s is not in the directory %s", c.History.Launcher, name)
-		}
-	}
-	return m, nil
 }
 
 // Plan says what would be in the package.
@@ -174,62 +111,6 @@ func buildPackage(ctx context.Context, r *image.Request, to string) error {
 		return err
 	}
 	return sign(ctx, r, to, scratch)
-}
-
-// pack writes the package.
-func (m *metadata) pack(ctx context.Context, r *image.Request, root, to, scratch string) (err error) {
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	p := newPackager(out, r.Repro.Epoch, scratch)
-	for _, key := range sortedKeys(m.files) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := m.add(p, m.files[key]); err != nil {
-			return err
-		}
-	}
-	f, err := os.Open(root)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := p.add(rootArchive, f); err != nil {
-		return err
-	}
-	if err := p.add(manifestName, bytes.NewReader(m.manifest)); err != nil {
-		return err
-	}
-	return p.close()
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// add puts a file of the metadata into the package.
-func (m *metadata) add(p *packager, name string) error {
-	f, err := m.from.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxMetadata+1))
-	if err != nil {
-		return err
-	}
-	if len(data) > maxMetadata {
-		return fmt.Errorf("%s has more than %d bytes", name, maxMetadata)
-	}
-	return p.add(name, bytes.NewReader(data))
 }
 
 // rootTree is what of the tree a distribution of WSL has: it boots no kernel of its own.

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/xml"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,7 @@ const sampleManifest = `<?xml version="1.0" encoding="utf-8"?>
 `
 
 const config = `<containerconfig name="distro">
-  <history author="A" created_by="CN=Example &quot;Inc&quot;" application_id="Distro" package_version="1.2.3.4" launcher="distro.exe">A distribution &amp; more</history>
+  <history author="A" created_by="CN=&quot;Example, Inc&quot;" application_id="Distro" package_version="1.2.3.4" launcher="distro.exe">A distribution &amp; more</history>
 </containerconfig>`
 
 func request(t *testing.T, kind string) *image.Request {
@@ -76,7 +77,7 @@ func TestManifestIsRewritten(t *testing.T) {
 	}
 	want := strings.NewReplacer(
 		`<Identity Name="Example.Distro" Version='0.0.0.0' ProcessorArchitecture="x86" Publisher = "CN=old" />`,
-		`<Identity Name="Example.Distro" Version="1.2.3.4" ProcessorArchitecture="x64" Publisher = "CN=Example &#34;Inc&#34;" />`,
+		`<Identity Name="Example.Distro" Version="1.2.3.4" ProcessorArchitecture="x64" Publisher = "CN=&#34;Example, Inc&#34;" />`,
 		`Id="old" Executable="old.exe"`, `Id="Distro" Executable="distro.exe"`, `Description="old"`, `Description="A distribution &amp; more"`,
 		`Category="windows.appExecutionAlias"`, `Category="windows.appExecutionAlias" Executable="distro.exe"`, `Alias="old.exe"`, `Alias="distro.exe"`,
 	).Replace(sampleManifest)
@@ -233,6 +234,26 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
+// manifestAnd is a directory with all that a package needs, and a file more.
+func manifestAnd(name string, file *fstest.MapFile) fstest.MapFS {
+	return fstest.MapFS{"meta/" + manifestName: {Data: []byte(sampleManifest)}, "meta/distro.exe": {}, name: file}
+}
+
+// manifestWithout is one whose manifest has something else in the place of old.
+func manifestWithout(old, other string) fstest.MapFS {
+	return manifestAnd("meta/"+manifestName, &fstest.MapFile{Data: []byte(strings.ReplaceAll(sampleManifest, old, other))})
+}
+
+func TestPublishersThatWindowsRefuses(t *testing.T) {
+	r := request(t, "appx")
+	for _, bad := range []string{"Example", "CN=a, b", `CN="a`} {
+		r.Description.Type.Container.History.CreatedBy = bad
+		if err := (Builder{}).Check(t.Context(), r); err == nil || !strings.Contains(err.Error(), "is no distinguished name; write it as CN=Example") {
+			t.Errorf("%q: error is %v", bad, err)
+		}
+	}
+}
+
 func TestWhatIsMissingIsNamed(t *testing.T) {
 	r := request(t, "appx")
 	r.Description.Type.MetadataPath = "meta"
@@ -243,6 +264,14 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		"directory": {fstest.MapFS{}, "can't be read"},
 		"manifest":  {fstest.MapFS{"meta/distro.exe": {}}, "has no AppxManifest.xml"},
 		"launcher":  {fstest.MapFS{"meta/" + manifestName: {Data: []byte(sampleManifest)}}, "launcher distro.exe is not in"},
+		"identity":  {manifestWithout(`<Identity Name="Example.Distro" Version='0.0.0.0' ProcessorArchitecture="x86" Publisher = "CN=old" />`, ""), "no element Identity"},
+		"name":      {manifestWithout(`Name="Example.Distro"`, ""), "no attribute Name"},
+		"program":   {manifestWithout("Application", "Program"), "no element Application"},
+		"link":      {manifestAnd("meta/link", &fstest.MapFile{Mode: fs.ModeSymlink, Data: []byte("nowhere")}), "in the directory meta, link can't be read"},
+		"pipe":      {manifestAnd("meta/pipe", &fstest.MapFile{Mode: fs.ModeNamedPipe}), "pipe is no file"},
+		"case":      {manifestAnd("meta/Distro.exe", &fstest.MapFile{}), "have the same name for Windows; rename one"},
+		"colon":     {manifestAnd("meta/a:b", &fstest.MapFile{}), `"a:b" has a ":" in its name`},
+		"dot":       {manifestAnd("meta/a./b", &fstest.MapFile{}), `"a./b" has a "." in its name`},
 		"no XML":    {fstest.MapFS{"meta/" + manifestName: {Data: []byte("<Package")}, "meta/distro.exe": {}}, "reading AppxManifest.xml"},
 	} {
 		r.Description.FS = c.files

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -94,11 +93,7 @@ func readCertificates(ctx context.Context, s *image.Signing) ([]*x509.Certificat
 
 // checkPublisher compares the publisher of the manifest with the subject of a certificate.
 func checkPublisher(d *description.Image, m *metadata, certificate *x509.Certificate) error {
-	publisher, err := publisherOf(m.manifest)
-	if err != nil {
-		return d.Type.Errorf("metadata_path", "", "%v", err)
-	}
-	subject := nameOf(certificate)
+	publisher, subject := m.publisher, nameOf(certificate)
 	if want, err := parseName(publisher); err == nil && slices.Equal(want, subject) {
 		return nil
 	}
@@ -107,19 +102,6 @@ func checkPublisher(d *description.Image, m *metadata, certificate *x509.Certifi
 		return c.History.Errorf("created_by", hint, "the package's publisher is %q and the certificate's subject %q: Windows would refuse the package", publisher, writeName(subject))
 	}
 	return d.Type.Errorf("metadata_path", hint, "the manifest's publisher is %q and the certificate's subject %q: Windows would refuse the package", publisher, writeName(subject))
-}
-
-// publisherOf returns the publisher that a manifest names.
-func publisherOf(manifest []byte) (string, error) {
-	var p struct {
-		Identity struct {
-			Publisher string `xml:"Publisher,attr"`
-		} `xml:"Identity"`
-	}
-	if err := xml.Unmarshal(manifest, &p); err != nil {
-		return "", fmt.Errorf("reading %s: %w", manifestName, err)
-	}
-	return p.Identity.Publisher, nil
 }
 
 // attribute is one part of a distinguished name.
