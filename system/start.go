@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -129,6 +131,9 @@ func (j *job) baseNames(ctx context.Context) ([]string, error) {
 	var names []string
 	for _, uri := range j.image.Type.DerivedFrom {
 		name, err := j.baseName(ctx, uri)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, j.image.Type.Errorf("derived_from", "correct its name; it counts from the description's directory", "there is no archive %s", uri)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: finding the container %s: %w", j.image.Type.At("derived_from"), uri, err)
 		}
@@ -169,15 +174,26 @@ func (j *job) baseName(ctx context.Context, uri string) (string, error) {
 
 // archiveName says which kind of archive a file is.
 func archiveName(ctx context.Context, path string) (string, error) {
-	var errs []error
+	if info, err := os.Stat(path); err != nil {
+		return "", err
+	} else if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is no file, and no archive of a container", path)
+	}
+	var reasons []error
 	for _, transport := range []reference.Transport{reference.OCIArchive, reference.DockerArchive} {
 		a, err := archive.Open(ctx, reference.Reference{Transport: transport, Path: path}, archive.Options{})
 		if err == nil {
 			return string(transport) + ":" + path, a.Close()
 		}
-		errs = append(errs, err)
+		if inner := errors.Unwrap(err); inner != nil { // without the name of the archive
+			err = inner
+		}
+		reasons = append(reasons, err)
 	}
-	return "", fmt.Errorf("%s is no archive of a container: %w", path, errors.Join(errs...))
+	if reasons[0].Error() == reasons[1].Error() {
+		return "", fmt.Errorf("reading the archive %s: %w", path, reasons[0])
+	}
+	return "", fmt.Errorf("%s is no archive of a container: %w; %w", path, reasons[0], reasons[1])
 }
 
 // publishedName is where the Open Build Service publishes a container of a project: in its registry, the project's colons as slashes, lower-case.
