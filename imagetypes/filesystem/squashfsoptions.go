@@ -11,13 +11,10 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs/compress"
 )
 
-// squashfsBlock is the size of a block in bytes unless the options say another: files compress best in large ones, and KIWI's images have them.
-const squashfsBlock = compress.MaxBlockSize
-
 // squashfsOptions reads the compression and the options, which are those of mksquashfs 4.5. It reports false where only that program can do what
 // they ask for; what they mean is for it to judge, then.
 func squashfsOptions(spec Spec) (squashfs.Options, bool, error) {
-	w := squashfsWords{rest: spec.MkfsOptions, native: true, options: squashfs.Options{BlockSize: squashfsBlock}}
+	w := squashfsWords{rest: spec.MkfsOptions, native: true, options: squashfs.Options{BlockSize: compress.DefaultBlockSize}}
 	for len(w.rest) > 0 {
 		option := w.rest[0]
 		w.rest = w.rest[1:]

@@ -18,7 +18,7 @@ func TestSquashfsOptions(t *testing.T) {
 	}{
 		{"", "", squashfs.Options{}},
 		{"xz", "", squashfs.Options{Compression: compress.Settings{Method: "xz"}}},
-		{"", "-comp xz -b 1M -Xbcj x86 -noappend", squashfs.Options{Compression: compress.Settings{Method: "xz", Filters: []string{"x86"}}}},
+		{"", "-comp xz -b 1M -Xbcj x86 -noappend", squashfs.Options{BlockSize: 1 << 20, Compression: compress.Settings{Method: "xz", Filters: []string{"x86"}}}},
 		{"xz", "-comp xz -b 64k -Xbcj x86,arm -Xdict-size 75%", squashfs.Options{BlockSize: 64 << 10,
 			Compression: compress.Settings{Method: "xz", Filters: []string{"x86", "arm"}, DictionarySize: 48 << 10}}},
 		{"xz", "-Xdict-size 32K", squashfs.Options{Compression: compress.Settings{Method: "xz", DictionarySize: 32 << 10}}},
@@ -32,7 +32,7 @@ func TestSquashfsOptions(t *testing.T) {
 		{"", "-no-fragments -force-gid 7", squashfs.Options{Fragments: squashfs.FragmentsNone, GID: &other}},
 	} {
 		if c.want.BlockSize == 0 {
-			c.want.BlockSize = 1 << 20
+			c.want.BlockSize = 256 << 10
 		}
 		c.want.Compression.BlockSize = c.want.BlockSize
 		got, native, err := squashfsOptions(Spec{Type: "squashfs", Compression: c.compression, MkfsOptions: strings.Fields(c.words)})

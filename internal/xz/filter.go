@@ -69,6 +69,32 @@ func filterX86(data []byte) {
 	}
 }
 
+// PaysX86 reports whether the filter X86 makes content smaller, as far as one can tell without compressing it: whether more calls and jumps go to
+// places that others go to than have distances that others have. It is not so with object files, whose calls are still to be filled in, and data.
+func PaysX86(content []byte) bool {
+	const hashBits = 12
+	var places, distances [1 << hashBits]uint32
+	gained, lost := 0, 0
+	for at := 0; at+5 <= len(content); at++ {
+		if content[at]&0xfe != 0xe8 || content[at+4] != 0 && content[at+4] != 0xff {
+			continue
+		}
+		distance := binary.LittleEndian.Uint32(content[at+1:])
+		place := distance + uint32(at)
+		if i := distance * 0x9e3779b1 >> (32 - hashBits); distances[i] == distance {
+			lost++
+		} else {
+			distances[i] = distance
+		}
+		if i := place * 0x9e3779b1 >> (32 - hashBits); places[i] == place {
+			gained++
+		} else {
+			places[i] = place
+		}
+	}
+	return gained > lost
+}
+
 // filterX86Target counts a target from the beginning. Where another instruction may begin within it, what would look like its highest byte must not
 // become 00 or FF.
 func filterX86Target(source, place, recent uint32, near func(byte) bool) uint32 {

@@ -24,15 +24,14 @@ const MetadataSize = 8192
 const (
 	MinBlockSize     = 4 << 10
 	MaxBlockSize     = 1 << 20
-	DefaultBlockSize = 128 << 10
+	DefaultBlockSize = 256 << 10 // large enough to compress well, and small enough that little files are read quickly
 )
 
 // Settings say how blocks are compressed. The zero value is zstd with its default level.
 type Settings struct {
 	// Method is gzip, xz or zstd; "" is zstd.
 	Method string
-	// Level is how much work is done: 1 to 9 for gzip, 1 to 22 for zstd. 0 is the default: 9 for gzip, and for zstd 3, or 1 with blocks of 512 KiB
-	// or more.
+	// Level is how much work is done: 1 to 9 for gzip, 1 to 22 for zstd. 0 is the default: 9 for gzip and 1 for zstd.
 	Level int
 	// BlockSize is how many bytes a full data block has; 0 is DefaultBlockSize.
 	BlockSize int

@@ -75,10 +75,11 @@ func (m *xzMethod) Options() []byte {
 }
 
 // settings are those for a content.
-func (m *xzMethod) settings(kind Content) xz.Settings {
-	s := xz.Settings{Dictionary: m.dictionary, LiteralContext: 3, Position: 2, Nice: 64, Depth: 48}
+func (m *xzMethod) settings(content []byte, kind Content) xz.Settings {
+	s := xz.Settings{Dictionary: m.dictionary, LiteralContext: 3, Position: 2, Nice: 64, Depth: 16}
 	for _, f := range m.used {
-		if f.content == kind {
+		// What is no ELF file may hold code of x86, too, and an ELF file may be all data.
+		if f.filter == xz.X86 && (kind == X86 || kind == Other) && xz.PaysX86(content) || f.filter != xz.X86 && kind == f.content {
 			s.Filter = f.filter
 		}
 	}
@@ -94,5 +95,5 @@ func (m *xzMethod) Block(ctx context.Context, dst, content []byte, kind Content)
 		p = xz.NewPacker()
 	}
 	defer m.packers.Put(p)
-	return p.Append(dst, content, m.settings(kind)), nil
+	return p.Append(dst, content, m.settings(content, kind)), nil
 }

@@ -11,9 +11,7 @@ import (
 )
 
 const (
-	zstdLevel        = 3
-	zstdLargeLevel   = 1 // of large blocks: they are about as small at this level as usual ones at that
-	zstdLarge        = 512 << 10
+	zstdLevel        = 1
 	zstdDefaultLevel = 15 // what readers take for granted if there are no options: it is that of squashfs-tools
 	zstdMaxLevel     = 22
 )
@@ -26,10 +24,7 @@ type zstdMethod struct {
 }
 
 func newZstd(s Settings) (Method, error) {
-	switch {
-	case s.Level == 0 && s.BlockSize >= zstdLarge:
-		s.Level = zstdLargeLevel
-	case s.Level == 0:
+	if s.Level == 0 {
 		s.Level = zstdLevel
 	}
 	if s.Level < 1 || s.Level > zstdMaxLevel {
