@@ -44,7 +44,7 @@ func formOf(r *image.Request) (form, error) {
 	case "tar.zst":
 		return form{".tar.zst", anyTree, compressedTar(layers.DefaultCompression())}, nil
 	case "cpio":
-		return form{".cpio", checkCPIO, writeCPIO}, nil
+		return form{".cpio", func(tree *layers.Tree) error { return checkCPIO(&r.Description.Type, tree) }, writeCPIO}, nil
 	default:
 		return form{}, fmt.Errorf("building an archive: %q is no kind of archive", kind)
 	}

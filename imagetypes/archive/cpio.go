@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 
+	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/cpio"
 	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/internal/progress"
@@ -14,13 +15,13 @@ import (
 )
 
 // checkCPIO refuses a tree with a file that is too large for the form newc.
-func checkCPIO(tree *layers.Tree) error {
+func checkCPIO(t *description.Type, tree *layers.Tree) error {
 	if tree == nil {
 		return nil
 	}
 	return tree.Walk(func(name string, n *layers.Node) error {
 		if n.IsRegular() && n.Size > math.MaxUint32 {
-			return fmt.Errorf("building an archive: /%s has %d bytes, and a cpio archive holds no file of more than 4 GiB - 1; build another type, such as tar.zst", name, n.Size)
+			return t.Errorf("image", "build another type, such as tar.zst", "/%s has %d bytes, and a cpio archive holds no file of more than 4 GiB - 1", name, n.Size)
 		}
 		return nil
 	})

@@ -148,7 +148,7 @@ func CreateImage(ctx context.Context, env Env, f *os.File, t *description.Type, 
 	}
 	size, err := ImageSize(ctx, env, t, tree, spec)
 	if err != nil {
-		return 0, err
+		return 0, SizeError(t, err)
 	}
 	return size, SizeError(t, Write(ctx, env, f, 0, size, tree, spec))
 }

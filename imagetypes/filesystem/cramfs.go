@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
+	"github.com/imgbuild/imgbuild/internal/command"
+	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -69,6 +72,25 @@ func cramfsTool(spec Spec) directoryTool {
 	return directoryTool{kind: "cramfs", program: "mkfs.cramfs", length: cramfsLength, arguments: func(dir, to string) []string { return append(args, dir, to) }}
 }
 
+// saysTooBig reports whether mkfs.cramfs failed for the size of what it makes.
+func saysTooBig(err error) bool {
+	const words = "filesystem too big"
+	var exit *command.ExitError
+	var script *helperkernel.ScriptError
+	return errors.As(err, &exit) && strings.Contains(exit.Output, words) || errors.As(err, &script) && strings.Contains(script.Output, words)
+}
+
+// TooLargeError says that the content of a tree, compressed, is more than a file system can hold.
+type TooLargeError struct {
+	Type string
+	Max  int64 // bytes
+}
+
+// Error implements error.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the root tree has more than %s even when it is compressed, which is all that %s can hold", progress.FormatBytes(e.Max), e.Type)
+}
+
 // makeCramfs runs mkfs.cramfs on a directory.
 func makeCramfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *os.File, _ int64, err error) {
 	if err := checkCramfsTree(tree); err != nil {
@@ -77,12 +99,14 @@ func makeCramfs(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (_ *
 	task := env.Progress.Start("writing cramfs", tree.Stats().Data, progress.Bytes)
 	defer func() { task.Done(err) }()
 	f, size, notes, err := cramfsTool(spec).run(ctx, env, tree)
+	if saysTooBig(err) {
+		return nil, 0, &TooLargeError{Type: "cramfs", Max: maxCramfs}
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	if size > maxCramfs {
-		f.Close()
-		return nil, 0, fmt.Errorf("it has %d MiB, and cramfs can have %d; use squashfs or erofs", size>>20, maxCramfs>>20)
+		return nil, 0, errors.Join(&TooLargeError{Type: "cramfs", Max: maxCramfs}, f.Close())
 	}
 	env.report("cramfs", append(notes, layers.Note{Path: "/", Text: "cramfs keeps no times, no extended attributes and no hard links, and no kernel of Debian mounts it: use squashfs or erofs where you can"}))
 	return f, size, nil

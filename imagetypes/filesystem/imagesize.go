@@ -106,8 +106,13 @@ func CheckSize(ctx context.Context, env Env, t *description.Type, tree *layers.T
 	return nil
 }
 
-// SizeError puts a [*TooSmallError] at the place of the size in the description. It returns other errors as they are.
+// SizeError puts a [*TooSmallError] at the place of the size in the description, and a [*TooLargeError] at that of the image type. It returns other errors
+// as they are.
 func SizeError(t *description.Type, err error) error {
+	var large *TooLargeError
+	if errors.As(err, &large) {
+		return t.Errorf("image", "use squashfs or erofs", "%v", large)
+	}
 	var small *TooSmallError
 	if t.Size == nil || !errors.As(err, &small) {
 		return err

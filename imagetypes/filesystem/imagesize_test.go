@@ -3,10 +3,13 @@ package filesystem
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 )
@@ -60,5 +63,45 @@ func TestNoSpaceInKernel(t *testing.T) {
 	}
 	if other := errors.New("other"); !errors.Is(noSpace(t.Context(), testEnv(), smallTree(t), Spec{Type: "reiserfs"}, 1, other), other) {
 		t.Error("another error is lost")
+	}
+}
+
+// TestTooLargeForCramfs has the words of mkfs.cramfs, run here or in a helper kernel, end up at the image type.
+func TestTooLargeForCramfs(t *testing.T) {
+	const words = "mkfs.cramfs: filesystem too big.  Exiting."
+	for _, err := range []error{&command.ExitError{Output: words}, fmt.Errorf("making: %w", &helperkernel.ScriptError{Output: words})} {
+		if !saysTooBig(err) {
+			t.Errorf("%T is not understood", err)
+		}
+	}
+	err := SizeError(&description.Type{}, fmt.Errorf("writing: %w", &TooLargeError{Type: "cramfs", Max: maxCramfs}))
+	if want := "the root tree has more than 272 MiB even when it is compressed, which is all that cramfs can hold; use squashfs or erofs"; err.Error() != want {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// TestPackedImagesAreAsLargeAsTheirContent has no room behind a compressed file system, in whose image a foreign reader would wonder what it is.
+func TestPackedImagesAreAsLargeAsTheirContent(t *testing.T) {
+	testenv.NeedPrograms(t, "mkfs.erofs", "mkfs.cramfs", "fsck.cramfs")
+	for _, kind := range []string{"squashfs", "erofs", "cramfs"} {
+		r := request(t, kind)
+		r.Tree = cramfsTree(t)
+		results, err := Builder{}.Build(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(r.Dir, results[0].File)
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size()%4096 != 0 || info.Size() > 256<<10 {
+			t.Errorf("%s: the image has %d bytes", kind, info.Size())
+		}
+		if kind == "cramfs" {
+			if out := testenv.Run(t, "fsck.cramfs", name); strings.Contains(out, "past end") {
+				t.Errorf("fsck.cramfs: %s", out)
+			}
+		}
 	}
 }
