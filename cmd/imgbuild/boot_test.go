@@ -122,7 +122,7 @@ func TestBootArm64(t *testing.T) {
 	out := k.must("boot", filepath.Join(k.dir, "out/Debian-Server.aarch64-1.0.0.qcow2"), "--expect", "login:", "--timeout", "15m", "--password", "linux",
 		"--run", "uname -m", "--run", "findmnt -n -o FSTYPE /", "--run", "ls /sys/firmware/efi")
 	t.Logf("done after %v", time.Since(start).Round(time.Second))
-	for _, want := range []string{"aarch64\n", "ext4\n", "runtime"} {
+	for _, want := range []string{"aarch64\n", "ext4\n", "systab"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in %q", want, out)
 		}
