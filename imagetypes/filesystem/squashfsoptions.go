@@ -134,6 +134,7 @@ func (w *squashfsWords) setting(option string) error {
 		}
 	case "-Xbcj":
 		o.Compression.Filters = strings.Split(value, ",")
+		w.native = w.native && !slices.Contains(o.Compression.Filters, "ia64")
 	case "-Xdict-size":
 		if percent, ok := strings.CutSuffix(value, "%"); ok {
 			w.percent, err = strconv.ParseFloat(percent, 64)
