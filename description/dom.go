@@ -61,11 +61,14 @@ func (e *element) attrPos(name string) Position {
 	return e.pos
 }
 
-// setAttr sets an attribute; a new one takes the position at.
+// setAttr sets an attribute; a new one takes the position at, and so does one that the command line sets.
 func (e *element) setAttr(name, value string, at Position) {
 	for i := range e.attrs {
 		if e.attrs[i].name == name {
 			e.attrs[i].value = value
+			if at == commandLine {
+				e.attrs[i].pos = at
+			}
 			return
 		}
 	}
