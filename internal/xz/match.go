@@ -2,7 +2,8 @@ package xz
 
 import (
 	"encoding/binary"
-	"math/bits"
+
+	"github.com/imgbuild/imgbuild/internal/matches"
 )
 
 // finder finds earlier places of a block with the same bytes. It keeps the last place of each value of 8 bytes, for long matches, and of
@@ -98,19 +99,4 @@ func (f *finder) find(pos, limit int) (distance uint32, length int) {
 }
 
 // extend returns how many bytes from two places on are the same, at most limit.
-func (f *finder) extend(from, to, limit int) int { return common(f.data, from, to, limit) }
-
-// common returns how many bytes of data from two places on are the same, at most limit.
-func common(data []byte, from, to, limit int) int {
-	n := 0
-	for n+8 <= limit {
-		if diff := binary.LittleEndian.Uint64(data[from+n:]) ^ binary.LittleEndian.Uint64(data[to+n:]); diff != 0 {
-			return n + bits.TrailingZeros64(diff)/8
-		}
-		n += 8
-	}
-	for n < limit && data[from+n] == data[to+n] {
-		n++
-	}
-	return n
-}
+func (f *finder) extend(from, to, limit int) int { return matches.Common(f.data, from, to, limit) }

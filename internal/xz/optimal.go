@@ -1,6 +1,10 @@
 package xz
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/imgbuild/imgbuild/internal/matches"
+)
 
 // The cheapest symbols for a piece of a block: each place that can be reached keeps the cheapest way there, as the prices are at the piece's
 // beginning. Besides single symbols, a way's step can be one that ends with a literal and a match at the last distance, which a single cheapest
@@ -53,14 +57,14 @@ type symbol struct {
 // parser finds the symbols of pieces, one after the other.
 type parser struct {
 	*model
-	tree       *tree
+	tree       *matches.Tree
 	prices     *prices
 	data       []byte
 	nice       int
 	steps      [maxPiece + 2*maxMatch + 2]step
 	situations [maxPiece + 2*maxMatch + 2]situation
 	reached    int // the farthest place, counted from the piece's beginning
-	matches    []match
+	matches    []matches.Match
 	found      bool // matches are those at the next place already
 	symbols    []symbol
 	priced     int // where prices were updated last
@@ -86,25 +90,25 @@ func (p *parser) parse(pos int) []symbol {
 		left := min(len(p.data)-pos-cur, maxMatch)
 		if !p.found {
 			p.matches = p.matches[:0]
-			if left >= treeLen {
-				p.matches = p.tree.find(pos+cur, left, p.matches)
+			if left >= matches.MinLength {
+				p.matches = p.tree.Find(pos+cur, left, p.matches)
 			}
 			p.found = true
 		}
-		longest := match{}
+		longest := matches.Match{}
 		if n := len(p.matches); n > 0 {
 			longest = p.matches[n-1]
 		}
 		if cur == 0 {
 			if s := p.atOnce(pos, left, longest); s.length > 0 {
 				p.found = false
-				for at := pos + 1; at < min(pos+s.length, len(p.data)-treeLen+1); at++ {
-					p.tree.skip(at, min(len(p.data)-at, maxMatch))
+				for at := pos + 1; at < min(pos+s.length, len(p.data)-matches.MinLength+1); at++ {
+					p.tree.Skip(at, min(len(p.data)-at, maxMatch))
 				}
 				p.symbols = append(p.symbols, s)
 				return p.symbols
 			}
-		} else if int(longest.length) >= p.nice || cur >= maxPiece {
+		} else if int(longest.Length) >= p.nice || cur >= maxPiece {
 			break
 		}
 		p.found = false
@@ -115,11 +119,11 @@ func (p *parser) parse(pos int) []symbol {
 }
 
 // atOnce returns a match that is so long that nothing better is looked for.
-func (p *parser) atOnce(pos, left int, longest match) symbol {
+func (p *parser) atOnce(pos, left int, longest matches.Match) symbol {
 	best := symbol{}
 	for i, d := range p.reps {
 		if int(d) < pos {
-			if n := common(p.data, pos-int(d)-1, pos, left); n > best.length {
+			if n := matches.Common(p.data, pos-int(d)-1, pos, left); n > best.length {
 				best = symbol{uint32(i), n}
 			}
 		}
@@ -127,8 +131,8 @@ func (p *parser) atOnce(pos, left int, longest match) symbol {
 	if best.length >= p.nice {
 		return best
 	}
-	if int(longest.length) >= p.nice {
-		return symbol{longest.distance + backMatch, int(longest.length)}
+	if int(longest.Length) >= p.nice {
+		return symbol{longest.Distance + backMatch, int(longest.Length)}
 	}
 	return symbol{}
 }
@@ -215,7 +219,7 @@ func (p *parser) literalThenRepeat(here, cur, last, state int, price uint32, lef
 	if binary.LittleEndian.Uint16(p.data[here+1:]) != binary.LittleEndian.Uint16(p.data[last+1:]) {
 		return
 	}
-	n := 2 + common(p.data, last+3, here+3, left-2)
+	n := 2 + matches.Common(p.data, last+3, here+3, left-2)
 	price += p.lastDistance(state, p.position(here+1), n)
 	p.reach(cur + 1 + n)
 	if s := &p.steps[cur+1+n]; price < s.price {
@@ -240,7 +244,7 @@ func (p *parser) repeats(here, cur, left int, price uint32) int {
 		if from < 0 || binary.LittleEndian.Uint16(data[from:]) != two {
 			continue
 		}
-		n := 2 + common(data, from+2, here+2, limit-2)
+		n := 2 + matches.Common(data, from+2, here+2, limit-2)
 		if i == 0 {
 			first = n + 1
 		}
@@ -271,20 +275,20 @@ func (p *parser) repeats(here, cur, left int, price uint32) int {
 
 // byDistance looks at matches by distance, of lengths from first on.
 func (p *parser) byDistance(here, cur, left, first int, price uint32) {
-	if len(p.matches) == 0 || int(p.matches[len(p.matches)-1].length) < first {
+	if len(p.matches) == 0 || int(p.matches[len(p.matches)-1].Length) < first {
 		return
 	}
 	position, state := p.position(here), afterMatch(p.situations[cur].state)
-	p.reach(cur + int(p.matches[len(p.matches)-1].length))
+	p.reach(cur + int(p.matches[len(p.matches)-1].Length))
 	length := first
 	for _, m := range p.matches {
-		for ; length <= int(m.length); length++ {
-			whole := price + p.prices.lengths.length(length, position) + p.prices.distance(m.distance, length)
+		for ; length <= int(m.Length); length++ {
+			whole := price + p.prices.lengths.length(length, position) + p.prices.distance(m.Distance, length)
 			if s := &p.steps[cur+length]; whole < s.price {
-				*s = step{whole, m.distance + backMatch, uint16(length), 0}
+				*s = step{whole, m.Distance + backMatch, uint16(length), 0}
 			}
-			if length == int(m.length) && left > length+2 {
-				p.repeatAgain(here, cur, here-int(m.distance)-1, m.distance+backMatch, length, state, left, whole)
+			if length == int(m.Length) && left > length+2 {
+				p.repeatAgain(here, cur, here-int(m.Distance)-1, m.Distance+backMatch, length, state, left, whole)
 			}
 		}
 	}
@@ -297,7 +301,7 @@ func (p *parser) repeatAgain(here, cur, from int, back uint32, length, state, le
 	if binary.LittleEndian.Uint16(data[at+1:]) != binary.LittleEndian.Uint16(data[from+1:]) {
 		return
 	}
-	n := 2 + common(data, from+3, at+3, min(left-length-1, p.nice)-2)
+	n := 2 + matches.Common(data, from+3, at+3, min(left-length-1, p.nice)-2)
 	price += p.prices.bit(p.isMatch[state][p.position(at)], 0) + p.prices.afterMatch(p.literalProbs(data, at), data[at], data[from])
 	price += p.lastDistance(afterLiteral(state), p.position(at+1), n)
 	end := cur + length + 1 + n

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
+
+	"github.com/imgbuild/imgbuild/internal/matches"
 )
 
 // Settings say how [Packer] compresses.
@@ -21,7 +23,7 @@ type Settings struct {
 type Packer struct {
 	chunks
 	parser   parser
-	tree     *tree
+	tree     *matches.Tree
 	filtered []byte
 }
 
@@ -30,7 +32,7 @@ const pieceSlack = 12 << 10
 
 // NewPacker returns one, which takes about 10 MB for each MiB of content.
 func NewPacker() *Packer {
-	p := &Packer{tree: newTree()}
+	p := &Packer{tree: matches.New()}
 	p.buf = make([]byte, maxPacked+pieceSlack)
 	p.parser.model, p.parser.tree, p.parser.prices = &p.model, p.tree, newPrices()
 	return p
@@ -81,14 +83,14 @@ func (s Settings) blockHeader() []byte {
 // lzma2 appends data as LZMA2.
 func (p *Packer) lzma2(out, data []byte, s Settings) []byte {
 	p.properties = properties{s.LiteralContext, s.LiteralPosition, s.Position}
-	p.tree.reset(data, s.Dictionary, s.Nice, s.Depth)
+	p.tree.Reset(data, s.Dictionary, s.Nice, s.Depth)
 	p.parser.data, p.parser.nice, p.parser.found = data, s.Nice, false
 	return p.encode(out, data, p)
 }
 
 // incompressible implements [searcher].
 func (p *Packer) incompressible(pos, end int) bool {
-	if !even(p.data[pos:end]) || !p.tree.strange(pos, end) {
+	if !even(p.data[pos:end]) || !p.tree.Strange(pos, end) {
 		return false
 	}
 	p.parser.found = false
