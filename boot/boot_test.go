@@ -59,6 +59,8 @@ func TestInspect(t *testing.T) {
 		"GPT":              {file: file(t, "a", 4096, map[int]string{510: signature, 1024: gpt}), firmware: qemu.UEFI, format: "raw"},
 		"MBR with ESP":     {file: file(t, "a", 4096, map[int]string{510: signature, 466: "\xef"}), firmware: qemu.UEFI, format: "raw"},
 		"arm":              {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), firmware: qemu.UEFI, format: "raw", arch: "aarch64"},
+		"arm by BIOS":      {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), opts: Options{Firmware: "bios"}, err: "bios is for x86_64"},
+		"arm, secured":     {file: file(t, "a", 4096, map[int]string{510: signature}), opts: Options{Firmware: "secureboot", Arch: "aarch64"}, err: "secureboot is for x86_64"},
 		"data":             {file: file(t, "a", 4096, map[int]string{510: signature}), err: "neither boot code"},
 		"nothing":          {file: file(t, "a", 4096, nil), err: "it is no disk"},
 		"short":            {file: file(t, "a", 3, nil), err: "it is no disk"},

@@ -68,6 +68,9 @@ func inspect(ctx context.Context, opts Options) (*machine, error) {
 	if errors.Is(err, fs.ErrNotExist) && !strings.Contains(opts.Image, "/") && (filepath.Ext(opts.Image) == "" || strings.Contains(opts.Image, ":")) {
 		err = fmt.Errorf("%w; if it is a container: %w", err, ErrContainer)
 	}
+	if err == nil && m.spec.Arch != "x86_64" && opts.Firmware != "" && opts.Firmware != string(qemu.UEFI) {
+		err = fmt.Errorf("the firmware %s is for x86_64, and the machine for %s: leave out --firmware", opts.Firmware, m.spec.Arch)
+	}
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}
