@@ -202,6 +202,7 @@ func TestRefusals(t *testing.T) {
 		"type":             {"ext4", "", `<machine><vmconfig-entry>type='linux'</vmconfig-entry></machine>`, anyGuest, "vmconfig-entry", []string{`"linux"`}},
 		"hvm by hand":      {"ext4", "", `<machine><vmconfig-entry>type='hvm'</vmconfig-entry></machine>`, anyGuest, "xen_loader", []string{"hvmloader"}},
 		"pygrub reads":     {"squashfs", "", `<machine xen_loader="pygrub"/>`, anyGuest, "xen_loader", []string{"pygrub can't read", "squashfs", "ext4"}},
+		"pvgrub reads":     {"squashfs", "", `<machine xen_loader="pvgrub"/>`, anyGuest, "squashfscompression", []string{"zstd", "xz"}},
 		"kernel beside":    {"kis", "", `<machine xen_loader="pygrub"/>`, anyGuest, "xen_loader", []string{"brings its kernel"}},
 		"compressed":       {"kis", `filesystem="ext4" compressed="true"`, `<machine/>`, anyGuest, "compressed", []string{"can't use"}},
 		"kernel, any":      {"ext4", "", `<machine/>`, noGuest, "", []string{"CONFIG_XEN_PV or CONFIG_XEN_PVH", "6.1.0-9", "linux-image-amd64"}},

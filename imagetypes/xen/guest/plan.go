@@ -297,6 +297,9 @@ func (p *plan) filesystem() error {
 		return p.readable(t.Image, pygrubReads)
 	}
 	p.writeMenu(cmdline)
+	if t.Image == "squashfs" && slices.Contains([]string{"", "lz4", "zstd"}, t.SquashfsCompression) {
+		return t.Errorf("squashfscompression", "use gzip, lzo or xz", "GRUB can't read a squashfs that is compressed by %s", cmp.Or(t.SquashfsCompression, "zstd, as it is by default"))
+	}
 	return p.readable(t.Image, grubReads)
 }
 

@@ -112,3 +112,19 @@ func TestPVGrub(t *testing.T) {
 		})
 	}
 }
+
+// TestPVGrubReads has GRUB's own code read the menu and the kernel of a squashfs.
+func TestPVGrubReads(t *testing.T) {
+	testenv.NeedFile(t, "/usr/lib/grub/x86_64-xen/kernel.img")
+	reader := testenv.NeedProgram(t, "grub-fstest")
+	for _, method := range []string{"gzip", "xz"} {
+		dir, _ := build(t, imagetest.Request(t, sample(t, anyGuest), "squashfs", `squashfscompression="`+method+`"`, `<machine xen_loader="pvgrub"/>`))
+		name := filepath.Join(dir, imagetest.BaseName+".squashfs")
+		if menu := testenv.Run(t, reader, name, "cat", "(loop0)/boot/grub/grub.cfg"); !strings.Contains(menu, "linux /boot/vmlinuz-6.1.0-9 root=/dev/xvda1 ro console=hvc0\n") {
+			t.Errorf("%s: the menu is\n%s", method, menu)
+		}
+		if kernel := testenv.Run(t, reader, name, "cat", "(loop0)/boot/vmlinuz-6.1.0-9"); kernel != "kernel" {
+			t.Errorf("%s: the kernel is %q", method, kernel)
+		}
+	}
+}
