@@ -421,6 +421,10 @@ func TestFailingDracut(t *testing.T) {
 	if entries, err := os.ReadDir(r.Workdir); err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
+	r = request(t, smallTree(t, map[string]string{"usr/bin/dracut": "#!/bin/sh\nexit 3\n", "image/config-cdroot.tar.gz": "no archive"}), `flags="dmsquash"`, "")
+	if _, _, err := (Builder{}).Prepare(t.Context(), r); err == nil || !strings.Contains(err.Error(), "config-cdroot.tar.gz") {
+		t.Errorf("a broken archive is not told first: %v", err)
+	}
 	r.Runner = nil
 	if _, _, err := (Builder{}).Prepare(t.Context(), r); err == nil || !strings.Contains(err.Error(), "can run programs") {
 		t.Errorf("without a runner the error is %v", err)

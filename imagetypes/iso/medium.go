@@ -51,11 +51,15 @@ func (m *medium) device() grub.Device { return grub.Device{File: "/boot/" + m.id
 
 // prepare makes all of the medium but the system, and returns the root tree as dracut and the description's script leave it.
 func (m *medium) prepare(ctx context.Context, r *image.Request) (*layers.Tree, error) {
+	edit := layers.NewTree().Edit(layers.TimespecOf(m.ids.Epoch))
+	if err := m.addArchives(ctx, edit, r.Tree); err != nil { // first: what is wrong in them is told before any work
+		return nil, err
+	}
 	tree, err := m.makeInitrd(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := m.bootFiles(ctx, tree)
+	boot, err := m.bootFiles(ctx, edit, tree)
 	if err != nil {
 		return nil, fmt.Errorf("writing the boot files: %w", err)
 	}
@@ -72,12 +76,8 @@ func (m *medium) prepare(ctx context.Context, r *image.Request) (*layers.Tree, e
 	return m.editBootConfig(ctx, r, tree)
 }
 
-// bootFiles returns what lies on the medium beside the system and the initial RAM disk.
-func (m *medium) bootFiles(ctx context.Context, tree *layers.Tree) (*layers.Tree, error) {
-	edit := layers.NewTree().Edit(layers.TimespecOf(m.ids.Epoch))
-	if err := m.addArchives(ctx, edit, tree); err != nil {
-		return nil, err
-	}
+// bootFiles adds to the description's files what else lies on the medium beside the system and the initial RAM disk.
+func (m *medium) bootFiles(ctx context.Context, edit *layers.Editor, tree *layers.Tree) (*layers.Tree, error) {
 	for _, dir := range []string{systemDir, m.loaderDir()} {
 		if err := edit.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
