@@ -81,8 +81,8 @@ version's first three numbers.`,
 			if asRPM {
 				return &usageError{err: errors.New("--package-as-rpm is not possible; make the package of the bundle with rpmbuild"), command: cmd.CommandPath()}
 			}
-			if err := oneOf("compression", opts.Compression, "xz", "gzip", "zstd", "none"); err != nil {
-				return err
+			if err := opts.Validate(); err != nil {
+				return &usageError{err: err, command: cmd.CommandPath()}
 			}
 			runtime, err := settings.Load(config)
 			if err != nil {

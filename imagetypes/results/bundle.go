@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -51,6 +52,12 @@ type bundled struct {
 // Bundle copies those results of a build that are for a bundle into a directory of their own, under names with an id, compressed where the build's list says so, with a
 // file NAME.sha256 beside each that sha256sum checks. Files of an earlier bundle are replaced when all of the new ones are complete.
 func Bundle(ctx context.Context, o BundleOptions) (files []File, err error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	if o.Compression == "" {
+		o.Compression = "xz"
+	}
 	list, err := ReadList(o.Target)
 	if err != nil {
 		return nil, err
@@ -88,20 +95,34 @@ func compressions() map[string]string {
 // idPattern is what may be in a file's name without surprises.
 const idPattern = `^[A-Za-z0-9_+~=@][A-Za-z0-9._+~=@-]*$`
 
+// Validate refuses an id, a pattern, a compression and an address that make no sense.
+func (o *BundleOptions) Validate() error {
+	if !regexp.MustCompile(idPattern).MatchString(o.ID) {
+		return fmt.Errorf("making a bundle: the id %q is not made of letters, digits and ._+~=@-", o.ID)
+	}
+	if _, ok := compressions()[o.Compression]; o.Compression != "" && !ok {
+		return fmt.Errorf("making a bundle: the compression %q is none of xz, gzip, zstd and none", o.Compression)
+	}
+	if o.ZsyncSource != "" {
+		if source, err := url.Parse(o.ZsyncSource); err != nil || source.Scheme == "" || source.Host == "" {
+			return fmt.Errorf("making a bundle: %q is no address to download from; write one such as https://example.org/images", o.ZsyncSource)
+		}
+	}
+	_, err := new(Naming).replace(o.Pattern, o.ID)
+	return err
+}
+
+// maxName is how many bytes a file's name may have (Linux's NAME_MAX), and longestEnding what may follow that of a result in a bundle.
+const (
+	maxName       = 255
+	longestEnding = ".zst.sha256"
+)
+
 // plan decides the names.
 func (o *BundleOptions) plan(list *List) ([]bundled, error) {
-	if !regexp.MustCompile(idPattern).MatchString(o.ID) {
-		return nil, fmt.Errorf("making a bundle: the id %q is not made of letters, digits and ._+~=@-", o.ID)
-	}
-	if o.Compression == "" {
-		o.Compression = "xz"
-	}
-	if _, ok := compressions()[o.Compression]; !ok {
-		return nil, fmt.Errorf("making a bundle: the compression %q is none of xz, gzip, zstd and none", o.Compression)
-	}
 	same, err := sameDir(o.Target, o.Dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("making a bundle: %w", err)
 	}
 	if same {
 		return nil, fmt.Errorf("making a bundle in %s: the bundle's directory must be another one than that of the results", o.Dir)
@@ -118,6 +139,9 @@ func (o *BundleOptions) plan(list *List) ([]bundled, error) {
 		}
 		if other := from[name]; other != "" {
 			return nil, fmt.Errorf("making a bundle: %s and %s would both be %s; use another pattern", other, filepath.Base(r.Path), name)
+		}
+		if len(name)+len(longestEnding) > maxName {
+			return nil, fmt.Errorf("making a bundle: the name %s... of %s would be too long; use a shorter id or pattern", name[:40], filepath.Base(r.Path))
 		}
 		from[name] = filepath.Base(r.Path)
 		plan = append(plan, bundled{r, name})
@@ -179,6 +203,18 @@ func splitName(naming *Naming, file string) (base, rest string, err error) {
 
 // expand makes a name of a pattern.
 func (n *Naming) expand(pattern, id string) (string, error) {
+	text, err := n.replace(pattern, id)
+	if err != nil {
+		return "", err
+	}
+	if text == "" || strings.HasPrefix(text, ".") || strings.ContainsAny(text, "/\x00\n") {
+		return "", fmt.Errorf("making a bundle: the pattern %q gives %q, which is no file name", pattern, text)
+	}
+	return text, nil
+}
+
+// replace puts the values into a pattern.
+func (n *Naming) replace(pattern, id string) (string, error) {
 	t := n.Tags
 	values := map[byte]string{
 		'N': t.Name, 'P': t.Profiles, 'A': t.Arch, 'I': id, 'T': t.Type, 'v': t.Version, '%': "%",
@@ -200,11 +236,7 @@ func (n *Naming) expand(pattern, id string) (string, error) {
 		}
 		name.WriteString(value)
 	}
-	text := name.String()
-	if text == "" || strings.HasPrefix(text, ".") || strings.ContainsAny(text, "/\x00\n") {
-		return "", fmt.Errorf("making a bundle: the pattern %q gives %q, which is no file name", pattern, text)
-	}
-	return text, nil
+	return name.String(), nil
 }
 
 // make writes one file of the bundle, and what goes beside it, into the staging directory.

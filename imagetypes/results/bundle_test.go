@@ -2,6 +2,7 @@ package results
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -155,6 +156,8 @@ func TestBadBundles(t *testing.T) {
 		"has %x, which is none of %N": {Target: target, ID: "1", Pattern: "%N%x"},
 		"ends with a %":               {Target: target, ID: "1", Pattern: "%"},
 		"which is no file name":       {Target: target, ID: "1", Pattern: "../%N"},
+		"would be too long":           {Target: target, ID: "1", Pattern: strings.Repeat("x", 240)},
+		"is no address to download":   {Target: target, ID: "1", ZsyncSource: "example.org/images"},
 		"names no result":             {Target: empty, ID: "1"},
 		"give the --target-dir":       {Target: t.TempDir(), ID: "1"},
 	} {
@@ -164,6 +167,22 @@ func TestBadBundles(t *testing.T) {
 		if _, err := Bundle(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, not %q", o, err, want)
 		}
+		if _, err := os.Stat(o.Dir); err == nil && o.Dir != target {
+			t.Errorf("%s: there is a bundle all the same", want)
+		}
+	}
+}
+
+// TestBundleThatFails leaves nothing behind, neither a file nor a directory that was not there.
+func TestBundleThatFails(t *testing.T) {
+	target, top := publish(t, naming("")), t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Bundle(ctx, BundleOptions{Target: target, Dir: filepath.Join(top, "bundle"), ID: "1"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if left, err := os.ReadDir(top); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

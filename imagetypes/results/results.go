@@ -52,6 +52,7 @@ type Staging struct {
 	Dir    string
 	target string
 	lock   *os.File
+	made   bool // the target directory was not there
 }
 
 // Stage makes a staging directory in target, which is made if it is missing, and removes those that dead processes left there.
@@ -60,6 +61,7 @@ func Stage(target string) (*Staging, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the target directory: %w", err)
 	}
+	_, missing := os.Lstat(target)
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return nil, fmt.Errorf("making the target directory: %w", err)
 	}
@@ -75,7 +77,7 @@ func Stage(target string) (*Staging, error) {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("making a directory for results: %w", err)
 	}
-	return &Staging{Dir: dir, target: target, lock: lock}, nil
+	return &Staging{Dir: dir, target: target, lock: lock, made: missing != nil}, nil
 }
 
 // errInUse says that another process holds the lock.
@@ -130,6 +132,9 @@ func (s *Staging) Discard() error {
 	s.lock.Close()
 	if err != nil {
 		return fmt.Errorf("removing unfinished results: %w", err)
+	}
+	if s.made {
+		_ = os.Remove(s.target) // there is something in it, but for a build that has failed
 	}
 	return nil
 }
