@@ -116,6 +116,16 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// TestForeignDisk refuses a disk that shows a file of this machine.
+func TestForeignDisk(t *testing.T) {
+	testenv.NeedProgram(t, "qemu-img")
+	secret, image := file(t, "secret", 4096, map[int]string{510: "\x55\xaa"}), filepath.Join(t.TempDir(), "image")
+	testenv.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, image)
+	if _, err := inspect(t.Context(), Options{Image: image}); err == nil || !strings.Contains(err.Error(), "only a part of another one") {
+		t.Errorf("error is %v", err)
+	}
+}
+
 // pack writes files as a tar archive, compressed by gzip if the name ends so.
 func pack(t *testing.T, name string, files map[string]string) string {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
+	"github.com/imgbuild/imgbuild/inside"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/qemu"
 )
@@ -211,6 +212,9 @@ func (m *machine) disk(ctx context.Context, f *os.File, head []byte, name string
 	m.kind = format + " disk"
 	m.spec.Disks = []qemu.Disk{{File: name, Format: format, Writable: opts.Writable}}
 	if format != "raw" {
+		if err := inside.RefuseForeign(ctx, name, format); err != nil {
+			return err
+		}
 		if head, err = m.firstSectors(ctx, name, format); err != nil {
 			return err
 		}

@@ -2,18 +2,15 @@ package inside
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/ext4"
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/partition"
-	"github.com/imgbuild/imgbuild/internal/sparse"
 	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -132,7 +129,7 @@ func (o *opener) rawDisk(ctx context.Context, p part, format string) (part, erro
 		}
 		source, files = descriptor, []*os.File{f}
 	}
-	if err := selfContained(ctx, source, files, format); err != nil {
+	if err := refuseForeign(ctx, source, files, format); err != nil {
 		return part{}, err
 	}
 	out, err := spool.New(o.TempDir)
@@ -150,39 +147,4 @@ func (o *opener) rawDisk(ctx context.Context, p part, format string) (part, erro
 		return part{}, err
 	}
 	return part{file: out, size: info.Size()}, nil
-}
-
-// selfContained refuses a disk that refers to other files than those beside it: a stranger's disk could name any file of this machine.
-func selfContained(ctx context.Context, source string, files []*os.File, format string) error {
-	out, err := command.Output(ctx, command.Cmd{Name: "qemu-img", Args: []string{"info", "--output=json", "-f", format, source}, Files: files})
-	if err != nil {
-		return err
-	}
-	var info struct {
-		Size    int64  `json:"virtual-size"`
-		Backing string `json:"backing-filename"`
-		Format  struct {
-			Data struct {
-				DataFile string `json:"data-file"`
-				Extents  []struct {
-					Filename string `json:"filename"`
-				} `json:"extents"`
-			} `json:"data"`
-		} `json:"format-specific"`
-	}
-	if err := json.Unmarshal(out, &info); err != nil {
-		return fmt.Errorf("reading what qemu-img says of it: %w", err)
-	}
-	if other := info.Backing + info.Format.Data.DataFile; other != "" {
-		return fmt.Errorf("the disk is only a part of another one, %q; make a whole one with qemu-img convert", other)
-	}
-	for _, e := range info.Format.Data.Extents {
-		if source == descriptor && e.Filename != source || filepath.Dir(e.Filename) != filepath.Dir(source) {
-			return fmt.Errorf("the disk lies in a file elsewhere, %q; make a whole one with qemu-img convert", e.Filename)
-		}
-	}
-	if info.Size > sparse.MaxSize {
-		return fmt.Errorf("the disk has %d bytes, more than the %d allowed", info.Size, int64(sparse.MaxSize))
-	}
-	return nil
 }

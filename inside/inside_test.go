@@ -283,12 +283,22 @@ func TestRefused(t *testing.T) {
 		}
 		return name
 	}
-	secret := write("secret", bytes.Repeat([]byte("secret\n"), 1000))
-	overlay := filepath.Join(dir, "overlay.qcow2")
-	testenv.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, overlay)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, bytes.Repeat([]byte("secret\n"), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	overlay, linked, twice := filepath.Join(dir, "overlay.qcow2"), filepath.Join(dir, "linked.qcow2"), filepath.Join(dir, "twice.qcow2")
+	if err := os.Symlink(secret, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, on := range [][3]string{{overlay, "raw", secret}, {linked, "raw", "link"}, {twice, "qcow2", "overlay.qcow2"}} {
+		testenv.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", on[1], "-b", on[2], on[0])
+	}
 	descriptor := write("disk.vmdk", []byte("# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 8 FLAT \"/etc/passwd\" 0\nddb.adapterType = \"ide\"\n"))
 	for name, want := range map[string]string{
 		overlay:                               "only a part of another one",
+		linked:                                "only a part of another one",
+		twice:                                 "only a part of another one",
 		descriptor:                            "lies in a file elsewhere",
 		write("luks", []byte("LUKS\xba\xbe")): "give a file with its passphrase",
 		write("swap", append(make([]byte, 4086), "SWAPSPACE2"...)):       "there are no files in it",
@@ -302,6 +312,25 @@ func TestRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, not %q", name, err, want)
 		}
+	}
+}
+
+// TestDiskOnAnother opens a disk that has what differs from one beside it.
+func TestDiskOnAnother(t *testing.T) {
+	testenv.NeedPrograms(t, "qemu-img")
+	dir := t.TempDir()
+	base, over := filepath.Join(dir, "base.raw"), filepath.Join(dir, "over.qcow2")
+	data := make([]byte, 1<<20)
+	copy(data, "just a text")
+	if err := os.WriteFile(base, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", over)
+	if err := RefuseForeign(t.Context(), over, "qcow2"); err != nil {
+		t.Error(err)
+	}
+	if _, err := Open(t.Context(), Name{File: over}, Options{}); err == nil || !strings.Contains(err.Error(), "no image of a known type") {
+		t.Errorf("its content was not read: %v", err)
 	}
 }
 
