@@ -134,3 +134,27 @@ func TestTemporaryDirectories(t *testing.T) {
 		}
 	}
 }
+
+func TestCleared(t *testing.T) {
+	base := v1.ConfigFile{Config: v1.Config{Entrypoint: []string{"/init"}, Cmd: []string{"serve"}}}
+	for inside, want := range map[string]v1.Config{
+		``:                           {Entrypoint: []string{"/init"}, Cmd: []string{"serve"}},
+		`<subcommand clear="true"/>`: {Entrypoint: []string{"/init"}, Cmd: []string{}},
+		`<entrypoint clear="true"/>`: {Entrypoint: []string{}},
+		`<subcommand execute="x"/>`:  {Entrypoint: []string{"/init"}, Cmd: []string{"x"}},
+		`<entrypoint execute="x"/>`:  {Entrypoint: []string{"x"}},
+		`<entrypoint clear="true"/><subcommand execute="x"/>`: {Entrypoint: []string{}, Cmd: []string{"x"}},
+	} {
+		r := request(t, "oci", `<containerconfig name="x">`+inside+`</containerconfig>`)
+		got := base.DeepCopy()
+		configure(got, r.Description, true)
+		if diff := cmp.Diff(want, v1.Config{Entrypoint: got.Config.Entrypoint, Cmd: got.Config.Cmd}); diff != "" {
+			t.Errorf("%s: %s", inside, diff)
+		}
+		whole := v1.ConfigFile{}
+		configure(&whole, r.Description, false)
+		if inside == `<subcommand clear="true"/>` && len(whole.Config.Cmd) > 0 {
+			t.Errorf("the container runs %v, which was cleared", whole.Config.Cmd)
+		}
+	}
+}
