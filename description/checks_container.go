@@ -114,6 +114,9 @@ var baseSchemes = []string{"docker", "obs", "obsrepositories", "file"}
 
 func findDerived(img *Image) (errs Errors) {
 	t := &img.Type
+	if _, given := t.attrs["derived_from"]; given && len(t.DerivedFrom) == 0 {
+		errs.add(t.At("derived_from"), "name one, or remove the attribute", "derived_from names no container")
+	}
 	for _, uri := range t.DerivedFrom {
 		scheme, rest, ok := strings.Cut(uri, "://")
 		switch {

@@ -88,6 +88,7 @@ var everyCheck = []aCheck{
 	{check: "container_settings_valid", parts: containerType(`name="web"`, `<expose><port number="70000/udp"/></expose>`), want: "there is no port 70000/udp"},
 	{check: "container_settings_valid", parts: containerType(`name="web" workingdir="srv"`, `<environment><env name="A=B" value=""/></environment>`), want: `variable "A=B"`},
 	{check: "container_settings_valid", parts: containerType(`name="web"`, `<volumes><volume name="data"/></volumes>`), want: `the volume "data"`},
+	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from=" "/></preferences>`, want: "names no container"},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from="ftp://x"/></preferences>`, want: "of no known kind"},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from="docker://Debian"/></preferences>`, want: `the part "Debian"`},
 }
@@ -217,6 +218,28 @@ func TestContainerName(t *testing.T) {
 	for _, name := range []string{"web", "a/b-c/d__e:1.0", "localhost/a", "reg.example.org:5000/Web"} {
 		if reason := containerName(name); (reason == "") != (name != "reg.example.org:5000/Web") {
 			t.Errorf("%s: %q", name, reason)
+		}
+	}
+}
+
+// TestMountOptionsWithoutDisk has no effect where nobody writes an /etc/fstab, and one on what btrfs compresses.
+func TestMountOptionsWithoutDisk(t *testing.T) {
+	for attributes, want := range map[string]bool{
+		`image="ext4" fsmountoptions="noatime"`: true, `image="kis" filesystem="xfs" fsmountoptions="noatime"`: true, `image="btrfs" fsmountoptions="noatime"`: true,
+		`image="btrfs" fsmountoptions="compress=zstd"`: false, `image="kis" filesystem="btrfs" fsmountoptions="compress=zstd"`: false, `image="oem" filesystem="ext4" fsmountoptions="noatime"`: false,
+	} {
+		text := `<image schemaversion="8.0" name="A"><description type="system"><author>A</author><contact>a@example.org</contact><specification>S</specification></description>
+<preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type ` + attributes + `/></preferences><packages type="image"/></image>`
+		doc, err := LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := doc.Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(img.Warnings.Error(), "attribute fsmountoptions of <type> has no effect: it works only with the image type oem"); got != want {
+			t.Errorf("%s: %v", attributes, img.Warnings)
 		}
 	}
 }

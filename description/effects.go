@@ -113,6 +113,11 @@ var (
 	needsLVM   = &need{Text: `LVM, which a <systemdisk> brings`, Refused: true, met: func(img *Image) bool { return img.Type.VolumeManagement == "lvm" }}
 	needsLUKS  = &need{Text: "luks", Refused: true, met: func(img *Image) bool { return img.Type.LUKS != nil }}
 	needsBoot  = &need{Text: `bootpartition="true"`, met: func(img *Image) bool { return img.Type.BootPartition.Or(false) }}
+	// A file system that is no part of a disk is mounted by whoever uses it.
+	needsMounted = &need{Text: `the image type oem, or compress=... with btrfs`, met: func(img *Image) bool {
+		t := &img.Type
+		return t.Image == "oem" || (t.Image == "btrfs" || t.Filesystem == "btrfs") && strings.Contains(t.FSMountOptions, "compress")
+	}}
 	needsSpare = &need{Text: "spare_part", met: func(img *Image) bool { return img.Type.SparePart > 0 }}
 
 	needsOverlay   = &need{Text: `overlayroot="true"`, Refused: true, met: func(img *Image) bool { return img.Type.OverlayRoot }}
