@@ -31,7 +31,7 @@ const (
 type Settings struct {
 	// Method is gzip, xz or zstd; "" is zstd.
 	Method string
-	// Level is how much work is done: 1 to 9 for gzip, 1 to 22 for zstd. 0 is the default: 9 for gzip and 1 for zstd.
+	// Level is how much work is done: 1 to 9 for gzip, 1 to 22 for zstd, where about 11 is the highest there is. 0 is the default: 9 for gzip and 1 for zstd.
 	Level int
 	// BlockSize is how many bytes a full data block has; 0 is DefaultBlockSize.
 	BlockSize int

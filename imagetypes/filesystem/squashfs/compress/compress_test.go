@@ -40,7 +40,7 @@ func contents(size int) map[string][]byte {
 func methods() []Settings {
 	return []Settings{
 		{}, {Level: 3}, {Level: 19}, {Level: 9, BlockSize: 4096}, {BlockSize: MaxBlockSize},
-		{Method: "gzip"}, {Method: "gzip", Level: 1}, {Method: "gzip", Level: 6, BlockSize: 4096}, {Method: "gzip", BlockSize: MaxBlockSize},
+		{Method: "gzip"}, {Method: "gzip", Level: 1}, {Method: "gzip", Level: 6, BlockSize: 4096}, {Method: "gzip", Window: 8}, {Method: "gzip", BlockSize: MaxBlockSize},
 		{Method: "xz"}, {Method: "xz", Filters: []string{"x86", "arm"}, BlockSize: MaxBlockSize}, {Method: "xz", DictionarySize: 12 << 10}, {Method: "xz", BlockSize: 4096},
 	}
 }

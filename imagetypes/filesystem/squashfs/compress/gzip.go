@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zlib"
+
+	"github.com/imgbuild/imgbuild/internal/deflate"
 )
 
 const (
@@ -15,12 +17,14 @@ const (
 	gzipWindow     = 15
 	gzipMinWindow  = 8
 	gzipStrategies = 0 // zlib's default strategy alone
+
+	gzipWeighed = 7 // the lowest level for which ways to write are weighed: no larger than zlib's highest
 )
 
 // gzipMethod writes zlib's format (RFC 1950), which squashfs calls gzip.
 type gzipMethod struct {
 	level, window int
-	writers       sync.Pool // of *zlib.Writer
+	packers       sync.Pool // of *deflate.Packer, or *zlib.Writer for low levels
 }
 
 func newGzip(s Settings) (Method, error) {
@@ -36,11 +40,7 @@ func newGzip(s Settings) (Method, error) {
 	if s.Window < gzipMinWindow || s.Window > gzipWindow {
 		return nil, fmt.Errorf("a window of 2^%d bytes for gzip: it must be 2^%d to 2^%d", s.Window, gzipMinWindow, gzipWindow)
 	}
-	m := &gzipMethod{level: s.Level, window: s.Window}
-	if _, err := zlib.NewWriterLevel(nil, s.Level); err != nil {
-		return nil, err
-	}
-	return m, nil
+	return &gzipMethod{level: s.Level, window: s.Window}, nil
 }
 
 func (m *gzipMethod) ID() uint16 { return idGzip }
@@ -58,8 +58,20 @@ func (m *gzipMethod) Block(ctx context.Context, dst, content []byte, _ Content) 
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
+	if m.level < gzipWeighed && m.window == gzipWindow {
+		return m.quickly(dst, content)
+	}
+	p, ok := m.packers.Get().(*deflate.Packer)
+	if !ok {
+		p = deflate.NewPacker()
+	}
+	defer m.packers.Put(p)
+	return p.Append(dst, content, deflate.Settings{Window: m.window, Nice: 32, Depth: 4, Passes: 1}), nil
+}
+
+func (m *gzipMethod) quickly(dst, content []byte) ([]byte, error) {
 	out := bytes.NewBuffer(dst)
-	w, ok := m.writers.Get().(*zlib.Writer)
+	w, ok := m.packers.Get().(*zlib.Writer)
 	if ok {
 		w.Reset(out)
 	} else {
@@ -68,7 +80,7 @@ func (m *gzipMethod) Block(ctx context.Context, dst, content []byte, _ Content) 
 			return nil, err
 		}
 	}
-	defer m.writers.Put(w)
+	defer m.packers.Put(w)
 	if _, err := w.Write(content); err != nil {
 		return nil, err
 	}
