@@ -4,6 +4,7 @@ package matches
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -46,7 +47,7 @@ func (t *Tree) Reset(data []byte, window, nice, depth int) {
 	t.data, t.window, t.nice, t.depth = data, window, nice, depth
 	clear(t.two)
 	clear(t.three)
-	hashBits := min(max(bits.Len(uint(len(data))), 10), fourBits)
+	hashBits := min(max(bits.Len(uint(min(len(data), 2*window))), 10), fourBits)
 	t.fourShift = uint(32 - hashBits)
 	clear(t.four[:1<<hashBits])
 	if len(t.children) < 2*len(data) {
@@ -191,4 +192,26 @@ func Common(data []byte, from, to, limit int) int {
 		n++
 	}
 	return n
+}
+
+// Even reports whether bytes are enough to tell and all values are about as frequent.
+func Even(data []byte) bool {
+	const (
+		least   = 4096
+		perByte = 7.9 // bits
+	)
+	if len(data) < least {
+		return false
+	}
+	var counts [256]int32
+	for _, b := range data {
+		counts[b]++
+	}
+	sum := 0.0
+	for _, n := range counts {
+		if n > 0 {
+			sum -= float64(n) * math.Log2(float64(n)/float64(len(data)))
+		}
+	}
+	return sum >= perByte*float64(len(data))
 }

@@ -2,7 +2,8 @@ package xz
 
 import (
 	"encoding/binary"
-	"math"
+
+	"github.com/imgbuild/imgbuild/internal/matches"
 )
 
 // LZMA2 is LZMA in chunks, each with its lengths before it, or as it is where LZMA would make it longer.
@@ -124,7 +125,7 @@ func (e *encoder) encode(out, data []byte) []byte {
 
 // incompressible implements [searcher]: all values are about as frequent, and hardly any place has come before.
 func (e *encoder) incompressible(pos, end int) bool {
-	if !even(e.data[pos:end]) {
+	if !matches.Even(e.data[pos:end]) {
 		return false
 	}
 	const step = 16
@@ -141,28 +142,6 @@ func (e *encoder) incompressible(pos, end int) bool {
 		e.finder.insertLong(at, binary.LittleEndian.Uint64(e.data[at:]))
 	}
 	return true
-}
-
-// even reports whether bytes are enough to tell and all values are about as frequent.
-func even(data []byte) bool {
-	const (
-		least   = 4096
-		perByte = 7.9 // bits
-	)
-	if len(data) < least {
-		return false
-	}
-	var counts [256]int32
-	for _, b := range data {
-		counts[b]++
-	}
-	bits := 0.0
-	for _, n := range counts {
-		if n > 0 {
-			bits -= float64(n) * math.Log2(float64(n)/float64(len(data)))
-		}
-	}
-	return bits >= perByte*float64(len(data))
 }
 
 // chunk implements [searcher].

@@ -90,7 +90,7 @@ func (p *Packer) lzma2(out, data []byte, s Settings) []byte {
 
 // incompressible implements [searcher].
 func (p *Packer) incompressible(pos, end int) bool {
-	if !even(p.data[pos:end]) || !p.tree.Strange(pos, end) {
+	if !matches.Even(p.data[pos:end]) || !p.tree.Strange(pos, end) {
 		return false
 	}
 	p.parser.found = false
