@@ -11,6 +11,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/sums"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -126,14 +127,14 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, fmt.Errorf("building a file system: %w", err)
 	}
-	_, err = CreateImage(ctx, env(r, scratch), f, &r.Description.Type, tree, spec)
-	if closing := f.Close(); err == nil {
-		err = closing
-	}
-	if err != nil {
+	env, follower := env(r, scratch), sums.Follow(f)
+	env.Final = follower.Final
+	size, err := CreateImage(ctx, env, f, &r.Description.Type, tree, spec)
+	sum, followErr := follower.Finish(size)
+	if err = errors.Join(err, followErr, f.Close()); err != nil {
 		return nil, err
 	}
-	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: !isPacked(r.Description.Type.Image), UseForBundle: true}}, nil
+	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: !isPacked(r.Description.Type.Image), UseForBundle: true, SHA256: sum}}, nil
 }
 
 // CreateImage makes the file system of a new file that holds nothing else, with the size that the description asks for or the content needs, and returns that

@@ -92,6 +92,8 @@ type Artifact struct {
 	Compress bool
 	// UseForBundle says that the file belongs in a bundle. What it is false for is an intermediate result.
 	UseForBundle bool
+	// SHA256 is the file's digest in lower-case hexadecimal, if the builder knows it; empty lets somebody else count it.
+	SHA256 string
 	// Container is what the file holds, where [ContainerOptions.Keep] asks for it.
 	Container *Container
 }

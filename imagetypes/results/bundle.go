@@ -260,7 +260,7 @@ func (o *BundleOptions) make(ctx context.Context, s *Staging, b *bundled) (File,
 	if err := errors.Join(err, out.Close()); err != nil {
 		return File{}, err
 	}
-	size, sum, err := complete(ctx, path)
+	size, sum, err := complete(ctx, path, "")
 	if err != nil {
 		return File{}, err
 	}

@@ -210,7 +210,7 @@ func (s *Staging) complete(ctx context.Context, parts []Part) ([]staged, error) 
 	for i := range files {
 		f := &files[i]
 		group.Go(func() (err error) {
-			f.size, f.sum, err = complete(groupCtx, f.from)
+			f.size, f.sum, err = complete(groupCtx, f.from, f.SHA256)
 			return err
 		})
 	}
@@ -252,8 +252,8 @@ func isList(key string) bool {
 	return key == image.KeyPackages || key == image.KeyChanges || key == image.KeyVerified
 }
 
-// complete syncs a file and returns its size and digest.
-func complete(ctx context.Context, name string) (int64, string, error) {
+// complete syncs a file and returns its size and digest, which may be known already.
+func complete(ctx context.Context, name, known string) (int64, string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return 0, "", fmt.Errorf("completing a result: %w", err)
@@ -261,15 +261,31 @@ func complete(ctx context.Context, name string) (int64, string, error) {
 	defer f.Close()
 	var group errgroup.Group
 	group.Go(f.Sync)
-	h := sha256.New()
-	size, err := io.Copy(h, ctxio.Reader(ctx, f))
+	size, sum, err := digest(ctx, f, known)
 	if syncErr := group.Wait(); err == nil {
 		err = syncErr
 	}
 	if err != nil {
 		return 0, "", fmt.Errorf("completing %s: %w", name, err)
 	}
-	return size, hex.EncodeToString(h.Sum(nil)), nil
+	return size, sum, nil
+}
+
+// digestBuffer is how many bytes of a file are read at once.
+const digestBuffer = 256 << 10
+
+// digest returns the size of a file and its digest.
+func digest(ctx context.Context, f *os.File, known string) (int64, string, error) {
+	if known != "" {
+		info, err := f.Stat()
+		if err != nil {
+			return 0, "", err
+		}
+		return info.Size(), known, nil
+	}
+	h := sha256.New()
+	size, err := io.CopyBuffer(h, ctxio.Reader(ctx, f), make([]byte, digestBuffer))
+	return size, hex.EncodeToString(h.Sum(nil)), err
 }
 
 func (s *Staging) writeLists(parts []Part, files []staged) error {

@@ -20,6 +20,8 @@ func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree
 	for _, in := range p.inodes {
 		byNode[in.node] = in
 	}
+	order := &finality{plan: p, byNode: byNode, nodes: nodes, written: map[*layers.Node]bool{}}
+	out.final = order.final()
 	return layers.EachContent(ctx, nodes, func(n *layers.Node, data io.Reader) error {
 		if opts.Observe != nil {
 			if observer := opts.Observe(n); observer != nil {
@@ -29,6 +31,7 @@ func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree
 		if err := p.writeContent(out, byNode[n], data); err != nil {
 			return fmt.Errorf("writing %s: %w", pathOf(tree, n), err)
 		}
+		out.final = order.done(n)
 		if opts.Progress != nil {
 			opts.Progress(n.DataSize())
 		}
@@ -58,4 +61,30 @@ func (p *plan) writeContent(out *output, in *inode, data io.Reader) error {
 		}
 	}
 	return nil
+}
+
+// finality knows up to where everything is written. Blocks were given to the files in their order, so that all of a file lies before the next one.
+type finality struct {
+	plan    *plan
+	byNode  map[*layers.Node]*inode
+	nodes   []*layers.Node // from the first one on that is not written
+	written map[*layers.Node]bool
+}
+
+// done notes that a file is written.
+func (f *finality) done(n *layers.Node) int64 {
+	f.written[n] = true
+	for len(f.nodes) > 0 && f.written[f.nodes[0]] {
+		delete(f.written, f.nodes[0])
+		f.nodes = f.nodes[1:]
+	}
+	return f.final()
+}
+
+// final is where the first file begins that is not written, and 0 if there is none.
+func (f *finality) final() int64 {
+	if len(f.nodes) == 0 {
+		return 0
+	}
+	return f.plan.v.at(f.byNode[f.nodes[0]].runs[0].start)
 }

@@ -25,13 +25,17 @@ type output struct {
 	full chan filled
 	done chan struct{}
 
+	final   int64             // up to where the file is final once everything that is gathered now is written
+	onFinal func(final int64) // told so; nil for nobody
+
 	mu  sync.Mutex
 	err error
 }
 
 type filled struct {
-	buf []byte
-	at  int64
+	buf   []byte
+	at    int64
+	final int64
 }
 
 func newOutput(file io.WriterAt, blockSize int64) *output {
@@ -55,6 +59,8 @@ func (o *output) run() {
 				o.mu.Lock()
 				o.err = fmt.Errorf("writing the file system: %w", err)
 				o.mu.Unlock()
+			} else if o.onFinal != nil {
+				o.onFinal(f.final)
 			}
 		}
 		o.free <- f.buf[:0]
@@ -72,7 +78,7 @@ func (o *output) flush() {
 	if len(o.buf) == 0 {
 		return
 	}
-	o.full <- filled{o.buf, o.at}
+	o.full <- filled{o.buf, o.at, o.final}
 	if o.buf = <-o.free; o.buf == nil {
 		o.buf = make([]byte, 0, bufferSize)
 	}

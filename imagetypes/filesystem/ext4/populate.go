@@ -32,6 +32,8 @@ type Options struct {
 	Sync     bool
 	Progress func(n int64)                  // of every further bytes
 	Observe  func(n *layers.Node) io.Writer // asked where else to write a file's data; nil means nowhere
+	// Final is told that the first bytes of f, up to an offset, will not change any more; nil if nobody wants to know. It is called by another goroutine.
+	Final func(offset int64)
 }
 
 // Populate writes a tree into the empty file system that mke2fs has made in f, beginning at offset (bytes). What mke2fs has not written there
@@ -53,6 +55,9 @@ func Populate(ctx context.Context, f interface {
 		return nil, err
 	}
 	out := newOutput(f, v.sb.blockSize)
+	if !v.sb.hasQuota() {
+		out.onFinal = opts.Final
+	}
 	err = p.write(ctx, out, tree, opts)
 	if closing := out.close(); err == nil {
 		err = closing
@@ -89,7 +94,7 @@ func (p *plan) report() *Report {
 	sb := p.v.sb
 	return &Report{
 		Notes: p.notes, FreeBlocks: sb.freeBlocks(), FreeInodes: sb.u32(sbFreeInodes), BlockSize: sb.blockSize,
-		Quota: sb.roCompat&(roCompatQuota|roCompatProject) != 0,
+		Quota: sb.hasQuota(),
 	}
 }
 
@@ -108,7 +113,10 @@ func (p *plan) updateSuper() {
 	}
 }
 
-// write writes everything that the plan has placed. The superblock comes last.
+// hasQuota reports whether the file system has quota files.
+func (sb *superblock) hasQuota() bool { return sb.roCompat&(roCompatQuota|roCompatProject) != 0 }
+
+// write writes everything that the plan has placed. The contents come last, so that they are final one after the other.
 func (p *plan) write(ctx context.Context, out *output, tree *layers.Tree, opts Options) error {
 	for _, in := range p.inodes {
 		if in.dir != nil {
@@ -129,14 +137,14 @@ func (p *plan) write(ctx context.Context, out *output, tree *layers.Tree, opts O
 			}
 		}
 	}
-	if err := p.writeContents(ctx, out, tree, opts); err != nil {
-		return err
-	}
 	if err := p.writeInodes(out); err != nil {
 		return err
 	}
 	p.updateSuper()
-	return p.v.flushGroups(out)
+	if err := p.v.flushGroups(out); err != nil {
+		return err
+	}
+	return p.writeContents(ctx, out, tree, opts)
 }
 
 // writeInodes writes the inode tables, block by block.
