@@ -67,7 +67,7 @@ func (p *plan) writeContents(ctx context.Context, out *output, method compress.M
 		defer r.contents.Close()
 		for _, c := range p.contents {
 			if err := r.read(c); err != nil {
-				return fmt.Errorf("writing squashfs: %s: %w", c.path, err)
+				return fmt.Errorf("reading %s: %w", c.path, err)
 			}
 		}
 		for _, kind := range slices.Sorted(maps.Keys(r.ends)) {

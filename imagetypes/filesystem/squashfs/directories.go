@@ -52,7 +52,7 @@ func (d *directory) list(out *metadata) error {
 		d.length += int64(len(b))
 	}
 	if d.length+notInListing > math.MaxUint32 {
-		return fmt.Errorf("writing squashfs: a directory of %d entries is too large", len(d.entries))
+		return fmt.Errorf("a directory of %d entries is too large for squashfs", len(d.entries))
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (p *plan) writeInodes(inodes, listings *metadata) error {
 			in.written = true
 			raw, err := p.inode(in)
 			if err != nil {
-				return fmt.Errorf("writing squashfs: the inode of %s: %w", d.names[i], err)
+				return fmt.Errorf("writing the inode of %s: %w", d.names[i], err)
 			}
 			in.reference = inodes.next()
 			inodes.write(raw)
@@ -54,7 +54,7 @@ func (p *plan) writeInodes(inodes, listings *metadata) error {
 	}
 	raw, err := p.inode(p.root().inode)
 	if err != nil {
-		return fmt.Errorf("writing squashfs: the top directory: %w", err)
+		return fmt.Errorf("writing the inode of the top directory: %w", err)
 	}
 	p.root().reference = inodes.next()
 	inodes.write(raw)
@@ -119,7 +119,6 @@ func (c *content) body(in *inode) (form uint16, b []byte) {
 		}
 	} else {
 		form = extended
-		// A file without any data is not taken for one: the kernel computes the blocks in use from this.
 		for _, v := range []int64{from.start, size, from.sparse} {
 			b = le.AppendUint64(b, uint64(v))
 		}

@@ -99,7 +99,7 @@ func (l *pipeline) compress(method compress.Method) error {
 		if !j.plain {
 			var err error
 			if j.packed, err = method.Block(l.ctx, j.packed[:0], j.buf, j.kind); err != nil {
-				return fmt.Errorf("writing squashfs: %w", err)
+				return fmt.Errorf("compressing a block: %w", err)
 			}
 		}
 		j.done <- struct{}{}

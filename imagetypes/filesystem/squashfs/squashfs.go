@@ -11,7 +11,6 @@ package squashfs
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs/compress"
@@ -71,11 +70,11 @@ func Write(ctx context.Context, f File, tree *layers.Tree, o Options) (*Report, 
 	o.Compression.BlockSize = o.BlockSize
 	method, err := compress.New(o.Compression)
 	if err != nil {
-		return nil, fmt.Errorf("writing squashfs: %w", err)
+		return nil, err
 	}
 	p, err := newPlan(tree, o)
 	if err != nil {
-		return nil, fmt.Errorf("writing squashfs: %w", err)
+		return nil, err
 	}
 	out := &output{file: f, at: superblockSize}
 	if options := method.Options(); options != nil {
@@ -101,7 +100,7 @@ type output struct {
 
 func (o *output) write(p []byte) error {
 	if _, err := o.file.WriteAt(p, o.at); err != nil {
-		return fmt.Errorf("writing squashfs: %w", err)
+		return err
 	}
 	o.at += int64(len(p))
 	return nil

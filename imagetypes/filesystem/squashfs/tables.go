@@ -62,7 +62,7 @@ func (t *tables) metadata(plain bool) *metadata {
 func (t *tables) put(m *metadata) (start int64, err error) {
 	m.flush()
 	if m.err != nil {
-		return 0, fmt.Errorf("writing squashfs: %w", m.err)
+		return 0, fmt.Errorf("compressing a table: %w", m.err)
 	}
 	start = t.out.at
 	return start, t.out.write(m.stored)
@@ -188,10 +188,7 @@ func (p *plan) pad(out *output) error {
 			return err
 		}
 	}
-	if err := out.file.Truncate(out.at); err != nil {
-		return fmt.Errorf("writing squashfs: %w", err)
-	}
-	return nil
+	return out.file.Truncate(out.at)
 }
 
 // superblock has what is not in the plan (struct squashfs_super_block).
