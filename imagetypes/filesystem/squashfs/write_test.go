@@ -127,7 +127,7 @@ func TestAgainstMksquashfs(t *testing.T) {
 	}
 	foreign := filepath.Join(t.TempDir(), "foreign")
 	testenv.Run(t, "mksquashfs", dir, foreign, "-quiet", "-no-progress", "-comp", "zstd", "-no-xattrs")
-	f, _ := write(t, tree, Options{NoXattrs: true})
+	f, _ := write(t, tree, Options{NoXattrs: true, BlockSize: 128 << 10})
 	sameTree(t, read(t, foreign), read(t, f.Name()))
 	lines := func(name string) (found []string) {
 		for line := range strings.Lines(testenv.Run(t, "unsquashfs", "-stat", name)) {
