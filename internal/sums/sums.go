@@ -1,5 +1,9 @@
-// Package sums computes digests of many files while somebody reads them. MD5, of which one processor counts no more than 600 MB/s in one file, is counted in sixteen
-// files at once where the machine can.
+// Package sums computes digests of many files while somebody reads them. MD5, of which one processor counts no more than 700 MB/s in one file, is counted in sixteen
+// files at once where the processor has AVX2.
+//
+// The routine for that is our own. github.com/minio/md5-simd does the same for a server's uploads: on this project's test machine (an AMD EPYC with AVX-512, one processor) it
+// counts 16 streams of 1 MiB with 1.2 GB/s, and 16 files of 4 KiB, which most files of a root tree are smaller than, with 6 to 30 MB/s, since each passes through
+// several channels; crypto/md5 has 0.4 to 0.7 GB/s in both, and this package 3 GB/s with files of 64 KiB.
 package sums
 
 import (
@@ -35,7 +39,9 @@ type Counter struct {
 	ended chan struct{}
 	pools [7]sync.Pool // of buffers, by size
 	lanes lanes
-	alone keepingHash // for streams that no others come along with
+	// hasLanes says that MD5 is counted in them.
+	hasLanes bool
+	alone    keepingHash // for streams that no others come along with
 }
 
 // part is some bytes of a file on their way.
@@ -61,8 +67,10 @@ type File struct {
 }
 
 // New starts a counter. It must be closed.
-func New() *Counter {
-	c := &Counter{ended: make(chan struct{})}
+func New() *Counter { return newCounter(hasLanes) }
+
+func newCounter(hasLanes bool) *Counter {
+	c := &Counter{ended: make(chan struct{}), hasLanes: hasLanes}
 	c.alone, _ = md5.New().(keepingHash)
 	c.more.L, c.room.L = &c.mu, &c.mu
 	c.lanes.free = c.free
@@ -250,7 +258,7 @@ func (c *Counter) begin(p part) {
 func (f *File) start() {
 	f.sums = make([]string, len(f.digests))
 	for i, digest := range f.digests {
-		if digest == crypto.MD5 && hasLanes && f.md5 == nil {
+		if digest == crypto.MD5 && f.counter.hasLanes && f.md5 == nil {
 			f.md5 = newStream(f)
 			continue
 		}

@@ -36,14 +36,15 @@ func TestSums(t *testing.T) {
 	random.Shuffle(len(contents), func(i, j int) { contents[i], contents[j] = contents[j], contents[i] })
 	for _, digests := range [][]crypto.Hash{{crypto.MD5}, {crypto.SHA256}, {crypto.SHA1, crypto.MD5, crypto.SHA256}} {
 		for writers := 1; writers <= 3; writers++ {
-			t.Run(fmt.Sprint(digests, writers), func(t *testing.T) { checkSums(t, contents, digests, writers) })
+			for _, lanes := range []bool{false, hasLanes} {
+				t.Run(fmt.Sprint(digests, writers, lanes), func(t *testing.T) { checkSums(t, newCounter(lanes), contents, digests, writers) })
+			}
 		}
 	}
 }
 
-func checkSums(t *testing.T, contents [][]byte, digests []crypto.Hash, writers int) {
+func checkSums(t *testing.T, counter *Counter, contents [][]byte, digests []crypto.Hash, writers int) {
 	got := make([][]string, len(contents))
-	counter := New()
 	var group sync.WaitGroup
 	for w := range writers {
 		random := rand.New(rand.NewPCG(3, uint64(w)))

@@ -1,6 +1,8 @@
 package ext4
 
 import (
+	"bytes"
+	"crypto/md5"
 	"fmt"
 	"os"
 	"os/exec"
@@ -85,6 +87,47 @@ func variants() map[string][]string {
 		"ext2-1k-inode128":   {"-t", "ext2", "-b", "1024", "-I", "128"},
 		"ext2-no-extras":     {"-t", "ext2", "-b", "4096", "-O", "none"},
 		"ext4-small-groups":  {"-t", "ext4", "-b", "1024", "-g", "1024", "-O", "^resize_inode"},
+	}
+}
+
+// What is said to be final does not change any more.
+func TestFinal(t *testing.T) {
+	m := sampletree.New(t, 1)
+	m.Variety("one")
+	for i := range 300 {
+		m.Put(fmt.Sprintf("file%d", i), layers.NewFile(bytes.Repeat([]byte{byte(i)}, 1+i*i/3), 0o644, m.Time()))
+	}
+	for name, options := range map[string][]string{"ext4": {"-t", "ext4"}, "ext2": {"-t", "ext2", "-b", "1024"}, "quota": {"-t", "ext4", "-O", "quota"}} {
+		t.Run(name, func(t *testing.T) {
+			const offset = 1 << 20
+			f := format(t, offset, 96<<20, options...)
+			type prefix struct {
+				length int64
+				sum    [md5.Size]byte
+			}
+			var said []prefix
+			sumOf := func(length int64) [md5.Size]byte {
+				data := make([]byte, length)
+				if _, err := f.ReadAt(data, 0); err != nil {
+					t.Error(err)
+				}
+				return md5.Sum(data)
+			}
+			_, err := Populate(t.Context(), f, offset, m.Edit.Tree(), Options{Final: func(end int64) { said = append(said, prefix{end, sumOf(end)}) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			last := int64(0)
+			for _, p := range said {
+				if p.sum != sumOf(p.length) {
+					t.Errorf("of the first %d bytes some have changed", p.length)
+				}
+				last = max(last, p.length)
+			}
+			if (last > 2<<20) != (name != "quota") {
+				t.Errorf("%d bytes were final before the end", last)
+			}
+		})
 	}
 }
 
