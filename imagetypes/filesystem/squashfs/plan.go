@@ -43,7 +43,7 @@ type plan struct {
 	tree     *layers.Tree
 	dirs     []*directory // what is in a directory before the directory; the top directory last
 	inodes   uint32
-	contents []*content // in the order of their paths
+	contents []*content // in the order in which they are written
 	ids      ids
 	xattrs   xattrs
 	notes    []layers.Note
@@ -65,6 +65,7 @@ func newPlan(tree *layers.Tree, o Options) (*plan, error) {
 	if err := p.descend("", root, known); err != nil {
 		return nil, err
 	}
+	together(p.contents)
 	for _, d := range p.dirs {
 		for _, in := range d.entries {
 			if in.number == 0 {
@@ -79,6 +80,18 @@ func newPlan(tree *layers.Tree, o Options) (*plan, error) {
 		p.notes = append(p.notes, WholeSeconds())
 	}
 	return p, nil
+}
+
+// together puts contents into the order in which they compress well: that of their paths, but for translated messages. Those of one program are
+// alike in all languages, which have a directory each, so they come last, program by program.
+func together(contents []*content) {
+	key := func(c *content) string {
+		if strings.HasSuffix(c.path, ".mo") {
+			return c.path[strings.LastIndexByte(c.path, '/'):]
+		}
+		return ""
+	}
+	slices.SortStableFunc(contents, func(a, b *content) int { return strings.Compare(key(a), key(b)) })
 }
 
 // descend finds the inodes below a directory; its path ends with a slash, but for the top directory.

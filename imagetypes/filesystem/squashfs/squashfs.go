@@ -1,6 +1,6 @@
 // Package squashfs writes a root tree as a squashfs 4.0 file system into a file.
 //
-// The contents of the files are read once, one after the other in the order of their paths, and cut into blocks; as many goroutines as there are processors
+// The contents of the files are read once, one after the other, and cut into blocks; as many goroutines as there are processors
 // compress them, and one writes them in the order in which they were read. So the bytes depend on nothing but the tree and the options, and no more than
 // a few blocks per processor are in memory. What tells of the files comes behind the contents, in tables: inodes, directories, fragments, export, owners,
 // extended attributes.
