@@ -36,7 +36,7 @@ func squashfsOptions(spec Spec) (squashfs.Options, bool, error) {
 	case method == "":
 		o.Compression.Method = spec.Compression
 	}
-	if !w.native || slices.Contains([]string{"lz4", "lzma", "lzo"}, o.Compression.Method) {
+	if !w.native || slices.Contains([]string{"lz4", "lzma", "lzo"}, o.Compression.Method) || isZstd(o) && o.Compression.Level > maxZstdLevel {
 		return squashfs.Options{}, false, nil
 	}
 	o.Compression.BlockSize = o.BlockSize
@@ -47,6 +47,13 @@ func squashfsOptions(spec Spec) (squashfs.Options, bool, error) {
 		return squashfs.Options{}, false, fmt.Errorf("reading the options of squashfs: %w", err)
 	}
 	return o, true, nil
+}
+
+// maxZstdLevel is the highest level of zstd that our writer reaches.
+const maxZstdLevel = 11
+
+func isZstd(o squashfs.Options) bool {
+	return o.Compression.Method == "" || o.Compression.Method == "zstd"
 }
 
 // squashfsWords are options that are being read.

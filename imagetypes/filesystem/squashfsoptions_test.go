@@ -51,7 +51,7 @@ func TestSquashfsOptions(t *testing.T) {
 
 func TestSquashfsOptionsOfTheProgramAlone(t *testing.T) {
 	for _, c := range []struct{ compression, words string }{
-		{"lzo", ""}, {"lz4", "-Xhc"}, {"", "-comp lzma"}, {"", "-wildcards -e image"}, {"gzip", "-Xstrategy default,filtered"}, {"", "-force-uid root"}, {"", "-mkfs-time 7"}, {"xz", "-Xbcj x86,ia64"},
+		{"lzo", ""}, {"lz4", "-Xhc"}, {"", "-comp lzma"}, {"", "-wildcards -e image"}, {"gzip", "-Xstrategy default,filtered"}, {"", "-force-uid root"}, {"", "-mkfs-time 7"}, {"xz", "-Xbcj x86,ia64"}, {"", "-Xcompression-level 12"}, {"zstd", "-Xcompression-level 22"},
 	} {
 		_, native, err := squashfsOptions(Spec{Type: "squashfs", Compression: c.compression, MkfsOptions: strings.Fields(c.words)})
 		if err != nil || native {

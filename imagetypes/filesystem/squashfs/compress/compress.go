@@ -35,8 +35,8 @@ type Settings struct {
 	Level int
 	// BlockSize is how many bytes a full data block has; 0 is DefaultBlockSize.
 	BlockSize int
-	// Filters are the filters for machine code that xz may use: x86, arm, armthumb, powerpc, sparc. A block is filtered if its content
-	// is of that architecture.
+	// Filters are the filters for machine code that xz may use: x86, arm, armthumb, powerpc, sparc. A block is filtered if it is of an ELF file of that
+	// architecture; for x86, any block is if that makes it smaller, as far as one can tell without compressing it.
 	Filters []string
 	// DictionarySize is how far back xz may refer, in bytes: MetadataSize to BlockSize, 2^n or 2^n+2^(n+1). 0 is BlockSize.
 	DictionarySize int
