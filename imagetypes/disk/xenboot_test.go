@@ -21,10 +21,10 @@ func TestBootXenHost(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-system-x86_64", "mkfs.vfat", "mcopy", "grub-mkimage", "mke2fs")
 	tree := layerstest.Tree(t, layerstest.Xen, layerstest.VM)
 	disk := build(t, request(t, tree, `filesystem="ext4" firmware="uefi" xen_server="true" kernelcmdline="console=ttyS0"`, `<bootloader name="grub2" timeout="1" console="serial"/>`))
-	const onXen, secure = "xl info", "od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*"
+	const onXen, daemons, secure = "xl info", "systemctl start xen && xl list", "od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*"
 	for firmware, checks := range map[qemu.Firmware]map[string]string{
-		qemu.BIOS:       {onXen: "xen_version", "xl list": "Domain-0", "ls /sys/firmware": "acpi"},
-		qemu.UEFI:       {onXen: "xen_version", "xl list": "Domain-0", "ls /sys/firmware": "efi", secure: " 0\n"},
+		qemu.BIOS:       {onXen: "xen_version", daemons: "Domain-0", "ls /sys/firmware": "acpi"},
+		qemu.UEFI:       {onXen: "xen_version", daemons: "Domain-0", "ls /sys/firmware": "efi", secure: " 0\n"},
 		qemu.SecureBoot: {"test -e /sys/hypervisor/type || echo no Xen": "no Xen", secure: " 1\n"},
 	} {
 		t.Run(string(firmware), func(t *testing.T) {

@@ -71,8 +71,8 @@ func TestBootXenHost(t *testing.T) {
 	overlay, onXen := [2]string{"findmnt -n -o FSTYPE /", "overlay"}, [2]string{"xl info", "xen_version"}
 	const secure = "od -An -tu1 /sys/firmware/efi/efivars/SecureBoot-*"
 	for firmware, checks := range map[qemu.Firmware][][2]string{
-		qemu.BIOS:       {overlay, onXen, {"xl list", "Domain-0"}},
-		qemu.UEFI:       {overlay, onXen, {"xl list", "Domain-0"}, {secure, " 0\n"}},
+		qemu.BIOS:       {overlay, onXen, {"systemctl start xen && xl list", "Domain-0"}},
+		qemu.UEFI:       {overlay, onXen, {"systemctl start xen && xl list", "Domain-0"}, {secure, " 0\n"}},
 		qemu.SecureBoot: {overlay, {"test -e /sys/hypervisor/type || echo no Xen", "no Xen"}, {secure, " 1\n"}},
 	} {
 		t.Run(string(firmware), func(t *testing.T) {
