@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -30,21 +31,23 @@ type form struct {
 	// check refuses a tree that the form can't hold, and a machine that lacks what the form needs. The tree may be nil.
 	check func(*layers.Tree) error
 	write func(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error
+	// loses tells what of a tree has no place in the archive; nil where all of it has.
+	loses func(*layers.Tree) []layers.Note
 }
 
 // formOf returns the form of an image type.
 func formOf(r *image.Request) (form, error) {
 	switch kind := r.Description.Type.Image; kind {
 	case "tbz":
-		return form{".tar.xz", func(*layers.Tree) error { return CheckXZ(r.XZ) }, xzTar(r.XZ)}, nil
+		return form{".tar.xz", func(*layers.Tree) error { return CheckXZ(r.XZ) }, xzTar(r.XZ), nil}, nil
 	case "tar":
-		return form{".tar", anyTree, tar}, nil
+		return form{".tar", anyTree, tar, nil}, nil
 	case "tar.gz":
-		return form{".tar.gz", anyTree, compressedTar(layers.Compression{Algorithm: layers.Gzip})}, nil
+		return form{".tar.gz", anyTree, compressedTar(layers.Compression{Algorithm: layers.Gzip}), nil}, nil
 	case "tar.zst":
-		return form{".tar.zst", anyTree, compressedTar(layers.DefaultCompression())}, nil
+		return form{".tar.zst", anyTree, compressedTar(layers.DefaultCompression()), nil}, nil
 	case "cpio":
-		return form{".cpio", func(tree *layers.Tree) error { return checkCPIO(&r.Description.Type, tree) }, writeCPIO}, nil
+		return form{".cpio", func(tree *layers.Tree) error { return checkCPIO(&r.Description.Type, tree) }, writeCPIO, lostInCPIO}, nil
 	default:
 		return form{}, fmt.Errorf("building an archive: %q is no kind of archive", kind)
 	}
@@ -99,6 +102,9 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, err
 	}
 	name := r.BaseName + f.extension
+	if f.loses != nil {
+		report(ctx, r.Log, name, f.loses(tree))
+	}
 	task := r.Progress.Start("writing "+name, tree.Stats().Data, progress.Bytes)
 	err = writeFile(filepath.Join(r.Dir, name), func(out *os.File) error { return f.write(ctx, out, tree, task) })
 	task.Done(err)
@@ -107,6 +113,21 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	}
 	plain := f.extension == ".tar" || f.extension == ".cpio"
 	return []image.Artifact{{Key: image.KeyRootArchive, File: name, Compress: plain, UseForBundle: true}}, nil
+}
+
+// report warns of what an archive loses: of the first by their names, of the others by their number, with the names for the log.
+func report(ctx context.Context, log *slog.Logger, archive string, lost []layers.Note) {
+	const shown = 20
+	for i, n := range lost {
+		level := slog.LevelWarn
+		if i >= shown {
+			level = slog.LevelInfo
+		}
+		log.Log(ctx, level, "the archive can't hold all of it", "archive", archive, "path", n.Path, "what", n.Text)
+	}
+	if len(lost) > shown {
+		log.Warn("the archive can't hold all of others too; --logfile keeps their names", "archive", archive, "others", len(lost)-shown)
+	}
 }
 
 func writeFile(name string, write func(*os.File) error) error {

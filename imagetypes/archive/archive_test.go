@@ -2,9 +2,12 @@ package archive
 
 import (
 	"bytes"
+	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +136,32 @@ func TestCPIORefusesLargeFiles(t *testing.T) {
 	r.Tree = edit.Tree()
 	if err := (Builder{}).Check(t.Context(), r); err == nil || !strings.Contains(err.Error(), "/large has 5368709120 bytes") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+func TestWhatCPIOLosesIsTold(t *testing.T) {
+	r := request(t, "cpio")
+	edit := r.Tree.Edit(layers.Timespec{})
+	for i := range 25 {
+		node := &layers.Node{Mode: layers.TypeRegular | 0o600, Xattrs: []layers.Xattr{{Name: "user.x", Value: "y"}}}
+		if err := edit.Put(fmt.Sprintf("marked%02d", i), node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := edit.Put("old", &layers.Node{Mode: layers.TypeRegular | 0o600, MTime: layers.Timespec{Sec: -1}}); err != nil {
+		t.Fatal(err)
+	}
+	r.Tree = edit.Tree()
+	var log bytes.Buffer
+	r.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if _, err := (Builder{}).Build(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 21 || !strings.Contains(got, `path=/marked00 what="its extended attribute user.x"`) {
+		t.Errorf("the warnings are:\n%s", got)
+	}
+	if lost := lostInCPIO(r.Tree); !slices.Contains(lost, layers.Note{Path: "/old", Text: "its time, which is before 1970 or after 2106"}) {
+		t.Errorf("lost are %v", lost)
 	}
 }
 

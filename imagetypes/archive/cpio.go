@@ -27,6 +27,20 @@ func checkCPIO(t *description.Type, tree *layers.Tree) error {
 	})
 }
 
+// lostInCPIO tells which extended attributes and times have no place in the form newc.
+func lostInCPIO(tree *layers.Tree) (lost []layers.Note) {
+	_ = tree.Walk(func(name string, n *layers.Node) error { // it returns what the function does
+		for _, x := range n.Xattrs {
+			lost = append(lost, layers.Note{Path: "/" + name, Text: "its extended attribute " + x.Name})
+		}
+		if n.MTime.Sec < 0 || n.MTime.Sec > math.MaxUint32 {
+			lost = append(lost, layers.Note{Path: "/" + name, Text: "its time, which is before 1970 or after 2106"})
+		}
+		return nil
+	})
+	return lost
+}
+
 // writeCPIO writes the tree as an archive that the kernel unpacks as its root file system. It has no place for extended attributes, and files that were
 // sparse are so no longer.
 func writeCPIO(ctx context.Context, out io.Writer, tree *layers.Tree, task progress.Task) error {
