@@ -155,6 +155,9 @@ func (s *settings) formatOptions(format string) []diskformat.Option {
 	if format == "vmdk" && s.typ.Machine != nil && s.typ.Machine.Disk != nil {
 		options = append(s.vmdkDefaults(), options...)
 	}
+	if format == "qcow2" && s.typ.XenMachine() { // distributions build Xen's own QEMU without zstd
+		options = append([]diskformat.Option{{Name: "compression_type", Value: "zlib"}}, options...)
+	}
 	return options
 }
 

@@ -255,6 +255,18 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestQcow2ForXen makes a disk that Xen's own QEMU can read, which distributions build without zstd.
+func TestQcow2ForXen(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs", "qemu-img", "grub-mkimage")
+	for attributes, want := range map[string]string{"": "zlib", ` formatoptions="compression_type=zstd"`: "zstd"} {
+		r := imagetest.Request(t, sample(t, anyGuest), "oem", `filesystem="ext4" format="qcow2"`+attributes, `<machine><vmdisk device="/dev/xvda"/></machine>`)
+		dir, _ := build(t, r)
+		if info := testenv.Run(t, "qemu-img", "info", filepath.Join(dir, imagetest.BaseName+".qcow2")); !strings.Contains(info, "compression type: "+want) {
+			t.Errorf("%s: qemu-img says %s", attributes, info)
+		}
+	}
+}
+
 // TestOtherArchitectures is about guests on ARM, which are of one kind.
 func TestOtherArchitectures(t *testing.T) {
 	arm := func(content string) error {
