@@ -284,6 +284,9 @@ func TestDerivedFromNames(t *testing.T) {
 		"containers-storage:localhost/a":          "containers-storage:localhost/a",
 		"file://" + archive:                       "oci-archive:" + archive,
 		"file://" + filepath.Base(archive):        "oci-archive:" + archive,
+		"file:" + filepath.Base(archive):          "oci-archive:" + archive,
+		"file://localhost" + archive:              "oci-archive:" + archive,
+		"file://../out/" + filepath.Base(archive): "oci-archive:" + archive,
 		"obs://home:me:branches/images/base#15.6": "registry.opensuse.org/home/me/branches/images/base:15.6",
 	} {
 		if got, err := j.baseName(t.Context(), uri); err != nil || got != want {

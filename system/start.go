@@ -158,9 +158,9 @@ func (j *job) baseName(ctx context.Context, uri string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		path := parsed.Path
-		if path == "" {
-			path = parsed.Host + parsed.Opaque
+		path := parsed.Path + parsed.Opaque
+		if parsed.Host != "localhost" { // else it is the first directory of a relative path
+			path = parsed.Host + path
 		}
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(j.image.Dir, path)
