@@ -216,6 +216,18 @@ func memoryFile(name string, data []byte) (*os.File, error) {
 	return f, nil
 }
 
+// askedInodes is how many bytes the inodes take that the user asks for by number, 0 if there is none: without room for them mke2fs makes nothing.
+func (m *extMaker) askedInodes() int64 {
+	number := func(letter byte, otherwise int64) int64 {
+		text, _ := value(m.options, letter)
+		if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
+			return n
+		}
+		return otherwise // mke2fs says what is wrong with it
+	}
+	return number('N', 0) * number('I', 256)
+}
+
 // sizeExt tries sizes on a file that exists in memory alone, until the tree just fits: only mke2fs knows how much its options cost.
 func sizeExt(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64, error) {
 	m, err := newExtMaker(env, tree, spec)
@@ -228,7 +240,7 @@ func sizeExt(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64,
 	}
 	defer f.Close()
 	stats := tree.Stats()
-	size := alignUp(stats.Data + int64(stats.Entries)*(2048+256) + spec.Free + 8<<20)
+	size := alignUp(stats.Data + int64(stats.Entries)*(2048+256) + m.askedInodes() + spec.Free + 8<<20)
 	fits := int64(0) // the least size known to be enough
 	const tries = 12
 	for range tries {

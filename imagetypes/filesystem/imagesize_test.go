@@ -49,6 +49,24 @@ func TestSizeCheckIsExact(t *testing.T) {
 	}
 }
 
+// TestManyInodes has room for inodes that are asked for by number, though the tree is small.
+func TestManyInodes(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs", "e2fsck")
+	for _, options := range []string{"-N 300000", "-N 100000 -I 512", "-N 70000 -b 1024"} {
+		spec := Spec{Type: "ext4", MkfsOptions: strings.Fields(options)}
+		size, err := Size(t.Context(), testEnv(), smallTree(t), spec)
+		if err != nil {
+			t.Errorf("%s: %v", options, err)
+			continue
+		}
+		f := newFile(t)
+		if err := Write(t.Context(), testEnv(), f, 0, size, smallTree(t), spec); err != nil || size > 120<<20 {
+			t.Errorf("%s, %d bytes: %v", options, size, err)
+		}
+		testenv.Run(t, "e2fsck", "-fn", f.Name())
+	}
+}
+
 // TestNoSpaceInKernel has the size that would do in the error, at its place.
 func TestNoSpaceInKernel(t *testing.T) {
 	full := fmt.Errorf("filling: %w", &helperkernel.ScriptError{Code: 2, Output: "tar: a: Cannot write: No space left on device"})
