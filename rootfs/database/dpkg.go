@@ -1,11 +1,8 @@
 package database
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto"
 	"crypto/md5"
-	"io"
 	"slices"
 	"strings"
 
@@ -94,16 +91,7 @@ func (r dpkgReader) changelog(s *Survey, i int) ([]byte, error) {
 	if node == nil || node.Size == 0 {
 		return nil, nil
 	}
-	return unpack(s.text[node])
-}
-
-// unpack decompresses a gzip file of bounded length.
-func unpack(data []byte) ([]byte, error) {
-	zip, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(io.LimitReader(zip, maxText))
+	return s.unpack(s.text[node])
 }
 
 func (r dpkgReader) claims(s *Survey, i int) ([]claim, error) {

@@ -162,7 +162,7 @@ func (r *pacmanReader) claims(s *Survey, i int) ([]claim, error) {
 	if packed == nil {
 		return nil, nil
 	}
-	text, err := unpack(packed)
+	text, err := s.unpack(packed)
 	if err != nil {
 		return nil, fmt.Errorf("reading its mtree: %w", err)
 	}

@@ -2,6 +2,7 @@ package database
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/imgbuild/imgbuild/internal/gunzip"
 	"github.com/imgbuild/imgbuild/internal/sums"
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -41,6 +43,9 @@ type Survey struct {
 	begun []*observation
 	text  map[*layers.Node][]byte
 	sums  map[*layers.Node][]sum
+
+	zip    *gunzip.Reader // nil until something was unpacked
+	unzips bytes.Buffer
 }
 
 // need is what is wanted of one file.
@@ -341,6 +346,22 @@ func (s *Survey) WriteChanges(ctx context.Context, w io.Writer) error {
 		fmt.Fprintf(out, "%s|\n%s", p.Name, text)
 	}
 	return out.Flush()
+}
+
+// unpack decompresses a gzip file of bounded length. The text is valid until the next call.
+func (s *Survey) unpack(data []byte) ([]byte, error) {
+	var err error
+	if s.zip == nil {
+		s.zip, err = gunzip.NewReader(bytes.NewReader(data))
+	} else {
+		err = s.zip.Reset(bytes.NewReader(data))
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.unzips.Reset()
+	_, err = io.Copy(&s.unzips, io.LimitReader(s.zip, maxText))
+	return s.unzips.Bytes(), err
 }
 
 // WriteVerified compares the tree's files with what the packages say of them, and writes a line for each that differs or is missing, in the form
