@@ -121,7 +121,9 @@ func (b Builder) prepare(ctx context.Context, r *image.Request, env filesystem.E
 
 // Observes implements [image.Observing].
 func (Builder) Observes(r *image.Request) bool {
-	return strings.HasPrefix(r.Description.Type.Filesystem, "ext") && !r.Description.Type.OverlayRoot
+	t := &r.Description.Type
+	spec, err := filesystem.SpecOf(t, t.Filesystem)
+	return err == nil && filesystem.Observes(spec) && !t.OverlayRoot
 }
 
 // Build writes the disk as BaseName.raw or, where a format is asked for, as BaseName with the format's extension.
