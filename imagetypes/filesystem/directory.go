@@ -168,8 +168,9 @@ func asExt4(ctx context.Context, env Env, tree *layers.Tree) (_ *os.File, _ []la
 	return f, slices.Clip(notes), nil
 }
 
-// Offsets in superblocks, in bytes from the begin of the file system. All values are little-endian.
+// Offsets in superblocks, in bytes from the begin of the file system. All values are little-endian, but those of a cramfs that is made for other machines.
 const (
+	cramfsMagic = 0x28cd3d45
 	erofsBlocks = erofsSuper + 36 // blocks of 4096 bytes, 32 bits
 	cramfsSize  = 4               // bytes, 32 bits
 )
@@ -187,4 +188,13 @@ func erofsLength(r io.ReaderAt) (int64, error) {
 	return n * erofsBlock, err
 }
 
-func cramfsLength(r io.ReaderAt) (int64, error) { return word(r, cramfsSize) }
+func cramfsLength(r io.ReaderAt) (int64, error) {
+	buf := make([]byte, 8)
+	if _, err := r.ReadAt(buf, 0); err != nil {
+		return 0, err
+	}
+	if binary.BigEndian.Uint32(buf) == cramfsMagic { // -N big
+		return int64(binary.BigEndian.Uint32(buf[cramfsSize:])), nil
+	}
+	return int64(binary.LittleEndian.Uint32(buf[cramfsSize:])), nil
+}

@@ -249,3 +249,20 @@ func TestTreesThatDoNotFit(t *testing.T) {
 		}
 	}
 }
+
+// TestCramfsLength reads it in both orders of bytes.
+func TestCramfsLength(t *testing.T) {
+	testenv.NeedPrograms(t, "mkfs.cramfs")
+	for _, order := range []string{"little", "big"} {
+		spec := Spec{Type: "cramfs", MkfsOptions: []string{"-N", order}}
+		dir, name := t.TempDir(), filepath.Join(t.TempDir(), "made")
+		testenv.Run(t, "mkfs.cramfs", cramfsTool(spec).arguments(dir, name)...)
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := cramfsLength(bytes.NewReader(data)); err != nil || got != int64(len(data)) {
+			t.Errorf("%s: %d bytes of %d, %v", order, got, len(data), err)
+		}
+	}
+}
