@@ -141,6 +141,9 @@ func (s *Survey) observe(n *layers.Node) *observation {
 	}
 	o := &observation{finding: f, text: wanted.text, left: n.Size}
 	o.open.Store(1)
+	if wanted.text {
+		f.text = make([]byte, 0, n.Size) // which is at most maxText
+	}
 	if wanted.digests != nil {
 		o.open.Add(1)
 		o.file = s.counter.File(n.Size, wanted.digests, func(values []string) {
