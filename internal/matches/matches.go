@@ -110,37 +110,35 @@ func (t *Tree) Skip(pos, limit int) {
 func (t *Tree) descend(pos int, at, lowest uint32, limit, best int, out []Match) []Match {
 	data, children := t.data, t.children
 	here := data[pos : pos+limit]
-	larger, smaller := 2*pos+1, 2*pos // where the next place that is larger or smaller than pos goes
-	var larger0, smaller0 int         // how many bytes of those so far are those at pos
-	for depth := t.depth; ; depth-- {
-		if at < lowest || depth == 0 {
-			children[larger], children[smaller] = 0, 0
-			return out
-		}
+	own := (*[2]uint32)(children[2*pos:])
+	smaller, larger := &own[0], &own[1] // where the next place that is smaller or larger than pos goes
+	var smaller0, larger0 int           // how many bytes of those so far are those at pos
+	for depth := t.depth; at >= lowest && depth > 0; depth-- {
 		from := int(at - 1)
+		both := (*[2]uint32)(children[2*from:])
 		n := min(larger0, smaller0)
-		there := data[from : from+limit]
+		there := data[from : from+len(here)]
 		if there[n] == here[n] {
 			n += 1 + Common(data, from+n+1, pos+n+1, limit-n-1)
 			if n > best {
 				best = n
 				out = append(out, Match{uint32(n), uint32(pos - from - 1)})
 			}
-			if n == limit {
-				children[smaller], children[larger] = children[2*from], children[2*from+1]
+			if n >= limit {
+				*smaller, *larger = both[0], both[1]
 				return out
 			}
 		}
 		if there[n] < here[n] {
-			children[smaller] = at
-			smaller = 2*from + 1
-			at, smaller0 = children[smaller], n
+			*smaller, smaller = at, &both[1]
+			at, smaller0 = *smaller, n
 		} else {
-			children[larger] = at
-			larger = 2 * from
-			at, larger0 = children[larger], n
+			*larger, larger = at, &both[0]
+			at, larger0 = *larger, n
 		}
 	}
+	*smaller, *larger = 0, 0
+	return out
 }
 
 // Strange reports whether hardly any of at most 65536 places has come before. If so, it puts in a few, and the others are not to be put in.

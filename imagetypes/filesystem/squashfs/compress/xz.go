@@ -76,7 +76,7 @@ func (m *xzMethod) Options() []byte {
 
 // settings are those for a content.
 func (m *xzMethod) settings(content []byte, kind Content) xz.Settings {
-	s := xz.Settings{Dictionary: m.dictionary, LiteralContext: 3, Position: 2, Nice: 64, Depth: 16}
+	s := xz.Settings{Dictionary: m.dictionary, LiteralContext: 3, Position: 2, Nice: 48, Depth: 12}
 	for _, f := range m.used {
 		// What is no ELF file may hold code of x86, too, and an ELF file may be all data.
 		if f.filter == xz.X86 && (kind == X86 || kind == Other) && xz.PaysX86(content) || f.filter != xz.X86 && kind == f.content {
