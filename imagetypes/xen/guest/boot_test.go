@@ -244,8 +244,8 @@ func TestBootEveryGuest(t *testing.T) {
 	}{
 		{"kis", cloud, "kis", `filesystem="ext4" ` + quiet, `<machine memory="256"/>`, "PVH on /dev/xvda1"},
 		{"pvgrub", general, "oem", `filesystem="ext4" firmware="efi" ` + quiet, `<machine memory="256" xen_loader="pvgrub"/>`, "PV on /dev/xvda3"},
-		{"pvgrub for a kernel that unpacks itself", cloud, "ext4", quiet, `<machine memory="256" xen_loader="pvgrub"/>`, "PVH on /dev/xvda1"},
-		{"pvh", cloud, "ext4", quiet, `<machine memory="256"/>`, "PVH on /dev/xvda1"},
+		{"pvgrub for a kernel that unpacks itself", cloud, "ext4", "", `<machine memory="256" xen_loader="pvgrub"/>`, "PVH on /dev/xvda1"},
+		{"pvh", cloud, "ext4", "", `<machine memory="256"/>`, "PVH on /dev/xvda1"},
 		{"pygrub", cloud, "oem", `filesystem="ext4" ` + quiet, `<machine memory="256" xen_loader="pygrub"/>`, "PV on /dev/xvda1"},
 		{"qcow2", cloud, "oem", `filesystem="ext4" format="qcow2" ` + quiet, `<machine memory="256"><vmdisk device="/dev/xvda"/></machine>`, "PVH on /dev/xvda1"},
 	}
