@@ -184,7 +184,7 @@ func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 				return err
 			}
 			if need > asked {
-				return fmt.Errorf("the partition %s has %d MiB, but its content needs %d MiB: give it that size", v.Name, asked>>20, need>>20)
+				return d.tooSmall(v, asked, need)
 			}
 			need = asked
 		}
@@ -220,6 +220,20 @@ func (d *design) layOut(ctx context.Context, env filesystem.Env) error {
 	return d.checkBoxes()
 }
 
+// tooSmall says, where the description gives a partition its size, that the content needs more. Sizes are in bytes.
+func (s *settings) tooSmall(v *volume, asked, need int64) error {
+	at, attribute := s.typ.Origin, map[string]string{bootName: "bootpartsize", espName: "efipartsize", spareName: "spare_part"}[v.Name]
+	for i := range s.typ.Partitions {
+		if p := &s.typ.Partitions[i]; custom(p).Name == v.Name {
+			at, attribute = p.Origin, "size"
+		}
+	}
+	if v.Name == rootVolumeName {
+		at, attribute = s.typ.OEM.Origin, "oem-systemsize"
+	}
+	return at.Errorf(attribute, "give it that size", "the partition %s has %d MiB, but its content needs %d MiB", v.Name, asked>>20, need>>20)
+}
+
 // bootLoaderRoom is what the boot loader takes on an ESP at most: shim, GRUB and MokManager, or our own core image.
 const bootLoaderRoom = 10 << 20
 
@@ -231,7 +245,7 @@ func (d *design) sizeFAT(v *volume) error {
 		need += bootLoaderRoom
 	}
 	if need > v.Size && asked {
-		return fmt.Errorf("the partition %s has %d MiB, but its content needs about %d MiB: give it that size", v.Name, v.Size>>20, need>>20+1)
+		return d.tooSmall(v, v.Size, need+mib-1)
 	}
 	v.Size = max(v.Size, need)
 	return nil

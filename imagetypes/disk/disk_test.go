@@ -243,7 +243,10 @@ func TestRefusedDescriptions(t *testing.T) {
 		{`filesystem="ext4" firmware="efi"`, `<size unit="M">40</size>`, "too small: at least"},
 		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="a" size="50" filesystem="ext4" mountpoint="/var"/><partition name="b" size="50" filesystem="ext4" mountpoint="/var"/></partitions>`, "same mount point"},
 		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="a" size="50" filesystem="ext4" mountpoint="/proc"/></partitions>`, "can't be mounted"},
-		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="var" size="1" filesystem="ext4" mountpoint="/usr"/></partitions>`, "needs"},
+		{`filesystem="ext4" firmware="efi"`, `<partitions><partition name="var" size="1" filesystem="ext4" mountpoint="/usr"/></partitions>`, "config.xml:7:90: the partition p.lxvar has 1 MiB, but its content needs"},
+		{`filesystem="ext4" firmware="efi" spare_part="1" spare_part_fs="ext4" spare_part_mountpoint="/usr"`, "", "config.xml:7:56: the partition p.spare has 1 MiB, but"},
+		{`filesystem="ext4" firmware="efi" efipartsize="1"`, "", "config.xml:7:56: the partition p.UEFI has 1 MiB, but"},
+		{`filesystem="ext4" firmware="efi"`, `<oemconfig><oem-resize>false</oem-resize><oem-systemsize>1</oem-systemsize></oemconfig>`, "the partition p.lxroot has 1 MiB, but"},
 	} {
 		_, _, err := designOf(t, request(t, smallTree(t), c.attributes, c.content))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
