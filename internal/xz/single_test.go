@@ -119,3 +119,21 @@ func TestDictionaries(t *testing.T) {
 		}
 	}
 }
+
+func FuzzPacker(f *testing.F) {
+	for _, data := range samples() {
+		if len(data) < 10_000 {
+			f.Add(data)
+		}
+	}
+	f.Add(code(rand.New(rand.NewPCG(17, 18)), 5000))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := foreign.NewReader(bytes.NewReader(NewPacker().Append(nil, data, usual(len(data)))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes came back as %d (%v)", len(data), len(got), err)
+		}
+	})
+}
