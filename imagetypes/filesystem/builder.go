@@ -9,7 +9,6 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/sums"
 	"github.com/imgbuild/imgbuild/layers"
@@ -40,7 +39,7 @@ func CheckTree(tree *layers.Tree, spec Spec) error {
 	default:
 		return nil
 	}
-	if _, err := helperkernel.Available(kernels(tree)); err != nil {
+	if err := kernelFor(spec.Type, kernels(tree)); err != nil {
 		return fmt.Errorf("making the %s file system: %w", spec.Type, err)
 	}
 	return nil
@@ -128,8 +127,11 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, fmt.Errorf("building a file system: %w", err)
 	}
 	env, follower := env(r, scratch), sums.Follow(f)
-	env.Final = follower.Final
+	env.Written = follower.Written
 	size, err := CreateImage(ctx, env, f, &r.Description.Type, tree, spec)
+	if err != nil {
+		size = 0 // nobody wants the sum
+	}
 	sum, followErr := follower.Finish(size)
 	if err = errors.Join(err, followErr, f.Close()); err != nil {
 		return nil, err

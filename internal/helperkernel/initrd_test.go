@@ -129,3 +129,19 @@ func TestBadDisks(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestKernelHas(t *testing.T) {
+	fsys := fstest.MapFS{
+		"lib/modules/6.1.0/modules.dep":     {Data: []byte("kernel/fs/btrfs/btrfs.ko.zst: kernel/lib/raid6/raid6_pq.ko.zst\nkernel/lib/raid6/raid6_pq.ko.zst:\n")},
+		"lib/modules/6.1.0/modules.builtin": {Data: []byte("kernel/fs/ext4/ext4.ko\n")},
+	}
+	kernel := Kernel{FS: fsys, Modules: "lib/modules/6.1.0"}
+	for module, want := range map[string]bool{"btrfs": true, "raid6-pq": true, "ext4": true, "reiserfs": false} {
+		if got, err := kernel.Has(module); err != nil || got != want {
+			t.Errorf("%s: %v, %v", module, got, err)
+		}
+	}
+	if _, err := (Kernel{FS: fsys, Modules: "lib/modules/none"}).Has("ext4"); err == nil {
+		t.Error("a kernel without modules gives no error")
+	}
+}

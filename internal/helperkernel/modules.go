@@ -46,6 +46,19 @@ func readModules(fsys fs.FS, dir string) (*moduleSet, error) {
 	return m, nil
 }
 
+// Has reports whether the kernel has a module, as a file or built in.
+func (k Kernel) Has(module string) (bool, error) {
+	m, err := readModules(k.FS, k.Modules)
+	if err != nil {
+		return false, err
+	}
+	_, has := m.paths[moduleName(module)]
+	m.eachWord("modules.builtin", func(words []string) {
+		has = has || len(words) == 1 && moduleName(words[0]) == moduleName(module)
+	})
+	return has, nil
+}
+
 // eachWord calls fn with the words of each line of a file that may be missing.
 func (m *moduleSet) eachWord(file string, fn func(words []string)) {
 	data, err := fs.ReadFile(m.fsys, path.Join(m.dir, file))
