@@ -307,7 +307,7 @@ func writeExt(ctx context.Context, env Env, f *os.File, offset, size int64, tree
 		return err
 	}
 	task := env.Progress.Start("writing "+spec.Type, tree.Stats().Data, progress.Bytes)
-	report, err := ext4.Populate(ctx, f, offset, tree, ext4.Options{Sync: spec.Attributes != "", Progress: task.Add, Observe: env.Observe, Final: env.Final})
+	report, err := ext4.Populate(ctx, f, offset, tree, ext4.Options{Sync: spec.Attributes != "", Progress: task.Add, Observe: env.Observe, Written: env.Written})
 	task.Done(err)
 	if err != nil {
 		return err

@@ -60,8 +60,8 @@ type Env struct {
 
 	// Observe, if not nil, gets the contents of files as they are written where [Observes] says so: see [image.Request.Observe].
 	Observe func(n *layers.Node) io.Writer
-	// Final, if not nil, is told by who writes ext2, ext3 or ext4 up to where the file will not change any more, in bytes. Another goroutine calls it.
-	Final func(offset int64)
+	// Written, if not nil, gets what is written to ext2, ext3 and ext4: see [ext4.Options].
+	Written func(final, at int64, data []byte, release func())
 
 	// Cache may keep a squashfs, erofs or cramfs between Size and Write; nil makes it anew each time.
 	Cache *Cache

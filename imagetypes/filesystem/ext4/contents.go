@@ -28,10 +28,11 @@ func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree
 				data = io.TeeReader(data, observer)
 			}
 		}
+		out.inOrder = order.isNext(n)
 		if err := p.writeContent(out, byNode[n], data); err != nil {
 			return fmt.Errorf("writing %s: %w", pathOf(tree, n), err)
 		}
-		out.final = order.done(n)
+		out.final, out.inOrder = order.done(n), false
 		if opts.Progress != nil {
 			opts.Progress(n.DataSize())
 		}
@@ -70,6 +71,9 @@ type finality struct {
 	nodes   []*layers.Node // from the first one on that is not written
 	written map[*layers.Node]bool
 }
+
+// isNext reports whether all before a file is written.
+func (f *finality) isNext(n *layers.Node) bool { return len(f.nodes) > 0 && f.nodes[0] == n }
 
 // done notes that a file is written.
 func (f *finality) done(n *layers.Node) int64 {

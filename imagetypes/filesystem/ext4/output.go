@@ -8,7 +8,7 @@ import (
 
 const (
 	bufferSize  = 1 << 20 // bytes of one write
-	bufferCount = 4       // buffers in use, the one being filled included
+	bufferCount = 6       // buffers in use, the one being filled included
 )
 
 // output writes to a file at changing offsets. Writes that follow each other without a gap, or with one that ends at the next block, become one;
@@ -25,8 +25,9 @@ type output struct {
 	full chan filled
 	done chan struct{}
 
-	final   int64             // up to where the file is final once everything that is gathered now is written
-	onFinal func(final int64) // told so; nil for nobody
+	final   int64 // up to where the file is final once everything that is gathered now is written
+	inOrder bool  // it is final up to the end of that
+	written func(final, at int64, data []byte, release func())
 
 	mu  sync.Mutex
 	err error
@@ -59,8 +60,9 @@ func (o *output) run() {
 				o.mu.Lock()
 				o.err = fmt.Errorf("writing the file system: %w", err)
 				o.mu.Unlock()
-			} else if o.onFinal != nil {
-				o.onFinal(f.final)
+			} else if o.written != nil {
+				o.written(f.final, f.at, f.buf, func() { o.free <- f.buf[:0] })
+				continue
 			}
 		}
 		o.free <- f.buf[:0]
@@ -78,7 +80,11 @@ func (o *output) flush() {
 	if len(o.buf) == 0 {
 		return
 	}
-	o.full <- filled{o.buf, o.at, o.final}
+	final := o.final
+	if o.inOrder {
+		final = max(final, o.at+int64(len(o.buf)))
+	}
+	o.full <- filled{o.buf, o.at, final}
 	if o.buf = <-o.free; o.buf == nil {
 		o.buf = make([]byte, 0, bufferSize)
 	}

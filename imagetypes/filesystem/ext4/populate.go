@@ -32,8 +32,9 @@ type Options struct {
 	Sync     bool
 	Progress func(n int64)                  // of every further bytes
 	Observe  func(n *layers.Node) io.Writer // asked where else to write a file's data; nil means nowhere
-	// Final is told that the first bytes of f, up to an offset, will not change any more; nil if nobody wants to know. It is called by another goroutine.
-	Final func(offset int64)
+	// Written gets what has been written to f at an offset, and is told that the first final bytes of f will not change any more; nil if nobody wants to know. It is
+	// called by another goroutine, and calls release, or has it called, when it does not need the data any longer.
+	Written func(final, at int64, data []byte, release func())
 }
 
 // Populate writes a tree into the empty file system that mke2fs has made in f, beginning at offset (bytes). What mke2fs has not written there
@@ -56,7 +57,7 @@ func Populate(ctx context.Context, f interface {
 	}
 	out := newOutput(f, v.sb.blockSize)
 	if !v.sb.hasQuota() {
-		out.onFinal = opts.Final
+		out.written = opts.Written
 	}
 	err = p.write(ctx, out, tree, opts)
 	if closing := out.close(); err == nil {

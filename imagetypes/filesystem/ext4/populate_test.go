@@ -90,6 +90,14 @@ func variants() map[string][]string {
 	}
 }
 
+func checkWritten(f *os.File, at int64, data []byte) error {
+	there := make([]byte, len(data))
+	if _, err := f.ReadAt(there, at); err != nil || !bytes.Equal(there, data) {
+		return fmt.Errorf("something else was written at %d (%v)", at, err)
+	}
+	return nil
+}
+
 // What is said to be final does not change any more.
 func TestFinal(t *testing.T) {
 	m := sampletree.New(t, 1)
@@ -113,7 +121,13 @@ func TestFinal(t *testing.T) {
 				}
 				return md5.Sum(data)
 			}
-			_, err := Populate(t.Context(), f, offset, m.Edit.Tree(), Options{Final: func(end int64) { said = append(said, prefix{end, sumOf(end)}) }})
+			_, err := Populate(t.Context(), f, offset, m.Edit.Tree(), Options{Written: func(final, at int64, data []byte, release func()) {
+				if err := checkWritten(f, at, data); err != nil {
+					t.Error(err)
+				}
+				said = append(said, prefix{final, sumOf(final)})
+				release()
+			}})
 			if err != nil {
 				t.Fatal(err)
 			}
