@@ -218,7 +218,7 @@ func TestBootUnderXen(t *testing.T) {
 	began := time.Now()
 	m := start(t, host, quickly, results)
 	for _, text := range []string{"xen_version", "the guest lives: xen", "PV on /dev/xvda1"} {
-		if err := m.ExpectText(t.Context(), text, 4*time.Minute); err != nil {
+		if err := m.ExpectText(t.Context(), text, 10*time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		t.Logf("%q after %s", text, time.Since(began))
