@@ -66,7 +66,7 @@ func (m *gzipMethod) Block(ctx context.Context, dst, content []byte, _ Content) 
 		p = deflate.NewPacker()
 	}
 	defer m.packers.Put(p)
-	return p.Append(dst, content, deflate.Settings{Window: m.window, Nice: 32, Depth: 4, Passes: 1}), nil
+	return p.Append(dst, content, deflate.Settings{Window: m.window, Nice: 24, Depth: 3, Passes: 1}), nil
 }
 
 func (m *gzipMethod) quickly(dst, content []byte) ([]byte, error) {
