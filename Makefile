@@ -93,7 +93,7 @@ test: deps build $(TEST_TREES) ## install what is missing and run every test, as
 	.ci/test
 
 .PHONY: test-boot
-test-boot: boot-deps build $(TEST_TREES) ## boot every image type in every way, which takes a quarter of an hour more
+test-boot: boot-deps build $(TEST_TREES) ## boot every image type in every way, which takes an hour
 	.ci/test boot
 
 # A Debian container: what packages are installed into.

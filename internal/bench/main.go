@@ -105,7 +105,8 @@ func (b *bench) setUp(ctx context.Context) error {
 		if syscall.Statfs("/dev/shm", &st) == nil && int64(st.Bavail)*st.Bsize > 8<<30 {
 			parent = "/dev/shm"
 		}
-		if b.dir, err = os.MkdirTemp(parent, "imgbuild-bench-"); err != nil {
+		// Below build, the dot keeps Go's tools out of it.
+		if b.dir, err = os.MkdirTemp(parent, ".imgbuild-bench-"); err != nil {
 			return err
 		}
 	}

@@ -43,12 +43,12 @@ mkdir -p "$B/home/.config/kiwi"
 printf '%b' "$KIWI" > "$B/home/.config/kiwi/config.yml"
 `
 
-// Shell variables of describeTypes. With equal compression both use what is imgbuild's default: zstd at level 3 in blocks of 128 KiB for the squashfs in kis, the level
+// Shell variables of describeTypes. With equal compression both use what is imgbuild's default: zstd at level 1 in blocks of 256 KiB for the squashfs in kis, the level
 // of xz that makes results of the same size, gzip for the layers of oci, nothing for docker. KIWI's image type squashfs knows only xz, so that imgbuild
 // uses that too; in an ISO it takes no options, and gzip is the same in both without any.
 const (
 	byDefault = `SQUASHFS= ISO= KIS= KIWI=` + "\n"
-	alike     = `ZSTD='squashfscompression="zstd" fscreateoptions="-comp zstd -Xcompression-level 3 -b 128K"'; SQUASHFS= ISO='squashfscompression="gzip"' KIS=$ZSTD
+	alike     = `ZSTD='squashfscompression="zstd" fscreateoptions="-comp zstd -Xcompression-level 1 -b 256K"'; SQUASHFS= ISO='squashfscompression="gzip"' KIS=$ZSTD
 KIWI='xz:\n  - options: -1 --threads=0\ncontainer:\n  - compress: none\n'
 `
 	alikeSquashfs = `SQUASHFS='fscreateoptions="-comp xz -b 1M -Xbcj x86"' ISO= KIS= KIWI=` + "\n"
@@ -91,7 +91,8 @@ func onceEach(j job) job {
 const (
 	bareTar      = `tar -C "$B/live" --xattrs --xattrs-include='*' --exclude=./image -c .`
 	bareExt4     = `truncate -s 640M result; mke2fs -q -t ext4 -d "$B/live" result`
-	bareSquashfs = `mksquashfs "$B/live" system -quiet -no-progress -comp zstd -Xcompression-level 3`
+	bareLists    = `dpkg --root="$B/live" --verify > verified; sha256sum result > sums`
+	bareSquashfs = `mksquashfs "$B/live" system -quiet -no-progress -comp zstd -Xcompression-level 1 -b 256K`
 )
 
 // imageTypes are the jobs.
@@ -109,9 +110,10 @@ func imageTypes() []job {
 		makeType("docker", equal, alike, docker),
 		makeType("oci", defaults, byDefault, oci),
 		makeType("oci", equal, alike, oci),
-		makeType("squashfs", defaults, byDefault, bareTool{"mksquashfs -comp zstd -Xcompression-level 3", bareSquashfs + `; mv system result`}),
+		makeType("squashfs", defaults, byDefault, bareTool{"mksquashfs -comp zstd -Xcompression-level 1 -b 256K", bareSquashfs + `; mv system result`},
+			bareTool{"the same, dpkg --verify, sha256sum", bareSquashfs + `; mv system result; ` + bareLists}),
 		onceEach(makeType("squashfs", equal+" by xz", alikeSquashfs, bareTool{"mksquashfs -comp xz -b 1M -Xbcj x86", `mksquashfs "$B/live" result -quiet -no-progress -comp xz -b 1M -Xbcj x86`})),
-		makeType("ext4", defaults, byDefault, bareTool{"mke2fs -d", bareExt4}, bareTool{"mke2fs -d, dpkg --verify, sha256sum", bareExt4 + `; dpkg --root="$B/live" --verify > verified; sha256sum result > sums`}),
+		makeType("ext4", defaults, byDefault, bareTool{"mke2fs -d", bareExt4}, bareTool{"mke2fs -d, dpkg --verify, sha256sum", bareExt4 + `; ` + bareLists}),
 		makeType("kis", defaults, byDefault, kis),
 		makeType("kis", equal, alike, kis),
 		makeType("iso", defaults, byDefault, iso),
