@@ -1,9 +1,11 @@
 package ext4
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/imgbuild/imgbuild/layers"
 )
@@ -20,7 +22,7 @@ func (p *plan) writeContents(ctx context.Context, out *output, tree *layers.Tree
 	for _, in := range p.inodes {
 		byNode[in.node] = in
 	}
-	order := &finality{plan: p, byNode: byNode, nodes: nodes, written: map[*layers.Node]bool{}}
+	order := newFinality(p, byNode, nodes)
 	out.final = order.final()
 	return layers.EachContent(ctx, nodes, func(n *layers.Node, data io.Reader) error {
 		if opts.Observe != nil {
@@ -64,12 +66,18 @@ func (p *plan) writeContent(out *output, in *inode, data io.Reader) error {
 	return nil
 }
 
-// finality knows up to where everything is written. Blocks were given to the files in their order, so that all of a file lies before the next one.
+// finality knows up to where everything is written. No file has a block between those of another, as blocks are given out in their order.
 type finality struct {
 	plan    *plan
 	byNode  map[*layers.Node]*inode
-	nodes   []*layers.Node // from the first one on that is not written
+	nodes   []*layers.Node // by their places, from the first one on that is not written
 	written map[*layers.Node]bool
+}
+
+func newFinality(p *plan, byNode map[*layers.Node]*inode, nodes []*layers.Node) *finality {
+	f := &finality{plan: p, byNode: byNode, nodes: slices.Clone(nodes), written: map[*layers.Node]bool{}}
+	slices.SortStableFunc(f.nodes, func(a, b *layers.Node) int { return cmp.Compare(byNode[a].runs[0].start, byNode[b].runs[0].start) })
+	return f
 }
 
 // isNext reports whether all before a file is written.

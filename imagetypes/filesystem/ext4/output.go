@@ -25,9 +25,10 @@ type output struct {
 	full chan filled
 	done chan struct{}
 
-	final   int64 // up to where the file is final once everything that is gathered now is written
-	inOrder bool  // it is final up to the end of that
-	written func(final, at int64, data []byte, release func())
+	final    int64 // up to where the file is final once everything that is gathered now is written
+	inOrder  bool  // what is written now follows what is final
+	gathered bool  // so did what was gathered last, so that the file is final up to its end
+	written  func(final, at int64, data []byte, release func())
 
 	mu  sync.Mutex
 	err error
@@ -81,7 +82,7 @@ func (o *output) flush() {
 		return
 	}
 	final := o.final
-	if o.inOrder {
+	if o.gathered {
 		final = max(final, o.at+int64(len(o.buf)))
 	}
 	o.full <- filled{o.buf, o.at, final}
@@ -104,6 +105,7 @@ func (o *output) seek(offset int64) {
 		o.flush()
 		o.at = offset
 	}
+	o.gathered = o.inOrder
 }
 
 // write puts p at offset.

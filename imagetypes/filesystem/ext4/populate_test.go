@@ -98,12 +98,51 @@ func checkWritten(f *os.File, at int64, data []byte) error {
 	return nil
 }
 
+// archived returns a tree whose contents lie in an archive.
+func archived(t *testing.T, tree *layers.Tree) *layers.Tree {
+	t.Helper()
+	var tar bytes.Buffer
+	if err := layers.WriteTar(t.Context(), &tar, tree, layers.TarOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := layers.ReadLayer(t.Context(), bytes.NewReader(tar.Bytes()), layers.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	for _, e := range layer.Entries {
+		if e.Node.IsRegular() {
+			if err := edit.Put(e.Name, e.Node); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return edit.Tree()
+}
+
 // What is said to be final does not change any more.
 func TestFinal(t *testing.T) {
 	m := sampletree.New(t, 1)
 	m.Variety("one")
+	// Two archives besides: their files are written after the others, which lie between them.
+	var archives [3]*layers.Editor
+	for i := range archives {
+		archives[i] = layers.NewTree().Edit(m.Time())
+	}
 	for i := range 300 {
-		m.Put(fmt.Sprintf("file%d", i), layers.NewFile(bytes.Repeat([]byte{byte(i)}, 1+i*i/3), 0o644, m.Time()))
+		name, file := fmt.Sprintf("file%d", i), layers.NewFile(bytes.Repeat([]byte{byte(i)}, 1+i*i/3), 0o644, m.Time())
+		if err := archives[i*i/7%3].Put(name, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, archive := range archives {
+		tree := archive.Tree()
+		if i > 0 {
+			tree = archived(t, tree)
+		}
+		for _, name := range tree.Root().Names() {
+			m.Put(name, tree.Root().Child(name))
+		}
 	}
 	for name, options := range map[string][]string{"ext4": {"-t", "ext4"}, "ext2": {"-t", "ext2", "-b", "1024"}, "quota": {"-t", "ext4", "-O", "quota"}} {
 		t.Run(name, func(t *testing.T) {
