@@ -119,7 +119,7 @@ $(BUILD)/debian-xen.tar:
 # A Debian system whose dracut makes live media.
 $(BUILD)/debian-live.tar:
 	mkdir -p $(BUILD)
-	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,linux-image-cloud-amd64,dracut,dracut-live,kiwi-dracut-live,kiwi-dracut-oem-repart,fdisk,e2fsprogs,grub-pc-bin,grub-efi-amd64-bin,grub-common,shim-signed,grub-efi-amd64-signed,zstd \
+	mmdebstrap --quiet --format=tar --variant=minbase --include=systemd,systemd-sysv,udev,dbus,login,passwd,linux-image-cloud-amd64,dracut,dracut-live,kiwi-dracut-live,kiwi-dracut-oem-repart,fdisk,e2fsprogs,isomd5sum,grub-pc-bin,grub-efi-amd64-bin,grub-common,shim-signed,grub-efi-amd64-signed,zstd \
 		--customize-hook='echo root:linux | chroot "$$1" chpasswd' bookworm - > $@.tmp
 	mv $@.tmp $@
 

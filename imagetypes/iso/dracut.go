@@ -87,6 +87,11 @@ func (s *settings) needPrograms(tree *layers.Tree) error {
 	if s.typ.MediaCheck {
 		programs = append(programs, program{"sha256sum", "coreutils", "mediacheck"})
 	}
+	const check = "rd.live.check"
+	if s.flags == flagDMSquash && slices.Contains(strings.Fields(s.typ.KernelCmdline), check) && !hasProgram(tree, "checkisomd5") {
+		missing := &image.TreeError{Missing: "program checkisomd5", Need: check + " on the kernel command line", Hint: "add the package isomd5sum to the description, or check the medium by mediacheck=\"true\" and its entry of the menu"}
+		return xen.Placed(s.typ.At("kernelcmdline"), missing)
+	}
 	for _, p := range programs {
 		if !hasProgram(tree, p.name) {
 			missing := &image.TreeError{Missing: "program " + p.name, Need: p.why + `="true"`, Hint: "add the package " + p.pkg + " to the description"}

@@ -348,6 +348,7 @@ func TestRefused(t *testing.T) {
 		"partprobe":   {"usr/sbin/partprobe", `hybridpersistent="true"`, "", "the package parted"},
 		"xfs":         {"usr/sbin/mkfs.xfs", dmsquash + `hybridpersistent="true" hybridpersistent_filesystem="xfs"`, "", "the package xfsprogs"},
 		"sha256sum":   {"usr/bin/sha256sum", dmsquash + `mediacheck="true"`, "", "the package coreutils"},
+		"checkisomd5": {"", dmsquash + `kernelcmdline="quiet rd.live.check"`, "", "the package isomd5sum"},
 		"luks":        {"", `luks="x"`, "", "not supported"},
 		"firmware":    {"", `firmware="ofw"`, "", "use bios, efi or uefi"},
 		"publisher":   {"", `publisher="` + strings.Repeat("x", 129) + `"`, "", "at most 128 bytes of it, and this has 129"},
