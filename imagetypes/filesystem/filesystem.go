@@ -177,6 +177,15 @@ func isUUID(s string) bool {
 
 // Size returns how many bytes a file system needs to hold the tree and spec.Free more, but at least spec.Size. It is a multiple of [Align].
 func Size(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64, error) {
+	size, err := contentSize(ctx, env, tree, spec, "finding the size of the")
+	if err != nil {
+		return 0, err
+	}
+	return alignUp(max(size, spec.Size)), nil
+}
+
+// contentSize is how many bytes the content needs. An error says that it happened while doing so to the file system.
+func contentSize(ctx context.Context, env Env, tree *layers.Tree, spec Spec, doing string) (int64, error) {
 	if err := Check(spec); err != nil {
 		return 0, err
 	}
@@ -186,9 +195,9 @@ func Size(ctx context.Context, env Env, tree *layers.Tree, spec Spec) (int64, er
 	}
 	size, err := f.size(ctx, env.filled(), tree, spec)
 	if err != nil {
-		return 0, fmt.Errorf("finding the size of the %s file system: %w", spec.Type, err)
+		return 0, fmt.Errorf("%s %s file system: %w", doing, spec.Type, err)
 	}
-	return alignUp(max(size, spec.Size)), nil
+	return size, nil
 }
 
 // Write makes a file system of the given size in f, beginning at offset, both in bytes, and writes the tree into it. What the file holds there

@@ -140,16 +140,9 @@ func ImageSize(ctx context.Context, env Env, t *description.Type, tree *layers.T
 		return size, nil
 	}
 	if isPacked(spec.Type) {
-		if err := Check(spec); err != nil {
-			return 0, err
-		}
-		f, err := formatOf(spec)
+		size, err := contentSize(ctx, env, tree, spec, "writing the")
 		if err != nil {
 			return 0, err
-		}
-		size, err := f.size(ctx, env.filled(), tree, spec)
-		if err != nil {
-			return 0, fmt.Errorf("writing the %s file system: %w", spec.Type, err)
 		}
 		const block = 4096
 		return (size + block - 1) / block * block, nil

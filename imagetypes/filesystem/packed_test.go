@@ -15,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // packedTwice makes a file system two times, at different offsets, and returns one as a file of its own.
@@ -63,7 +64,7 @@ func TestErofs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	sameTree(t, withoutHoles(t, tree), withoutHoles(t, readBack(t, f, 0, 0, "erofs")))
+	layerstest.Same(t, withoutHoles(t, tree), withoutHoles(t, readBack(t, f, 0, 0, "erofs")))
 }
 
 // TestDirectoryAndKernel makes each file system in both ways.
@@ -186,7 +187,7 @@ func TestCramfs(t *testing.T) {
 	}
 	defer f.Close()
 	want := withoutTimes(t, tree)
-	sameTree(t, want, withoutTimes(t, readBack(t, f, 0, 0, "cramfs")))
+	layerstest.Same(t, want, withoutTimes(t, readBack(t, f, 0, 0, "cramfs")))
 }
 
 // withoutTimes leaves out what cramfs has not.

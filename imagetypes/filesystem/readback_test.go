@@ -15,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // TestMain brings an ordinary user into a user namespace, as the commands do.
@@ -80,23 +81,6 @@ umount /tmp/root
 	return tree
 }
 
-// sameTree compares two trees entry by entry.
-func sameTree(t testing.TB, want, got *layers.Tree) {
-	t.Helper()
-	differences, err := layers.Diff(context.Background(), want, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, d := range differences {
-		if i == 20 {
-			t.Fatalf("and %d more", len(differences)-i)
-		}
-		a, _ := want.Lookup(d.Path)
-		b, _ := got.Lookup(d.Path)
-		t.Errorf("%+v: %+v, not %+v", d, b, a)
-	}
-}
-
 // without returns the tree without some entries.
 func without(t testing.TB, tree *layers.Tree, names ...string) *layers.Tree {
 	t.Helper()
@@ -154,7 +138,7 @@ func TestKernelReadsEverything(t *testing.T) {
 			}
 			got := readBack(t, f, 0, size, driver)
 			if kind == "xfs" { // it shows access control lists a second time
-				got = changeAll(t, got, func(n *layers.Node) {
+				got = layerstest.Changed(t, got, func(n *layers.Node) {
 					n.Xattrs = slices.DeleteFunc(slices.Clone(n.Xattrs), func(x layers.Xattr) bool { return strings.HasPrefix(x.Name, "trusted.SGI_ACL") })
 				})
 			}
@@ -163,9 +147,9 @@ func TestKernelReadsEverything(t *testing.T) {
 			}
 			want := tree
 			if kind == "reiserfs" { // it has whole seconds in 32 bits
-				want = changeAll(t, want, func(n *layers.Node) { n.MTime = layers.Timespec{Sec: min(max(n.MTime.Sec, 0), 1<<32-1)} })
+				want = layerstest.Changed(t, want, func(n *layers.Node) { n.MTime = layers.Timespec{Sec: min(max(n.MTime.Sec, 0), 1<<32-1)} })
 			}
-			sameTree(t, want, got)
+			layerstest.Same(t, want, got)
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // squashfsTree reads a file system with squashfs-tools-ng.
@@ -37,32 +38,12 @@ func squashfsTree(t testing.TB, f *os.File, offset int64) *layers.Tree {
 // wholeSeconds returns the tree with all times cut to seconds.
 func wholeSeconds(t testing.TB, tree *layers.Tree) *layers.Tree {
 	t.Helper()
-	return changeAll(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
+	return layerstest.Changed(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
 }
 
 func withoutXattrs(t testing.TB, tree *layers.Tree) *layers.Tree {
 	t.Helper()
-	return changeAll(t, tree, func(n *layers.Node) { n.Xattrs = nil })
-}
-
-// changeAll returns the tree with every entry changed.
-func changeAll(t testing.TB, tree *layers.Tree, change func(*layers.Node)) *layers.Tree {
-	t.Helper()
-	edit := tree.Edit(layers.Timespec{})
-	done := map[*layers.Node]*layers.Node{}
-	err := tree.Walk(func(name string, n *layers.Node) error {
-		cut := done[n]
-		if cut == nil {
-			c := *n
-			change(&c)
-			cut, done[n] = &c, &c
-		}
-		return edit.Put(name, cut)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return edit.Tree()
+	return layerstest.Changed(t, tree, func(n *layers.Node) { n.Xattrs = nil })
 }
 
 func TestOwnerOfTheTopDirectory(t *testing.T) {
@@ -149,12 +130,12 @@ func TestSquashfs(t *testing.T) {
 			if hash(t, f) != hash(t, again) {
 				t.Error("two runs gave different bytes")
 			}
-			sameTree(t, want, squashfsTree(t, f, offset))
+			layerstest.Same(t, want, squashfsTree(t, f, offset))
 			if name != "default" {
 				return // one reader is enough
 			}
 			// Debian's user-mode Linux shows no extended attributes of squashfs.
-			sameTree(t, withoutXattrs(t, want), withoutXattrs(t, readBack(t, f, offset, size, "squashfs")))
+			layerstest.Same(t, withoutXattrs(t, want), withoutXattrs(t, readBack(t, f, offset, size, "squashfs")))
 		})
 	}
 }

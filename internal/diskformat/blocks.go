@@ -1,7 +1,6 @@
 package diskformat
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/sparse"
 )
 
 // batchSize is how many bytes of the disk one worker takes at a time, at least one block.
@@ -160,7 +161,7 @@ func (b *batch) read(j *job, blockSize int64, work func(*block) error) error {
 			return fmt.Errorf("reading the disk at byte %d: %w", at, err)
 		}
 		clear(data[n:])
-		if allZero(data) {
+		if sparse.IsZero(data) {
 			continue
 		}
 		blk := block{index: index, data: data}
@@ -172,20 +173,6 @@ func (b *batch) read(j *job, blockSize int64, work func(*block) error) error {
 	return nil
 }
 
-// allZero reports whether b holds nothing but zeros.
-func allZero(b []byte) bool {
-	const step = 4096
-	var zeros [step]byte
-	for len(b) > 0 {
-		n := min(step, len(b))
-		if !bytes.Equal(b[:n], zeros[:n]) {
-			return false
-		}
-		b = b[n:]
-	}
-	return true
-}
-
 // noWork leaves a block as it is.
 func noWork(*block) error { return nil }
 
@@ -194,11 +181,11 @@ func writeSparse(w io.WriterAt, data []byte, at int64) error {
 	const step = 4096
 	for start := 0; start < len(data); {
 		end := min(start+step, len(data))
-		if allZero(data[start:end]) {
+		if sparse.IsZero(data[start:end]) {
 			start = end
 			continue
 		}
-		for end < len(data) && !allZero(data[end:min(end+step, len(data))]) {
+		for end < len(data) && !sparse.IsZero(data[end:min(end+step, len(data))]) {
 			end = min(end+step, len(data))
 		}
 		if _, err := w.WriteAt(data[start:end], at+int64(start)); err != nil {

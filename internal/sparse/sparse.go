@@ -2,6 +2,7 @@
 package sparse
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func copyBlocks(ctx context.Context, w io.WriterAt, at int64, r io.Reader, check
 	buffer, written := make([]byte, blockSize), int64(0)
 	for {
 		n, readErr := fill(r, buffer)
-		if !zeros(buffer[:n]) {
+		if !IsZero(buffer[:n]) {
 			if _, err := w.WriteAt(buffer[:n], at+size); err != nil {
 				return size, err
 			}
@@ -71,17 +72,16 @@ func fill(r io.Reader, buffer []byte) (n int, err error) {
 	return n, err
 }
 
-func zeros(p []byte) bool {
-	for len(p) >= 8 {
-		if p[0]|p[1]|p[2]|p[3]|p[4]|p[5]|p[6]|p[7] != 0 {
+// IsZero reports whether there is nothing but zeros.
+func IsZero(p []byte) bool {
+	const step = 4096
+	var zeros [step]byte
+	for len(p) > 0 {
+		n := min(step, len(p))
+		if !bytes.Equal(p[:n], zeros[:n]) {
 			return false
 		}
-		p = p[8:]
-	}
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
+		p = p[n:]
 	}
 	return true
 }

@@ -1,7 +1,6 @@
 package ext4
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -10,43 +9,18 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/internal/sampletree"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // plain returns a tree as debugfs shows it: without extended attributes, and with times as inodes of 128 bytes hold them if small is set.
 func plain(t testing.TB, tree *layers.Tree, small bool) *layers.Tree {
 	t.Helper()
-	edit := tree.Edit(layers.Timespec{})
-	done := map[*layers.Node]*layers.Node{}
-	err := tree.Walk(func(name string, n *layers.Node) error {
-		changed := done[n]
-		if changed == nil {
-			c := *n
-			c.Xattrs = nil
-			if small {
-				c.MTime = layers.Timespec{Sec: min(c.MTime.Sec, maxTimeSmall)}
-			}
-			changed, done[n] = &c, &c
+	return layerstest.Changed(t, tree, func(n *layers.Node) {
+		n.Xattrs = nil
+		if small {
+			n.MTime = layers.Timespec{Sec: min(n.MTime.Sec, maxTimeSmall)}
 		}
-		return edit.Put(name, changed)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return edit.Tree()
-}
-
-func sameTree(t testing.TB, want, got *layers.Tree) {
-	t.Helper()
-	differences, err := layers.Diff(context.Background(), want, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, d := range differences {
-		if i == 10 {
-			t.Fatalf("and %d more", len(differences)-i)
-		}
-		t.Errorf("%+v", d)
-	}
 }
 
 // TestRandomTrees writes random trees into file systems made with random options; e2fsck finds nothing wrong and debugfs reads the same tree.
@@ -68,7 +42,7 @@ func TestRandomTrees(t *testing.T) {
 				if err := edit.Remove("lost+found"); err != nil {
 					t.Fatal(err)
 				}
-				sameTree(t, plain(t, tree, strings.Contains(name, "inode128")), edit.Tree())
+				layerstest.Same(t, plain(t, tree, strings.Contains(name, "inode128")), edit.Tree())
 			})
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/internal/sampletree"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // readTree reads what populate has written.
@@ -56,33 +57,14 @@ func TestRead(t *testing.T) {
 			if strings.Contains(name, "inode128") || strings.Contains(name, "no-extras") { // they hold no nanoseconds and fewer attributes
 				got, want := plain(t, got, true), plain(t, tree, true)
 				seconds := func(tree *layers.Tree) *layers.Tree {
-					return changed(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
+					return layerstest.Changed(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
 				}
-				sameTree(t, seconds(want), seconds(got))
+				layerstest.Same(t, seconds(want), seconds(got))
 				return
 			}
-			sameTree(t, tree, got)
+			layerstest.Same(t, tree, got)
 		})
 	}
-}
-
-// changed returns the tree with each node changed; hard links stay hard links.
-func changed(t testing.TB, tree *layers.Tree, change func(*layers.Node)) *layers.Tree {
-	t.Helper()
-	edit := tree.Edit(layers.Timespec{})
-	done := map[*layers.Node]*layers.Node{}
-	err := tree.Walk(func(name string, n *layers.Node) error {
-		if done[n] == nil {
-			c := *n
-			change(&c)
-			done[n] = &c
-		}
-		return edit.Put(name, done[n])
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return edit.Tree()
 }
 
 // TestReadForeign reads a file system that mke2fs has filled, which lays things out otherwise.
@@ -113,14 +95,14 @@ func TestReadForeign(t *testing.T) {
 			t.Fatal(err)
 		}
 		whole := func(tree *layers.Tree) *layers.Tree { // mke2fs -d keeps no nanoseconds and not the root directory's attributes
-			return changed(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
+			return layerstest.Changed(t, tree, func(n *layers.Node) { n.MTime.Nsec = 0 })
 		}
 		got := readTree(t, f, 0, 24<<20)
 		edit := got.Edit(layers.Timespec{})
 		if err := edit.Put(".", want.Root()); err != nil {
 			t.Fatal(err)
 		}
-		sameTree(t, whole(want), whole(edit.Tree()))
+		layerstest.Same(t, whole(want), whole(edit.Tree()))
 		if label := VolumeLabel(f); label != "a label" || !Is(f) {
 			t.Errorf("the label is %q", label)
 		}

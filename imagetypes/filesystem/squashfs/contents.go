@@ -3,7 +3,6 @@ package squashfs
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs/compress"
+	"github.com/imgbuild/imgbuild/internal/sparse"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -148,7 +148,7 @@ func (f *file) readBlocks(end int64) error {
 		if err := f.fill(j.buf, at); err != nil {
 			return err
 		}
-		if isZero(j.buf) {
+		if sparse.IsZero(j.buf) {
 			f.zeros(length)
 			f.drop(j)
 			continue
@@ -197,7 +197,7 @@ func (f *file) readEnd(at int64, length int) error {
 	if err := f.fill(j.buf, at); err != nil {
 		return err
 	}
-	if isZero(j.buf) {
+	if sparse.IsZero(j.buf) {
 		f.drop(j)
 		f.noEnd(length)
 		return nil
@@ -289,22 +289,6 @@ func (f *file) known() bool {
 	f.held = nil
 	if f.sent {
 		f.rewind(f.content)
-	}
-	return true
-}
-
-// isZero reports whether there is nothing but zeros.
-func isZero(p []byte) bool {
-	for len(p) >= 8 {
-		if binary.NativeEndian.Uint64(p) != 0 {
-			return false
-		}
-		p = p[8:]
-	}
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
 	}
 	return true
 }

@@ -2,7 +2,6 @@ package squashfs
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // TestMain brings an ordinary user into a user namespace, as the commands do.
@@ -69,44 +69,10 @@ func unpack(t testing.TB, name string) *layers.Tree {
 	return tree
 }
 
-// sameTree compares two trees entry by entry.
-func sameTree(t testing.TB, want, got *layers.Tree) {
-	t.Helper()
-	differences, err := layers.Diff(context.Background(), want, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, d := range differences {
-		if i == 10 {
-			t.Fatalf("and %d more", len(differences)-i)
-		}
-		t.Errorf("%+v", d)
-	}
-}
-
-// change returns a tree with every node changed.
-func change(t testing.TB, tree *layers.Tree, change func(*layers.Node)) *layers.Tree {
-	t.Helper()
-	edit := tree.Edit(layers.Timespec{})
-	done := map[*layers.Node]*layers.Node{}
-	err := tree.Walk(func(name string, n *layers.Node) error {
-		if done[n] == nil {
-			c := *n
-			change(&c)
-			done[n] = &c
-		}
-		return edit.Put(name, done[n])
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return edit.Tree()
-}
-
 // held returns a tree as a file system holds it.
 func held(t testing.TB, tree *layers.Tree) *layers.Tree {
 	t.Helper()
-	return change(t, tree, func(n *layers.Node) {
+	return layerstest.Changed(t, tree, func(n *layers.Node) {
 		fit, _ := Fit(n)
 		*n = *fit
 		n.MTime.Nsec = 0

@@ -21,6 +21,7 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem/squashfs/compress"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // variants are options of all kinds.
@@ -48,7 +49,7 @@ func TestRandomTrees(t *testing.T) {
 				tree := m.Edit.Tree()
 				o.Processors = 1
 				f, report := write(t, tree, o)
-				sameTree(t, held(t, tree), read(t, f.Name()))
+				layerstest.Same(t, held(t, tree), read(t, f.Name()))
 				testenv.Run(t, "unsquashfs", "-no-progress", "-quiet", "-no-xattrs", "-pf", os.DevNull, f.Name())
 				o.Processors = 8
 				if again, _ := write(t, tree, o); sum(t, again) != sum(t, f) {
@@ -86,14 +87,14 @@ func TestVariety(t *testing.T) {
 			t.Errorf("no note %q in %q", note, notes)
 		}
 	}
-	sameTree(t, held(t, tree), read(t, f.Name()))
+	layerstest.Same(t, held(t, tree), read(t, f.Name()))
 	if out := testenv.Run(t, "unsquashfs", "-stat", f.Name()); !strings.Contains(out, "2009") || !strings.Contains(out, "Compression zstd") {
 		t.Errorf("unsquashfs says %s", out)
 	}
 	if !mayMakeDevices(t) {
 		t.Skip("this user may make no devices")
 	}
-	sameTree(t, held(t, tree), unpack(t, f.Name()))
+	layerstest.Same(t, held(t, tree), unpack(t, f.Name()))
 }
 
 func mayMakeDevices(t *testing.T) bool {
@@ -118,7 +119,7 @@ func TestAgainstMksquashfs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tree := change(t, m.Edit.Tree(), func(n *layers.Node) {
+	tree := layerstest.Changed(t, m.Edit.Tree(), func(n *layers.Node) {
 		n.Xattrs, n.UID, n.GID, n.MTime = nil, 0, 0, layers.Timespec{Sec: n.MTime.Sec % MaxTime} // it takes 32 bits of the time
 	})
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -128,7 +129,7 @@ func TestAgainstMksquashfs(t *testing.T) {
 	foreign := filepath.Join(t.TempDir(), "foreign")
 	testenv.Run(t, "mksquashfs", dir, foreign, "-quiet", "-no-progress", "-comp", "zstd", "-no-xattrs")
 	f, _ := write(t, tree, Options{NoXattrs: true, BlockSize: 128 << 10})
-	sameTree(t, read(t, foreign), read(t, f.Name()))
+	layerstest.Same(t, read(t, foreign), read(t, f.Name()))
 	lines := func(name string) (found []string) {
 		for line := range strings.Lines(testenv.Run(t, "unsquashfs", "-stat", name)) {
 			for _, word := range []string{"Number of inodes", "Number of ids", "xattr", "exportable", "Block size", "Duplicates", "fragments option"} {
@@ -183,7 +184,7 @@ func TestDuplicates(t *testing.T) {
 		if least, most := int64(total), int64(total+total/100+4*block); report.Size < least || report.Size > most {
 			t.Errorf("fragments %d: %d bytes, not %d to %d", fragments, report.Size, least, most)
 		}
-		sameTree(t, tree, read(t, f.Name()))
+		layerstest.Same(t, tree, read(t, f.Name()))
 	}
 	if _, report := write(t, tree, Options{BlockSize: block, KeepDuplicates: true}); report.Size < 2*int64(total-900*block) {
 		t.Errorf("%d bytes with duplicates", report.Size)
@@ -196,7 +197,7 @@ func TestDuplicates(t *testing.T) {
 	if info, err := f.Stat(); err != nil || info.Size() != (report.Size+4095)/4096*4096 {
 		t.Errorf("%d bytes in a file of %d (%v)", report.Size, info.Size(), err)
 	}
-	sameTree(t, edit.Tree(), read(t, f.Name()))
+	layerstest.Same(t, edit.Tree(), read(t, f.Name()))
 }
 
 // TestHoles has files of holes alone, with holes of more than 4 GiB, and ones that end with a hole.
@@ -288,7 +289,7 @@ func TestOwners(t *testing.T) {
 		}
 	}
 	f, _ := write(t, edit.Tree(), Options{})
-	sameTree(t, edit.Tree(), read(t, f.Name()))
+	layerstest.Same(t, edit.Tree(), read(t, f.Name()))
 	if err := edit.Put("one more", &layers.Node{Mode: layers.TypeRegular | 0o600, UID: 1 << 31}); err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestOwners(t *testing.T) {
 	}
 	uid, gid := uint32(0), uint32(7)
 	f, _ = write(t, edit.Tree(), Options{UID: &uid, GID: &gid})
-	sameTree(t, change(t, edit.Tree(), func(n *layers.Node) { n.UID, n.GID = uid, gid }), read(t, f.Name()))
+	layerstest.Same(t, layerstest.Changed(t, edit.Tree(), func(n *layers.Node) { n.UID, n.GID = uid, gid }), read(t, f.Name()))
 }
 
 func TestNames(t *testing.T) {
@@ -328,12 +329,12 @@ func TestXattrsAreShared(t *testing.T) {
 		}
 	}
 	f, _ := write(t, edit.Tree(), Options{})
-	sameTree(t, edit.Tree(), read(t, f.Name()))
+	layerstest.Same(t, edit.Tree(), read(t, f.Name()))
 	if out := testenv.Run(t, "unsquashfs", "-stat", f.Name()); !strings.Contains(out, "Number of xattr ids 600\n") {
 		t.Error(out)
 	}
 	f, _ = write(t, edit.Tree(), Options{NoXattrs: true})
-	sameTree(t, change(t, edit.Tree(), func(n *layers.Node) { n.Xattrs = nil }), read(t, f.Name()))
+	layerstest.Same(t, layerstest.Changed(t, edit.Tree(), func(n *layers.Node) { n.Xattrs = nil }), read(t, f.Name()))
 }
 
 // TestObserve shows every file without holes once and whole.
@@ -462,7 +463,7 @@ func TestManyEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, _ := write(t, edit.Tree(), Options{})
-	sameTree(t, edit.Tree(), read(t, f.Name()))
+	layerstest.Same(t, edit.Tree(), read(t, f.Name()))
 	out, err := exec.Command(testenv.NeedProgram(t, "unsquashfs"), "-no-progress", "-lln", f.Name(), "many/entry 54321").Output()
 	if err != nil || !strings.Contains(string(out), "0/0") && !strings.Contains(string(out), "21/0") {
 		t.Errorf("%s (%v)", out, err)
