@@ -11,7 +11,6 @@ import (
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -95,11 +94,11 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 	d.kernels = initrd.FindKernels(tree)
 	const need = "a disk that boots"
 	if len(d.kernels) == 0 {
-		return xen.Placed(d.typ.At("image"), &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
+		return image.Placed(d.typ.At("image"), &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
 			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"})
 	}
 	if newest := d.kernels[len(d.kernels)-1]; newest.Initrd == "" && d.typ.InitrdSystem != "none" {
-		return xen.Placed(d.typ.At("image"), &image.TreeError{Missing: "initrd for the kernel " + newest.Version, Need: need,
+		return image.Placed(d.typ.At("image"), &image.TreeError{Missing: "initrd for the kernel " + newest.Version, Need: need,
 			Hint: "add the package initramfs-tools or dracut to the description, or set initrd_system=\"none\" if the kernel needs none"})
 	}
 	if err := d.findHypervisor(tree); err != nil {
@@ -112,7 +111,7 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 	d.loaders, err = grub.FindLoaders(tree, grub.Wanted{
 		Arch: d.arch, BIOS: d.bios, EFI: d.efi, Secure: d.secure, Image: "disk", Firmware: d.typ.Firmware,
 	}, log)
-	return xen.Placed(d.typ.At("firmware"), err)
+	return image.Placed(d.typ.At("firmware"), err)
 }
 
 // distribute gives each volume the part of the tree that is mounted there.

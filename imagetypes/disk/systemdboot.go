@@ -11,7 +11,6 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/grub"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -38,7 +37,7 @@ func (d *design) findSystemdBoot(tree *layers.Tree) error {
 			return nil
 		}
 	}
-	return xen.Placed(d.typ.Bootloader.At("name"), &image.TreeError{Missing: "systemd-boot (/" + name + ")", Need: `bootloader name="systemd_boot"`,
+	return image.Placed(d.typ.Bootloader.At("name"), &image.TreeError{Missing: "systemd-boot (/" + name + ")", Need: `bootloader name="systemd_boot"`,
 		Hint: "add the package systemd-boot-efi (Debian), systemd-boot-unsigned (Fedora) or systemd-boot (openSUSE) to the description"})
 }
 

@@ -159,6 +159,14 @@ func (e *TreeError) Error() string {
 	return s
 }
 
+// Placed puts the place in the description before an error that has come of it; nil stays nil.
+func Placed(at description.Position, err error) error {
+	if err == nil || at.IsZero() {
+		return err
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
 // Filled checks that the request is whole and returns a copy in which Log and Progress are set: to ones that do nothing if they were nil.
 func (r *Request) Filled() (*Request, error) {
 	switch {

@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
-	"github.com/imgbuild/imgbuild/imagetypes/xen"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -41,14 +40,14 @@ func hasProgram(tree *layers.Tree, name string) bool {
 // dracutModules returns the modules that the initial RAM disk needs, and refuses a tree without them and what they run.
 func (s *settings) dracutModules(tree *layers.Tree) ([]string, error) {
 	if !hasProgram(tree, "dracut") {
-		return nil, xen.Placed(s.typ.At("image"), &image.TreeError{Missing: "dracut", Need: need, Hint: "add the package dracut to the description"})
+		return nil, image.Placed(s.typ.At("image"), &image.TreeError{Missing: "dracut", Need: need, Hint: "add the package dracut to the description"})
 	}
 	main, hint := "kiwi-live", "add the package kiwi-dracut-live (Debian) or dracut-kiwi-live (openSUSE, Fedora) to the description, or set flags=\"dmsquash\""
 	if s.flags == flagDMSquash {
 		main, hint = "dmsquash-live", "add the package dracut-live (Debian, Fedora) to the description"
 	}
 	if !initrd.HasModule(tree, main) {
-		return nil, xen.Placed(s.typ.At("flags"), &image.TreeError{Missing: "dracut module " + main, Need: fmt.Sprintf("%s with flags=%q", need, s.flags), Hint: hint})
+		return nil, image.Placed(s.typ.At("flags"), &image.TreeError{Missing: "dracut module " + main, Need: fmt.Sprintf("%s with flags=%q", need, s.flags), Hint: hint})
 	}
 	if err := s.needPrograms(tree); err != nil {
 		return nil, err
@@ -90,12 +89,12 @@ func (s *settings) needPrograms(tree *layers.Tree) error {
 	const check = "rd.live.check"
 	if s.flags == flagDMSquash && slices.Contains(strings.Fields(s.typ.KernelCmdline), check) && !hasProgram(tree, "checkisomd5") {
 		missing := &image.TreeError{Missing: "program checkisomd5", Need: check + " on the kernel command line", Hint: "add the package isomd5sum to the description, or check the medium by mediacheck=\"true\" and its entry of the menu"}
-		return xen.Placed(s.typ.At("kernelcmdline"), missing)
+		return image.Placed(s.typ.At("kernelcmdline"), missing)
 	}
 	for _, p := range programs {
 		if !hasProgram(tree, p.name) {
 			missing := &image.TreeError{Missing: "program " + p.name, Need: p.why + `="true"`, Hint: "add the package " + p.pkg + " to the description"}
-			return xen.Placed(s.typ.At(p.why), missing)
+			return image.Placed(s.typ.At(p.why), missing)
 		}
 	}
 	return nil

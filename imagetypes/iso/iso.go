@@ -80,7 +80,7 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 	l := &live{settings: s, grubDir: grub.Directory(tree)}
 	kernels := initrd.FindKernels(tree)
 	if len(kernels) == 0 {
-		return nil, xen.Placed(s.typ.At("image"), &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
+		return nil, image.Placed(s.typ.At("image"), &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
 			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"})
 	}
 	var err error
@@ -94,7 +94,7 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 		return nil, err
 	}
 	if err := checkDrivers(tree, l.kernel); err != nil {
-		return nil, xen.Placed(s.typ.At("image"), err)
+		return nil, image.Placed(s.typ.At("image"), err)
 	}
 	if fields, err := inspect.OSRelease(tree); err == nil {
 		l.osID = fields["ID"]

@@ -67,7 +67,7 @@ func find(r *image.Request) (system, error) {
 	need := "image type " + t.Image
 	kernels := initrd.FindKernels(r.Tree)
 	if len(kernels) == 0 {
-		return system{}, xen.Placed(t.At("image"), &image.TreeError{
+		return system{}, image.Placed(t.At("image"), &image.TreeError{
 			Missing: "kernel (/boot/vmlinuz-*)", Need: need,
 			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container with one to the stack",
 		})
@@ -81,7 +81,7 @@ func find(r *image.Request) (system, error) {
 	}
 	s.kernel = kernels[len(kernels)-1]
 	if s.kernel.Initrd == "" && t.InitrdSystem != "none" {
-		return system{}, xen.Placed(t.At("image"), &image.TreeError{
+		return system{}, image.Placed(t.At("image"), &image.TreeError{
 			Missing: "initial RAM disk of kernel " + s.kernel.Version, Need: need, Hint: "add the package dracut or initramfs-tools, or say initrd_system=\"none\"",
 		})
 	}

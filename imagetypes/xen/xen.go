@@ -24,15 +24,7 @@ func FindHost(t *description.Type, tree *layers.Tree, kernels []initrd.Kernel) (
 	if err == nil {
 		fit, err = dom0Kernels(tree, kernels)
 	}
-	return hypervisor, fit, Placed(t.At("xen_server"), err)
-}
-
-// Placed puts the place in the description before an error that has come of it; nil stays nil.
-func Placed(at description.Position, err error) error {
-	if err == nil || at.IsZero() {
-		return err
-	}
-	return fmt.Errorf("%s: %w", at, err)
+	return hypervisor, fit, image.Placed(t.At("xen_server"), err)
 }
 
 // findHypervisor returns the path of the newest hypervisor in the tree's /boot: xen-4.17-amd64.gz on Debian, xen-4.17.2.gz or xen.gz elsewhere.

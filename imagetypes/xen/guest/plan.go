@@ -44,7 +44,7 @@ func newPlan(r *image.Request) (*plan, error) {
 	p := &plan{machine: m, request: r}
 	if r.Tree != nil && m.kind != xen.HVM {
 		if err := p.findKernel(); err != nil {
-			return nil, xen.Placed(m.Pos, err)
+			return nil, image.Placed(m.Pos, err)
 		}
 	}
 	p.config = xen.Config{
@@ -286,7 +286,7 @@ func (p *plan) filesystem() error {
 	case "":
 		p.direct(cmdline)
 		if r.Tree != nil && p.kernel.Initrd == "" && !p.settings.Disks {
-			return xen.Placed(p.Pos, &image.TreeError{
+			return image.Placed(p.Pos, &image.TreeError{
 				Missing: "initial RAM disk of kernel " + p.kernel.Version, Need: need + " with its disk driver in a module", Hint: "add the package dracut or initramfs-tools",
 			})
 		}
