@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -159,6 +160,44 @@ func tars(t testing.TB, img v1.Image) []string {
 		all = append(all, string(data))
 	}
 	return all
+}
+
+// TestReadingEndsEarly reads the beginnings of a layer: the streams leave no goroutine behind, and closing them ends.
+func TestReadingEndsEarly(t *testing.T) {
+	each(t, func(t *testing.T, p place) {
+		s := openTest(t, p)
+		if err := s.PutImage(t.Context(), "x", testImage(t, nil, "a", strings.Repeat("content", 10000))); err != nil {
+			t.Fatal(err)
+		}
+		img, err := s.Image(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := runtime.NumGoroutine()
+		for i := range 300 {
+			r, err := list[0].Compressed()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := io.CopyN(io.Discard, r, int64(i%5*512)); err != nil {
+				t.Fatalf("after %d bytes: %v", n, err)
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after := runtime.NumGoroutine()
+		for end := time.Now().Add(10 * time.Second); after > before && time.Now().Before(end); after = runtime.NumGoroutine() {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if after > before {
+			t.Errorf("%d goroutines never end", after-before)
+		}
+	})
 }
 
 func TestPodmanSeesIt(t *testing.T) {

@@ -183,7 +183,18 @@ func (s *Store) diff(id string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading layer %s in podman's storage: %w", id, err)
 	}
-	return r, nil
+	return &diffReader{r}, nil
+}
+
+// diffReader reads on to the end when it is closed. The library's stream must not be closed before: it closes the gzip reader of its metadata
+// (pgzip) while another goroutine still reads from that, and then either that goroutine never ends and keeps its 4 MB, or Close never
+// returns (v1.64.0, layerStore.Diff; TestReadingEndsEarly).
+type diffReader struct{ io.ReadCloser }
+
+// Close implements [io.Closer].
+func (r *diffReader) Close() error {
+	_, _ = io.Copy(io.Discard, r.ReadCloser) // an error in bytes that nobody asked for; who met it before has been told
+	return r.ReadCloser.Close()
 }
 
 func (s *Store) measure(id string) (int64, error) {
@@ -195,18 +206,14 @@ func (s *Store) measure(id string) (int64, error) {
 	return size, errors.Join(err, r.Close())
 }
 
-// prefixSize is how many bytes of a layer are kept from its beginning, for who only wants to know what kind of blob it is.
-const prefixSize = 4096
-
-// layerBlob is a layer's tar. It comes as a stream; the first read beyond its beginning copies it into a file without a name.
+// layerBlob is a layer's tar. It comes as a stream; the first read at an offset copies it into a file without a name.
 type layerBlob struct {
 	store *Store
 	id    string
 	size  int64
 
-	mu     sync.Mutex
-	prefix []byte
-	kept   *spool.File
+	mu   sync.Mutex
+	kept *spool.File
 }
 
 func (b *layerBlob) Size() int64 { return b.size }
@@ -218,35 +225,32 @@ func (b *layerBlob) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("reading layer %s: negative offset", b.id)
 	}
-	r, err := b.source(off+int64(len(p)) <= prefixSize)
+	kept, err := b.keep()
 	if err != nil {
 		return 0, err
 	}
-	return r.ReadAt(p, off)
+	return kept.ReadAt(p, off)
 }
 
-func (b *layerBlob) source(small bool) (io.ReaderAt, error) {
+func (b *layerBlob) keep() (_ *spool.File, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.kept != nil {
 		return b.kept, nil
 	}
-	if small && b.prefix != nil {
-		return bytes.NewReader(b.prefix), nil
-	}
 	r, err := b.store.diff(b.id)
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
-	if small {
-		b.prefix, err = io.ReadAll(io.LimitReader(r, prefixSize))
-		return bytes.NewReader(b.prefix), err
-	}
-	if b.kept, err = spool.Copy(context.Background(), "", r); err != nil {
+	kept, err := spool.Copy(context.Background(), "", r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		if kept != nil {
+			kept.Close()
+		}
 		return nil, fmt.Errorf("keeping a layer: %w", err)
 	}
-	return b.kept, nil
+	b.kept = kept
+	return kept, nil
 }
 
 // Close implements [io.Closer].

@@ -216,7 +216,7 @@ func openPlain(l v1.Layer) (io.ReadCloser, error) {
 		}
 		return l.Uncompressed()
 	}
-	if _, err := ours.source(false); err != nil {
+	if _, err := ours.keep(); err != nil {
 		return nil, err
 	}
 	return struct {
