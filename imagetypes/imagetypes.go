@@ -138,6 +138,8 @@ type CreateOptions struct {
 type Settings struct {
 	// XZ is arguments for the program xz, where it is to compress what is a .xz; empty for our own writer.
 	XZ []string
+	// BundleCompress is [image.Request.BundleCompress].
+	BundleCompress *bool
 	// MaxSize is how many bytes a file of an image may have; 0 is no bound.
 	MaxSize int64
 	// NoChanges leaves out the list of package changes.
@@ -189,7 +191,7 @@ func (o CreateOptions) request() (*image.Request, Type, error) {
 		}
 	}
 	r := &image.Request{
-		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, XZ: o.Settings.XZ, Signing: o.Signing, BaseName: results.BaseName(o.Description),
+		Tree: tree, Description: o.Description, Base: o.Base, Runner: o.Runner, Container: o.Container, XZ: o.Settings.XZ, BundleCompress: o.Settings.BundleCompress, Signing: o.Signing, BaseName: results.BaseName(o.Description),
 		Repro: o.Repro.With("image type "+t.Name, o.Description.Name, o.Description.Version), Progress: o.Progress, Log: o.Log,
 	}
 	return r, t, nil

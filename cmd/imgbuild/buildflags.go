@@ -248,7 +248,7 @@ func (f *buildFlags) options(s *session, cmd *cobra.Command) (opts system.Option
 // apply puts KIWI's runtime configuration into the options of a build.
 func apply(config *settings.Settings, opts *system.Options) {
 	opts.OpenBuildService = cmp.Or(opts.OpenBuildService, config.OBS.DownloadURL)
-	opts.Settings = imagetypes.Settings{XZ: config.XZOptions, MaxSize: config.MaxSize, NoChanges: config.PackageChanges != nil && !*config.PackageChanges}
+	opts.Settings = imagetypes.Settings{XZ: config.XZOptions, BundleCompress: config.BundleCompress, MaxSize: config.MaxSize, NoChanges: config.PackageChanges != nil && !*config.PackageChanges}
 	opts.Container.XZ = config.ContainerCompress != nil && *config.ContainerCompress
 }
 

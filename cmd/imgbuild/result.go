@@ -92,9 +92,6 @@ version's first three numbers.`,
 				s.log.Warn(w)
 			}
 			opts.XZ = runtime.XZOptions
-			if compress := runtime.BundleCompress; compress != nil && !*compress && !cmd.Flags().Changed("compression") {
-				opts.Compression = "none"
-			}
 			opts.Progress = s.display
 			files, err := results.Bundle(cmd.Context(), opts)
 			if err != nil {

@@ -112,7 +112,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 		return nil, fmt.Errorf("building an archive: %w", err)
 	}
 	plain := f.extension == ".tar" || f.extension == ".cpio"
-	return []image.Artifact{{Key: image.KeyRootArchive, File: name, Compress: plain, UseForBundle: true}}, nil
+	return []image.Artifact{{Key: image.KeyRootArchive, File: name, Compress: plain && r.Compress(true), UseForBundle: true}}, nil
 }
 
 // report warns of what an archive loses: of the first by their names, of the others by their number, with the names for the log.

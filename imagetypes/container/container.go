@@ -123,7 +123,7 @@ func write(ctx context.Context, r *image.Request, scratch string) (*image.Artifa
 		return nil, err
 	}
 	all := names(t)
-	made := &image.Artifact{Key: image.KeyContainer, Compress: form == reference.DockerArchive && r.Container.Compression == nil, UseForBundle: true}
+	made := &image.Artifact{Key: image.KeyContainer, Compress: form == reference.DockerArchive && r.Container.Compression == nil && r.Compress(true), UseForBundle: true}
 	if r.Container.Keep {
 		made.Container = &image.Container{Image: img, Names: all}
 	}

@@ -165,7 +165,7 @@ func (b Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact,
 		return nil, err
 	}
 	if isRaw {
-		return []image.Artifact{{Key: image.KeyDiskImage, File: name, Compress: true, UseForBundle: true}}, f.Close()
+		return []image.Artifact{{Key: image.KeyDiskImage, File: name, Compress: r.Compress(true), UseForBundle: true}}, f.Close()
 	}
 	var results []image.Artifact
 	for _, p := range d.results {

@@ -114,7 +114,7 @@ func (p product) make(ctx context.Context, d *design, r *image.Request, f *os.Fi
 	if p.box != nil && p.box != d.results[0].box {
 		key += "." + p.box.Provider
 	}
-	results := []image.Artifact{{Key: key, File: name, Compress: p.format.Name == "vhd-fixed", UseForBundle: true}}
+	results := []image.Artifact{{Key: key, File: name, Compress: p.compress(r), UseForBundle: true}}
 	switch {
 	case p.ova:
 		return results, d.writeOVA(ctx, r, file, name)
@@ -130,7 +130,7 @@ func (p product) make(ctx context.Context, d *design, r *image.Request, f *os.Fi
 	for _, extent := range extents { // some kinds of VMDK have their content in further files
 		file := filepath.Base(extent)
 		part := strings.TrimSuffix(strings.TrimPrefix(file, r.BaseName+"-"), ".vmdk")
-		results = append(results, image.Artifact{Key: key + "." + part, File: file, UseForBundle: true})
+		results = append(results, image.Artifact{Key: key + "." + part, File: file, Compress: p.compress(r), UseForBundle: true})
 	}
 	settings := r.BaseName + ".vmx"
 	if err := os.WriteFile(filepath.Join(r.Dir, settings), []byte(d.vmx(r.Description.Name, name)), 0o644); err != nil {
@@ -142,6 +142,17 @@ func (p product) make(ctx context.Context, d *design, r *image.Request, f *os.Fi
 // globEscape keeps what means something in a pattern of names.
 func globEscape(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}
+
+// compress says whether a bundle compresses the file, for each format as in KIWI.
+func (p product) compress(r *image.Request) bool {
+	switch {
+	case p.box != nil, p.format.Name == "gce":
+		return false
+	case p.ova, p.format.Name == "qcow2":
+		return r.Compress(false)
+	}
+	return r.Compress(true)
 }
 
 // packed reports whether the disk lies in a package.

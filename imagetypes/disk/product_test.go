@@ -241,6 +241,32 @@ func TestRefusedProducts(t *testing.T) {
 	}
 }
 
+// TestFormatsThatABundleCompresses has KIWI's choice for each format: by itself, and with bundle.compress in its configuration.
+func TestFormatsThatABundleCompresses(t *testing.T) {
+	yes, no := true, false
+	const box = `<vagrantconfig provider="libvirt" virtualsize="20"/>`
+	for format, want := range map[string][3]bool{ // not said, yes, no
+		"vmdk": {true, true, false}, "vdi": {true, true, false}, "vhd": {true, true, false}, "vhd-fixed": {true, true, false}, "vhdx": {true, true, false},
+		"qcow2": {false, true, false}, "ova": {false, true, false}, "gce": {}, "vagrant": {},
+	} {
+		content := ""
+		if format == "vagrant" {
+			content = box
+		}
+		r := request(t, smallTree(t), `filesystem="ext4" format="`+format+`"`, content)
+		d, _, err := designOf(t, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, wish := range []*bool{nil, &yes, &no} {
+			r.BundleCompress = wish
+			if got := d.results[0].compress(r); got != want[i] {
+				t.Errorf("%s, wish %d: %t", format, i, got)
+			}
+		}
+	}
+}
+
 // TestVMDKInSeveralFiles has kinds of VMDK that only qemu-img writes.
 func TestVMDKInSeveralFiles(t *testing.T) {
 	testenv.NeedPrograms(t, "qemu-img")

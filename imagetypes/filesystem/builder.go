@@ -136,7 +136,7 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err = errors.Join(err, followErr, f.Close()); err != nil {
 		return nil, err
 	}
-	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: !isPacked(r.Description.Type.Image), UseForBundle: true, SHA256: sum}}, nil
+	return []image.Artifact{{Key: image.KeyFilesystemImage, File: name, Compress: r.Compress(true), UseForBundle: true, SHA256: sum}}, nil
 }
 
 // CreateImage makes the file system of a new file that holds nothing else, with the size that the description asks for or the content needs, and returns that

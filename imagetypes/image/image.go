@@ -41,6 +41,8 @@ type Request struct {
 	Workdir string
 	// XZ is arguments for the program xz, where the user wants it to compress what is a .xz; empty for this program's own writer.
 	XZ []string
+	// BundleCompress says whether a bundle compresses what can become smaller; nil leaves it to the kind of file, see [Request.Compress].
+	BundleCompress *bool
 	// Repro gives ids and times.
 	Repro repro.Source
 	// Observe, if not nil, is asked before the content of one of the tree's files is read where the file is to be written besides; nil means nowhere.
@@ -54,6 +56,18 @@ type Request struct {
 	Progress progress.Reporter
 	// Log gets what a user may want to know afterwards; nil drops it.
 	Log *slog.Logger
+}
+
+// Compress says for an image that is not compressed as a whole whether a bundle compresses it: as the user wishes, or else as usual. What is encrypted would not
+// become smaller.
+func (r *Request) Compress(usual bool) bool {
+	if r.Description.Type.LUKS != nil {
+		return false
+	}
+	if r.BundleCompress != nil {
+		return *r.BundleCompress
+	}
+	return usual
 }
 
 // ContainerOptions say how a container is packed and kept. The zero value is the usual.

@@ -48,6 +48,21 @@ func TestWithoutBuildFiles(t *testing.T) {
 	}
 }
 
+func TestCompress(t *testing.T) {
+	yes, no, passphrase := true, false, "secret"
+	for _, c := range []struct {
+		wish        *bool
+		luks        *string
+		usual, want bool
+	}{{nil, nil, true, true}, {nil, nil, false, false}, {&no, nil, true, false}, {&yes, nil, false, true}, {&yes, &passphrase, true, false}, {nil, &passphrase, true, false}} {
+		r := Request{BundleCompress: c.wish, Description: &description.Image{}}
+		r.Description.Type.LUKS = c.luks
+		if got := r.Compress(c.usual); got != c.want {
+			t.Errorf("%+v: %t", c, got)
+		}
+	}
+}
+
 func TestFilled(t *testing.T) {
 	whole := Request{Tree: layers.NewTree(), Description: &description.Image{}, BaseName: "x"}
 	got, err := whole.Filled()

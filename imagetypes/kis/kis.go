@@ -166,7 +166,15 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err := writeArchive(ctx, r, content, filepath.Join(r.Dir, name)); err != nil {
 		return nil, fmt.Errorf("building a kernel-initrd-system: %w", err)
 	}
-	return []image.Artifact{{Key: image.KeyKISArchive, File: name, UseForBundle: true}}, nil
+	results := []image.Artifact{{Key: image.KeyKISArchive, File: name, Compress: r.Compress(false), UseForBundle: true}}
+	if s.hypervisor == "" {
+		return results, nil
+	}
+	hypervisor := r.BaseName + "-" + path.Base(s.hypervisor) // KIWI has it beside the archive only
+	if err := image.Extract(r.Tree, s.hypervisor, filepath.Join(r.Dir, hypervisor)); err != nil {
+		return nil, fmt.Errorf("building a kernel-initrd-system: %w", err)
+	}
+	return append(results, image.Artifact{Key: image.KeyXenHypervisor, File: hypervisor, UseForBundle: true}), nil
 }
 
 // writeSystem writes the file system, its check sums and the kernel's command line.

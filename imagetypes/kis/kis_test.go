@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/internal/imagetest"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
@@ -188,6 +189,23 @@ func TestXenHostHasAKernelForIt(t *testing.T) {
 	start, err := StartOf(imagetest.Request(t, edit.Tree(), "kis", `xen_server="true"`, ""))
 	if err != nil || start.Kernel != imagetest.BaseName+"-6.1.0-9.kernel" {
 		t.Errorf("%+v, %v", start, err)
+	}
+}
+
+// TestHypervisorIsAResult has it beside the archive, as KIWI, and in it.
+func TestHypervisorIsAResult(t *testing.T) {
+	testenv.NeedPrograms(t, "xz", "tar")
+	r := imagetest.Request(t, sample(t), "kis", `xen_server="true"`, "")
+	results, err := Builder{}.Build(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := imagetest.BaseName + "-xen-4.17-amd64.gz"
+	if len(results) != 2 || results[1].Key != image.KeyXenHypervisor || results[1].File != name || results[1].Compress {
+		t.Fatalf("results are %+v", results)
+	}
+	if read(t, r.Dir, "-xen-4.17-amd64.gz") != "hypervisor" || testenv.Run(t, "tar", "-xOf", filepath.Join(r.Dir, results[0].File), name) != "hypervisor" {
+		t.Error("the hypervisor is another one")
 	}
 }
 

@@ -79,7 +79,7 @@ func (s *Staging) list(parts []Part, files []staged) map[string]any {
 		}
 	}
 	for _, f := range files {
-		key, entry := f.Key, listed{Filename: filepath.Join(s.target, f.name), Compress: f.Compress, Shasum: true, UseForBundle: f.UseForBundle}
+		key, entry := f.Key, listed{Filename: filepath.Join(s.target, f.name), Compress: f.Compress, Shasum: hasSum(f.Key), UseForBundle: f.UseForBundle}
 		if key == "" {
 			continue
 		}
@@ -93,6 +93,9 @@ func (s *Staging) list(parts []Part, files []staged) map[string]any {
 	}
 	return list
 }
+
+// hasSum reports whether a file of a bundle has a check sum beside it: as in KIWI, images do, and what is text does not.
+func hasSum(key string) bool { return !isList(key) && key != image.KeyMachineSettings }
 
 // Result is an entry of kiwi.result.json.
 type Result struct {

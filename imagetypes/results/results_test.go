@@ -82,6 +82,38 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// TestListSaysWhatKIWISays has the keys whose files have a check sum in KIWI's bundles, and those that have none.
+func TestListSaysWhatKIWISays(t *testing.T) {
+	target := t.TempDir()
+	s, _ := stage(t, target, nil)
+	want := map[string]bool{
+		image.KeyRootArchive: true, image.KeyFilesystemImage: true, image.KeyDiskImage: true, image.KeyDiskFormatImage: true, image.KeyLiveImage: true,
+		image.KeyInstallImage: true, image.KeyInstallPXE: true, image.KeyContainer: true, image.KeyKISArchive: true, image.KeyXenHypervisor: true,
+		image.KeyMachineSettings: false, image.KeyPackages: false, image.KeyChanges: false, image.KeyVerified: false,
+	}
+	part := Part{Dir: s.Dir}
+	for key := range want {
+		if err := os.WriteFile(filepath.Join(s.Dir, key), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		part.Artifacts = append(part.Artifacts, image.Artifact{Key: key, File: key, UseForBundle: true})
+	}
+	if _, err := s.Publish(t.Context(), part); err != nil {
+		t.Fatal(err)
+	}
+	list, err := ReadList(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, r := range list.Results {
+		got[r.Key] = r.Shasum
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestOlderResultsStay(t *testing.T) {
 	target := t.TempDir()
 	for _, files := range []map[string]string{{"old.raw": "1", "gone.raw": "2"}, {"same.raw": "3"}} {
