@@ -1,7 +1,10 @@
 package results
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +44,7 @@ type BundleOptions struct {
 	Progress    progress.Reporter // nil shows nothing
 
 	renames *strings.Replacer // from the names of results to those in the bundle
+	sums    map[string]string // SHA-256 by the names of results, as the build wrote them
 }
 
 // bundled is a file of a bundle: its name there, and where it comes from.
@@ -50,7 +54,8 @@ type bundled struct {
 }
 
 // Bundle copies those results of a build that are for a bundle into a directory of their own, under names with an id, compressed where the build's list says so, with a
-// file NAME.sha256 beside each that sha256sum checks. Files of an earlier bundle are replaced when all of the new ones are complete.
+// file NAME.sha256 beside each image that sha256sum checks. Files of an earlier bundle are replaced when all of the new ones are complete. A result that is not what the
+// build's SHA256SUMS says is a *[ChangedError].
 func Bundle(ctx context.Context, o BundleOptions) (files []File, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -64,6 +69,9 @@ func Bundle(ctx context.Context, o BundleOptions) (files []File, err error) {
 	}
 	plan, err := o.plan(list)
 	if err != nil {
+		return nil, err
+	}
+	if o.sums, err = readSums(o.Target); err != nil {
 		return nil, err
 	}
 	if o.ZsyncSource != "" {
@@ -255,7 +263,7 @@ func (o *BundleOptions) make(ctx context.Context, s *Staging, b *bundled) (File,
 		return File{}, err
 	}
 	task := o.progress().Start("bundling "+b.name, b.Size, progress.Bytes)
-	err = o.write(ctx, out, in, b, task)
+	source, err := o.write(ctx, out, in, b, task)
 	task.Done(err)
 	if err := errors.Join(err, out.Close()); err != nil {
 		return File{}, err
@@ -263,6 +271,9 @@ func (o *BundleOptions) make(ctx context.Context, s *Staging, b *bundled) (File,
 	size, sum, err := complete(ctx, path, "")
 	if err != nil {
 		return File{}, err
+	}
+	if want, got := o.sums[filepath.Base(b.Path)], cmp.Or(source, sum); want != "" && got != want {
+		return File{}, &ChangedError{Path: b.Path, Got: got, Want: want}
 	}
 	file := File{Path: filepath.Join(s.target, b.name), Key: b.Key, Size: size, SHA256: sum}
 	if !b.Shasum {
@@ -285,26 +296,29 @@ func (o *BundleOptions) progress() progress.Reporter {
 	return o.Progress
 }
 
-// write copies the content, compressed if it is to be.
-func (o *BundleOptions) write(ctx context.Context, out, in *os.File, b *bundled, task progress.Task) error {
+// write copies the content, compressed if it is to be. It returns the digest of what it has read; "" if what it has written is the same.
+func (o *BundleOptions) write(ctx context.Context, out, in *os.File, b *bundled, task progress.Task) (string, error) {
+	digest := sha256.New()
+	content := io.TeeReader(ctxio.Reader(ctx, progress.Reader(in, task)), digest)
 	fill := func(w io.Writer) error {
-		_, err := io.Copy(w, ctxio.Reader(ctx, progress.Reader(in, task)))
+		_, err := io.Copy(w, content)
 		return err
 	}
+	var err error
 	switch {
 	case b.Key == image.KeyMachineSettings:
-		return o.writeSettings(out, in)
+		err = o.writeSettings(out, content)
 	case !b.Compress || o.Compression == "none":
-		return copySparse(ctx, out, in, b.Size, task)
+		return "", copySparse(ctx, out, in, b.Size, task)
 	case o.Compression == "xz":
-		return archive.XZ(ctx, out, o.XZ, fill)
+		err = archive.XZ(ctx, out, o.XZ, fill)
+	default:
+		var compression layers.Compression
+		if compression, err = layers.ParseCompression(o.Compression); err == nil {
+			_, err = layers.Compress(ctx, out, layers.PackOptions{Compression: compression}, fill)
+		}
 	}
-	compression, err := layers.ParseCompression(o.Compression)
-	if err != nil {
-		return err
-	}
-	_, err = layers.Compress(ctx, out, layers.PackOptions{Compression: compression}, fill)
-	return err
+	return hex.EncodeToString(digest.Sum(nil)), err
 }
 
 // copySparse copies a file with its holes; where the file system can, both share their blocks.

@@ -34,7 +34,7 @@ func publish(t *testing.T, n *Naming) string {
 		t.Fatal(err)
 	}
 	disk := append(bytes.Repeat([]byte("disk"), 3000), make([]byte, 1<<20)...)
-	for name, data := range map[string][]byte{".raw": disk, ".packages": []byte("list"), ".log": []byte("log")} {
+	for name, data := range map[string][]byte{".raw": disk, ".packages": []byte("list"), ".vmx": []byte("settings"), ".log": []byte("log")} {
 		if err := os.WriteFile(filepath.Join(s.Dir, "Test-1.2.3.x86_64-1.2.3"+name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -42,6 +42,7 @@ func publish(t *testing.T, n *Naming) string {
 	_, err = s.Publish(t.Context(), Part{Type: "oem", Dir: s.Dir, Naming: n, Artifacts: []image.Artifact{
 		{Key: image.KeyDiskImage, File: "Test-1.2.3.x86_64-1.2.3.raw", UseForBundle: true, Compress: true},
 		{Key: image.KeyPackages, File: "Test-1.2.3.x86_64-1.2.3.packages", UseForBundle: true},
+		{Key: image.KeyMachineSettings, File: "Test-1.2.3.x86_64-1.2.3.vmx", UseForBundle: true},
 		{Key: "log", File: "Test-1.2.3.x86_64-1.2.3.log"},
 	}})
 	if err != nil {
@@ -59,7 +60,7 @@ func TestReadList(t *testing.T) {
 	for _, r := range list.Results {
 		keys = append(keys, r.Key)
 	}
-	if diff := cmp.Diff([]string{image.KeyDiskImage, image.KeyPackages, "log"}, keys); diff != "" {
+	if diff := cmp.Diff([]string{image.KeyMachineSettings, image.KeyDiskImage, image.KeyPackages, "log"}, keys); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(map[string]*Naming{"": naming("%N")}, list.Namings); diff != "" {
@@ -105,7 +106,7 @@ func TestBundle(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want := append(test.want, test.want[1]+".sha256", test.want[1]+".zsync")
+			want := append(test.want, test.want[1]+".sha256", test.want[1]+".zsync", strings.Replace(test.want[0], ".packages", ".vmx", 1))
 			if diff := cmp.Diff(want, list(t, dir)); diff != "" {
 				t.Error(diff)
 			}
@@ -133,7 +134,7 @@ func TestBundleWithoutNaming(t *testing.T) {
 	if _, err := Bundle(t.Context(), BundleOptions{Target: target, Dir: dir, ID: "1", Compression: "none"}); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"Test-1.2.3.x86_64-1.2.3-1.packages", "Test-1.2.3.x86_64-1.2.3-1.raw", "Test-1.2.3.x86_64-1.2.3-1.raw.sha256"}
+	want := []string{"Test-1.2.3.x86_64-1.2.3-1.packages", "Test-1.2.3.x86_64-1.2.3-1.raw", "Test-1.2.3.x86_64-1.2.3-1.raw.sha256", "Test-1.2.3.x86_64-1.2.3-1.vmx"}
 	if diff := cmp.Diff(want, list(t, dir)); diff != "" {
 		t.Error(diff)
 	}
@@ -167,6 +168,44 @@ func TestBadBundles(t *testing.T) {
 		if _, err := os.Stat(o.Dir); err == nil && o.Dir != target {
 			t.Errorf("%s: there is a bundle all the same", want)
 		}
+	}
+}
+
+// TestBundleOfWhatHasChanged refuses each file that is not what the build wrote, compressed or not, unless there are no sums or the list has the new one.
+func TestBundleOfWhatHasChanged(t *testing.T) {
+	const base = "Test-1.2.3.x86_64-1.2.3"
+	for _, name := range []string{base + ".raw", base + ".packages", base + ".vmx"} {
+		for _, compression := range []string{"xz", "zstd", "none"} {
+			target, bundle := publish(t, naming("")), filepath.Join(t.TempDir(), "bundle")
+			damaged := filepath.Join(target, name)
+			data, err := os.ReadFile(damaged)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data[len(data)/2] ^= 1
+			if err := os.WriteFile(damaged, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			o := BundleOptions{Target: target, Dir: bundle, ID: "1", Compression: compression}
+			var changed *ChangedError
+			if _, err := Bundle(t.Context(), o); !errors.As(err, &changed) || changed.Path != damaged {
+				t.Errorf("%s, %s: the error is %v", name, compression, err)
+			}
+			if _, err := os.Stat(bundle); err == nil {
+				t.Errorf("%s, %s: there is a bundle all the same", name, compression)
+			}
+			testenv.Run(t, "sh", "-c", "cd '"+target+"' && sha256sum -b "+base+".* > SHA256SUMS")
+			if _, err := Bundle(t.Context(), o); err != nil {
+				t.Errorf("%s, %s, with the new sum: %v", name, compression, err)
+			}
+		}
+	}
+	target := publish(t, naming(""))
+	if err := os.Remove(filepath.Join(target, SumsFile)); err != nil { // KIWI writes none
+		t.Fatal(err)
+	}
+	if _, err := Bundle(t.Context(), BundleOptions{Target: target, Dir: filepath.Join(t.TempDir(), "bundle"), ID: "1"}); err != nil {
+		t.Error(err)
 	}
 }
 

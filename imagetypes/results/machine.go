@@ -3,7 +3,6 @@ package results
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,7 +32,7 @@ func renames(plan []bundled) *strings.Replacer {
 }
 
 // writeSettings copies the settings of a machine with the names of the bundle in them.
-func (o *BundleOptions) writeSettings(out io.Writer, in *os.File) error {
+func (o *BundleOptions) writeSettings(out io.Writer, in io.Reader) error {
 	text, err := io.ReadAll(io.LimitReader(in, maxSettings+1))
 	if err != nil {
 		return err

@@ -307,31 +307,6 @@ func (s *Staging) writeLists(parts []Part, files []staged) error {
 	return s.writeSynced(SumsFile, []byte(strings.Join(sums, "")))
 }
 
-// sumLine is a line as sha256sum writes and checks it.
-func sumLine(sum, name string) string { return sum + "  " + name + "\n" }
-
-// olderSums returns the lines of the target's SHA256SUMS for files that are there and not replaced now.
-func (s *Staging) olderSums(files []staged) ([]string, error) {
-	data, err := os.ReadFile(filepath.Join(s.target, SumsFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the sums of earlier results: %w", err)
-	}
-	var keep []string
-	for line := range strings.Lines(string(data)) {
-		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		if !ok || len(sum) != sha256.Size*2 || name != filepath.Base(name) || slices.ContainsFunc(files, func(f staged) bool { return f.name == name }) {
-			continue
-		}
-		if _, err := os.Lstat(filepath.Join(s.target, name)); err == nil {
-			keep = append(keep, sumLine(sum, name))
-		}
-	}
-	return keep, nil
-}
-
 func (s *Staging) writeSynced(name string, data []byte) error {
 	return atomicfile.Write(filepath.Join(s.Dir, name), 0o644, func(f *os.File) error {
 		_, err := f.Write(data)
