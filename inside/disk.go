@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,10 +39,10 @@ func (o *opener) partitions(p part) ([]Partition, error) {
 	}
 	var list []Partition
 	for _, q := range plan.Partitions {
-		inner := part{file: p.file, offset: p.offset + q.Start, size: q.Size}
-		r := inner.reader()
-		holds := recognize(r, inner.size)
-		entry := Partition{Number: q.Number, Name: q.Name, Type: q.Type.Name, Holds: holds.name, Start: q.Start, Size: q.Size}
+		entry := Partition{Number: q.Number, Name: q.Name, Type: q.Type.Name, Start: q.Start, Size: q.Size}
+		r := entry.in(p).reader()
+		holds := recognize(r, q.Size)
+		entry.Holds = holds.name
 		switch {
 		case holds.name == "disk":
 			entry.Holds = "" // a chance likeness: boot code looks like a table
@@ -52,8 +53,12 @@ func (o *opener) partitions(p part) ([]Partition, error) {
 		}
 		list = append(list, entry)
 	}
-	if i := rootOf(list); i >= 0 {
-		list[i].Root = true
+	root := rootOf(list)
+	if recognize(p.reader(), p.size).name == isoName { // the medium itself is what is shown
+		root = slices.IndexFunc(list, func(q Partition) bool { return q.Holds == isoName })
+	}
+	if root >= 0 {
+		list[root].Root = true
 	}
 	return list, nil
 }
@@ -100,16 +105,8 @@ func (o *opener) disk(ctx context.Context, p part, parts []string) (*layers.Tree
 	}
 	var names []string
 	for _, q := range list {
-		chosen := q.Root
-		if len(parts) > 0 {
-			chosen = parts[0] == strconv.Itoa(q.Number) || parts[0] != "" && (parts[0] == q.Name || parts[0] == q.Label)
-		}
-		if chosen {
-			tree, err := o.tree(ctx, part{file: p.file, offset: p.offset + q.Start, size: q.Size}, parts[min(1, len(parts)):])
-			if err != nil {
-				return nil, fmt.Errorf("partition %d: %w", q.Number, err)
-			}
-			return tree, nil
+		if len(parts) > 0 && q.is(parts[0]) || len(parts) == 0 && q.Root {
+			return o.partition(ctx, p, q, parts[min(1, len(parts)):])
 		}
 		names = append(names, strings.TrimSpace(fmt.Sprintf("%d %s", q.Number, q.Name)))
 	}
@@ -117,6 +114,43 @@ func (o *opener) disk(ctx context.Context, p part, parts []string) (*layers.Tree
 		return nil, fmt.Errorf("the disk has no partition %q; it has %s", parts[0], strings.Join(names, ", "))
 	}
 	return nil, fmt.Errorf("none of the disk's partitions holds a root file system that can be read; choose one of %s with #NUMBER behind the file's name", strings.Join(names, ", "))
+}
+
+// is reports whether a part is the partition's number, name or label.
+func (p Partition) is(part string) bool {
+	return part == strconv.Itoa(p.Number) || part != "" && (part == p.Name || part == p.Label)
+}
+
+// in is the partition's range of a disk.
+func (p Partition) in(disk part) part {
+	return part{file: disk.file, offset: disk.offset + p.Start, size: p.Size}
+}
+
+// partition opens a partition of a disk.
+func (o *opener) partition(ctx context.Context, disk part, p Partition, parts []string) (*layers.Tree, error) {
+	tree, err := o.tree(ctx, p.in(disk), parts)
+	if err != nil {
+		return nil, fmt.Errorf("partition %d: %w", p.Number, err)
+	}
+	return tree, nil
+}
+
+// iso opens an ISO image, or the partition that is named of one that is a disk too.
+func (o *opener) iso(ctx context.Context, p part, parts []string) (*layers.Tree, error) {
+	if len(parts) > 0 && parts[0] != outside {
+		list, err := o.partitions(p)
+		if err != nil && !errors.Is(err, ErrNotDisk) {
+			return nil, err
+		}
+		if i := slices.IndexFunc(list, func(q Partition) bool { return q.is(parts[0]) }); i >= 0 {
+			return o.partition(ctx, p, list[i], parts[1:])
+		}
+	}
+	tree, err := o.foreignArchive(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return o.within(ctx, tree, parts)
 }
 
 // rawDisk converts a disk of another format with qemu-img into a sparse raw one.

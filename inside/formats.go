@@ -19,8 +19,8 @@ type format struct {
 	open func(*opener, context.Context, part, []string) (*layers.Tree, error)
 	// unwrap makes the image that the format is only a shell of; nil if it is none.
 	unwrap func(*opener, context.Context, part) (part, error)
-	// carries says that what it holds may be there for an image in it.
-	carries bool
+	// carries says that what it holds may be there for an image in it, and table that it may have partitions besides.
+	carries, table bool
 	// why it can't be opened.
 	closed string
 }
@@ -31,7 +31,10 @@ type mark struct {
 	bytes string
 }
 
-const fatName = "FAT file system"
+const (
+	fatName = "FAT file system"
+	isoName = "ISO image"
+)
 
 // raidMagic begins the superblock of a RAID's member: 1.1 at the begin, 1.2 at byte 4096. What has 1.0 begins with the content.
 const raidMagic = "\xfc\x4e\x2b\xa9"
@@ -70,14 +73,11 @@ func formats() []format {
 	disk := func(name, qemu string, marks ...mark) format {
 		return shell(name+" disk", func(o *opener, ctx context.Context, p part) (part, error) { return o.rawDisk(ctx, p, qemu) }, marks...)
 	}
-	medium := func(name string, marks ...mark) format {
-		f := holder(name, (*opener).foreignArchive, marks...)
-		f.carries = true
-		return f
-	}
 	kernel := func(name string, marks ...mark) format {
 		return holder(name+" file system", func(o *opener, ctx context.Context, p part) (*layers.Tree, error) { return o.kernelTree(ctx, p, name) }, marks...)
 	}
+	zip := holder("zip archive", (*opener).foreignArchive, mark{0, "PK\x03\x04"})
+	zip.carries = true
 	var all []format
 	for _, f := range decompress.Formats() {
 		all = append(all, decompressed(f))
@@ -91,8 +91,8 @@ func formats() []format {
 
 		{name: "tar archive", marks: []mark{{257, "ustar"}}, open: (*opener).tar, carries: true},
 		holder("cpio archive", (*opener).cpio, mark{0, "070701"}, mark{0, "070702"}),
-		medium("zip archive", mark{0, "PK\x03\x04"}),
-		medium("ISO image", mark{32769, "CD001"}),
+		zip,
+		{name: isoName, marks: []mark{{32769, "CD001"}}, open: (*opener).iso, carries: true, table: true},
 
 		holder("squashfs", (*opener).squashfs, mark{0, "hsqs"}),
 		holder("ext file system", (*opener).ext, mark{0x438, "\x53\xef"}),

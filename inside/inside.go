@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
+	"github.com/imgbuild/imgbuild/internal/partition"
 	"github.com/imgbuild/imgbuild/internal/sparse"
 	"github.com/imgbuild/imgbuild/internal/spool"
 	"github.com/imgbuild/imgbuild/layers"
@@ -279,6 +280,12 @@ func inPlace(node *layers.Node) (part, bool) {
 	return part{file: file, offset: offset + content.Offset, size: node.Size}, ok
 }
 
+// hasTable reports whether there is a partition table.
+func hasTable(p part) bool {
+	_, err := partition.Read(p.reader(), p.size)
+	return err == nil
+}
+
 // part finds a part that is to be listed instead of opened.
 func (o *opener) part(ctx context.Context, p part, parts []string) (part, error) {
 	format := recognize(p.reader(), p.size)
@@ -289,7 +296,7 @@ func (o *opener) part(ctx context.Context, p part, parts []string) (part, error)
 		}
 		return o.part(ctx, inner, parts)
 	}
-	if !format.carries && len(parts) == 0 {
+	if len(parts) == 0 && (!format.carries || format.table && hasTable(p)) {
 		return p, nil
 	}
 	if format.open == nil {

@@ -2,6 +2,8 @@ package inside
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -232,6 +234,55 @@ func TestImageInImage(t *testing.T) {
 	_, err = Open(t.Context(), ParseName(iso+"#nothing"), Options{})
 	if err == nil || !strings.Contains(err.Error(), `there is no part "nothing"`) {
 		t.Error(err)
+	}
+}
+
+// TestPartitionsOfAMedium lists those of an ISO image that is a disk too, as sfdisk does, and opens them.
+func TestPartitionsOfAMedium(t *testing.T) {
+	testenv.NeedPrograms(t, "xorriso", "bsdtar", "sqfs2tar", "mkfs.vfat", "mcopy", "sfdisk")
+	dir, tree := t.TempDir(), sample(t)
+	squashfs, esp := create(t, tree, "squashfs", variant{}, nil), filepath.Join(dir, "esp")
+	spec := fat.Spec{Size: 2 << 20, Label: "BOOT", Time: time.Unix(1600000000, 0)}
+	if err := fat.Write(t.Context(), esp, spec, fstest.MapFS{"EFI/BOOT/BOOTX64.EFI": {Data: []byte("loader")}}, dir); err != nil {
+		t.Fatal(err)
+	}
+	for scheme, options := range map[string][]string{"MBR": nil, "GPT": {"-appended_part_as_gpt"}} {
+		iso := filepath.Join(dir, scheme+".iso")
+		args := append([]string{"-as", "mkisofs", "-quiet", "-R", "-o", iso, "-partition_offset", "16", "-append_partition", "2", "0xef", esp}, options...)
+		testenv.Run(t, "xorriso", append(args, "-e", "--interval:appended_partition_2:all::", "-no-emul-boot", "-graft-points", "LiveOS/squashfs.img="+squashfs)...)
+		var want struct {
+			Table struct {
+				Partitions []struct{ Start, Size int64 } // 512 bytes each
+			} `json:"partitiontable"`
+		}
+		if err := json.Unmarshal([]byte(testenv.Run(t, "sfdisk", "--json", iso)), &want); err != nil {
+			t.Fatal(err)
+		}
+		list, err := Partitions(t.Context(), Name{File: iso}, Options{})
+		if err != nil || len(list) < 2 || len(list) != len(want.Table.Partitions) {
+			t.Fatalf("%s: %+v, %v", scheme, list, err)
+		}
+		for i, p := range want.Table.Partitions {
+			if list[i].Start != p.Start*512 || list[i].Size != p.Size*512 || list[i].Root != (i == 0) {
+				t.Errorf("%s: %+v, not %+v", scheme, list[i], p)
+			}
+		}
+		if list[0].Holds != isoName || list[1].Holds != fatName || list[1].Label != "BOOT" || list[1].Type != partition.ESP().Name {
+			t.Errorf("%s: %+v", scheme, list)
+		}
+		for _, part := range []string{"", "#1", "#LiveOS/squashfs.img", "#1#LiveOS/squashfs.img"} {
+			same(t, tree, open(t, ParseName(iso+part)).Tree)
+		}
+		for _, part := range []string{"#2", "#BOOT"} {
+			if got, err := open(t, ParseName(iso+part)).ReadFile("EFI/BOOT/BOOTX64.EFI", 100); err != nil || string(got) != "loader" {
+				t.Errorf("%s%s: %q, %v", scheme, part, got, err)
+			}
+		}
+	}
+	plain := filepath.Join(dir, "plain.iso")
+	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", plain, "-graft-points", "file="+esp)
+	if _, err := Partitions(t.Context(), Name{File: plain}, Options{}); !errors.Is(err, ErrNotDisk) {
+		t.Errorf("an ISO image without a table: %v", err)
 	}
 }
 

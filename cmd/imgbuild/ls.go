@@ -26,6 +26,7 @@ image's or archive's own files.`,
   imgbuild ls 'disk.raw#EFI:/EFI/BOOT'
   imgbuild ls live.iso /etc
   imgbuild ls 'live.iso#.'
+  imgbuild ls live.iso --partitions
   imgbuild ls debian:12 /etc`,
 		DisableFlagsInUseLine: true,
 		GroupID:               groupContainers,
@@ -47,7 +48,7 @@ image's or archive's own files.`,
 	}
 	flags.register(cmd.Flags())
 	cmd.Flags().BoolVarP(&recursive, "recursive", "R", false, "list what is in directories too")
-	cmd.Flags().BoolVar(&partitions, "partitions", false, "list the partitions of a disk instead")
+	cmd.Flags().BoolVar(&partitions, "partitions", false, "list the partitions of a disk, or of an ISO image that is one too, instead")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the partitions as JSON")
 	return cmd
 }
