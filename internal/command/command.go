@@ -23,7 +23,8 @@ import (
 // keptOutput is how many bytes of a program's output are kept for the error message.
 const keptOutput = 4 << 10
 
-// waitForPipes is how long a killed program's descendants may hold its output open before it is closed.
+// waitForPipes is how long the descendants of a program that has ended may hold its output open without a word before it is closed, and how long its
+// input may take to end.
 const waitForPipes = 2 * time.Second
 
 // Cmd says what to run.
@@ -132,29 +133,52 @@ func Run(ctx context.Context, c Cmd) error {
 	cmd.Args[0] = c.Name
 	cmd.Stdin, cmd.Dir, cmd.ExtraFiles = c.Stdin, c.Dir, c.Files
 	cmd.Env = environment(c.Env)
-	cmd.Stdout, cmd.Stderr = outputs(c, kept)
 	cmd.SysProcAttr = c.attributes()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = waitForPipes
 	// The parent-death signal follows the thread that started the program, so the thread has to live as long as the program.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err = cmd.Run()
-	if err == nil {
+	passing, err := runPassing(cmd, c, kept)
+	if err == nil && passing == nil {
 		return nil
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return fmt.Errorf("running %s: %w", c.Line(), cause)
 	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return fmt.Errorf("running %s: %w", c.Line(), err)
+	if !errors.As(err, &exit) || passing != nil && passing != errHeld {
+		// A program whose output nobody takes fails for that.
+		return fmt.Errorf("running %s: %w", c.Line(), errors.Join(passing, err))
 	}
 	failed := &ExitError{Line: c.Line(), Code: exit.ExitCode(), Output: c.hide(kept.String())}
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		failed.Signal = status.Signal().String()
 	}
 	return failed
+}
+
+// runPassing runs a program, passes on what it prints, and returns why that could not be done and how it ended.
+func runPassing(cmd *exec.Cmd, c Cmd, kept *tail) (passing, err error) {
+	var pipes outputPipes
+	stdout, stderr := outputs(c, kept)
+	out, err := pipes.open(stdout)
+	if err == nil {
+		cmd.Stdout = out
+		if out, err = pipes.open(stderr); err == nil {
+			cmd.Stderr = out
+			err = cmd.Start()
+		}
+	}
+	if err != nil {
+		pipes.discard()
+		return nil, err
+	}
+	pipes.start()
+	if err = cmd.Wait(); errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it has ended well without reading all of its input
+	}
+	return pipes.finish(), err
 }
 
 // outputs returns the writers for the program's two outputs. They are the same value where both go to one place, so that the program gets

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,5 +182,78 @@ func TestEnvironment(t *testing.T) {
 	}
 	if text := string(out); strings.Contains(text, "IMGBUILD_TEST_ONE") || !strings.Contains(text, "IMGBUILD_TEST_TWO=3\n") || !strings.Contains(text, "LC_ALL=C.UTF-8\n") {
 		t.Errorf("the environment is %s", text)
+	}
+}
+
+// TestSlowReader takes what a program prints long after it has ended.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	out, to := io.Pipe()
+	go func() {
+		to.CloseWithError(Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "head -c 60000 /dev/zero; echo end"}, Stdout: to}))
+	}()
+	time.Sleep(waitForPipes + time.Second)
+	got, err := io.ReadAll(out)
+	if err != nil || len(got) != 60004 || !bytes.HasSuffix(got, []byte("\x00end\n")) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// TestLeftBehind runs programs that leave a process behind, which is silent or not, with their output.
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	for _, behind := range []string{"sleep 60", "while sleep 0.05; do echo again; done"} {
+		var out bytes.Buffer
+		start := time.Now()
+		err := Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "echo pid $$; (" + behind + ") & echo done"}, Stdout: &out})
+		if !errors.Is(err, errHeld) || !strings.Contains(out.String(), "done\n") {
+			t.Errorf("%s: %q, %v", behind, out.String(), err)
+		}
+		if took := time.Since(start); took > 3*waitForPipes {
+			t.Errorf("%s: it took %v", behind, took)
+		}
+		var pid int
+		if _, err := fmt.Sscanf(out.String(), "pid %d\n", &pid); err != nil {
+			t.Fatal(err)
+		}
+		_ = syscall.Kill(-pid, syscall.SIGKILL) // its group
+	}
+}
+
+// failing is a writer that takes so many bytes.
+type failing struct{ left int }
+
+var errFull = errors.New("the disk is full")
+
+func (f *failing) Write(p []byte) (int, error) {
+	if f.left -= len(p); f.left < 0 {
+		return 0, errFull
+	}
+	return len(p), nil
+}
+
+// TestNobodyTakesIt has a program print more than is taken: that is the error, and not that the program is ended by a signal for it.
+func TestNobodyTakesIt(t *testing.T) {
+	t.Parallel()
+	for _, script := range []string{"yes", "yes; exit 3", "echo a little"} {
+		for _, c := range []Cmd{{Stdout: &failing{2}}, {Stdout: &failing{2}, Stderr: &bytes.Buffer{}}} {
+			c.Name, c.Args = "sh", []string{"-c", script}
+			if err := Run(t.Context(), c); !errors.Is(err, errFull) {
+				t.Errorf("%s: %v", script, err)
+			}
+		}
+	}
+}
+
+// TestInputThatIsNotRead gives a program input that comes later than its end.
+func TestInputThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	in, from := io.Pipe()
+	go func() {
+		time.Sleep(waitForPipes + time.Second)
+		from.Close()
+	}()
+	if err := Run(t.Context(), Cmd{Name: "true", Stdin: in}); err != nil {
+		t.Error(err)
 	}
 }
