@@ -4,11 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +18,6 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/command"
-	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs/files"
@@ -36,44 +33,33 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func write(t testing.TB, name, text string) {
 	t.Helper()
-	must(t, os.MkdirAll(filepath.Dir(name), 0o755))
-	must(t, os.WriteFile(name, []byte(text), 0o644))
+	managertest.Must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+	managertest.Must(t, os.WriteFile(name, []byte(text), 0o644))
 }
 
-// world stands for a root tree and for an apk that answers what its documentation and its source say. No real one runs here: Debian has none.
+// world is a root tree with an apk that answers what its documentation and its source say. No real one runs here: Debian has none.
 type world struct {
-	t                       *testing.T
-	root, repo, work, cache string
-	image                   description.Image
-	offline                 bool
-	locked                  []packages.Package
-	log                     bytes.Buffer
-	commands                []string
-	lists                   []string // what apk found in its list of repositories
-	answer                  func(command string) (text string, fails bool)
+	*managertest.World
+	t      *testing.T
+	lists  []string // what apk found in its list of repositories
+	answer func(command string) (text string, fails bool)
 }
 
 const realKey = "-----BEGIN PUBLIC KEY-----\nMFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8QuKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==\n-----END PUBLIC KEY-----\n"
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, root: t.TempDir(), repo: t.TempDir(), work: t.TempDir()}
-	w.image = description.Image{Name: "test", Arch: "i686", PackageManager: "apk"}
+	w := &world{World: managertest.New(t, "apk", t.TempDir(), Open), t: t}
+	w.Answer = w.run
+	w.Image = description.Image{Name: "test", Arch: "i686", PackageManager: "apk"}
 	w.answer = func(string) (string, bool) { return "", false }
-	write(t, filepath.Join(w.repo, "x86/APKINDEX.tar.gz"), string(index(t, indexText)))
+	write(t, filepath.Join(w.Repo, "x86/APKINDEX.tar.gz"), string(index(t, indexText)))
 	for _, name := range []string{"musl-1.2.5-r0", "busybox-1.36.1-r2", "busybox-binsh-1.36.1-r2"} {
-		write(t, filepath.Join(w.repo, "x86", name+".apk"), name)
+		write(t, filepath.Join(w.Repo, "x86", name+".apk"), name)
 	}
-	write(t, filepath.Join(w.repo, "test@example.org-1.rsa.pub"), realKey)
+	write(t, filepath.Join(w.Repo, "test@example.org-1.rsa.pub"), realKey)
 	return w
 }
 
@@ -109,94 +95,52 @@ func index(t testing.TB, text string) []byte {
 	for i, file := range []struct{ name, text string }{{".SIGN.RSA.test@example.org-1.rsa.pub", "signature"}, {"DESCRIPTION", "v1"}, {"APKINDEX", text}} {
 		var archive bytes.Buffer
 		w := tar.NewWriter(&archive)
-		must(t, w.WriteHeader(&tar.Header{Name: file.name, Size: int64(len(file.text)), Mode: 0o644, Typeflag: tar.TypeReg}))
+		managertest.Must(t, w.WriteHeader(&tar.Header{Name: file.name, Size: int64(len(file.text)), Mode: 0o644, Typeflag: tar.TypeReg}))
 		_, err := w.Write([]byte(file.text))
-		must(t, err)
+		managertest.Must(t, err)
 		if i == 2 {
-			must(t, w.Close())
+			managertest.Must(t, w.Close())
 		} else {
-			must(t, w.Flush()) // the archive goes on in the next stream
+			managertest.Must(t, w.Flush()) // the archive goes on in the next stream
 		}
 		z := gzip.NewWriter(&out)
 		_, err = z.Write(archive.Bytes())
-		must(t, errors.Join(err, z.Close()))
+		managertest.Must(t, errors.Join(err, z.Close()))
 	}
 	return out.Bytes()
 }
 
 // run stands for the sandbox.
-func (w *world) run(where string) func(ctx context.Context, spec sandbox.Spec) error {
-	return func(_ context.Context, spec sandbox.Spec) error {
-		line := strings.Join(spec.Args, " ")
-		w.commands = append(w.commands, where+line)
-		for _, f := range spec.Files {
-			if f.Path == insideRepos {
-				w.lists = append(w.lists, string(f.Data))
-			}
+func (w *world) run(spec sandbox.Spec) error {
+	for _, f := range spec.Files {
+		if f.Path == insideRepos {
+			w.lists = append(w.lists, string(f.Data))
 		}
-		if spec.Args[0] != "apk" {
-			return nil
-		}
-		_, tail, _ := strings.Cut(line, "--no-progress ")
-		text, fails := w.answer(tail)
-		if _, err := fmt.Fprint(spec.Stdout, text); err != nil {
-			return err
-		}
-		if fails {
-			return &command.ExitError{Line: line, Code: 1}
-		}
+	}
+	if spec.Args[0] != "apk" {
 		return nil
 	}
+	line := strings.Join(spec.Args, " ")
+	_, tail, _ := strings.Cut(line, "--no-progress ")
+	text, fails := w.answer(tail)
+	if _, err := fmt.Fprint(spec.Stdout, text); err != nil {
+		return err
+	}
+	if fails {
+		return &command.ExitError{Line: line, Code: 1}
+	}
+	return nil
 }
 
-func (w *world) tree(ctx context.Context) (*layers.Tree, error) {
-	tree, _, err := layers.ScanDir(ctx, w.root, layers.ScanOptions{})
-	return tree, err
-}
-
+// with does something in a session of its own, with the repository main where none is named.
 func (w *world) with(do func(s packages.Session) error, repos ...description.Repository) error {
 	w.t.Helper()
 	if len(repos) == 0 {
-		repos = []description.Repository{{Origin: origin(7), Source: "dir://" + w.repo, Alias: "main"}}
+		main := w.Plain()
+		main.Alias = "main"
+		repos = append(repos, main)
 	}
-	image := w.image
-	image.Repositories = repos
-	source := files.Source{Dir: w.repo, FS: os.DirFS(w.repo)}
-	set, err := repositories.Open(w.t.Context(), repositories.Options{Image: &image, Files: source, Workdir: w.work, Offline: w.offline})
-	if err != nil {
-		return err
-	}
-	s, err := Open(w.t.Context(), packages.Options{
-		Image: &image, Repositories: set, Files: source, Workdir: w.work, Cache: w.cache, Offline: w.offline, Locked: w.locked, Arch: image.Arch, Progress: progress.Discard,
-		Log: slog.New(slog.NewTextHandler(&w.log, nil)), Tree: w.tree, Inside: w.run("inside: "), Outside: w.run(""),
-		Unpacked: func(context.Context) (string, error) { return w.root, nil },
-	})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		must(w.t, s.Close())
-		if left, err := filepath.Glob(w.work + "/.apk-*"); len(left) > 0 || err != nil {
-			w.t.Errorf("left behind: %v, %v", left, err)
-		}
-	}()
-	return do(s)
-}
-
-func origin(line int) description.Origin {
-	return description.Origin{Pos: description.Position{File: "config.xml", Line: line, Column: 5}}
-}
-
-func pkg(line int, names ...string) []description.Package {
-	var list []description.Package
-	for _, name := range names {
-		list = append(list, description.Package{Name: name, Origin: origin(line)})
-	}
-	return list
-}
-
-func set(names ...string) description.PackageSet {
-	return description.PackageSet{Packages: pkg(12, names...)}
+	return w.With(w.t, do, repos...)
 }
 
 // simulated is what apk prints for what it would install, and for what it installs.
@@ -212,10 +156,10 @@ func adds(tail string) (string, bool) {
 func TestBootstrap(t *testing.T) {
 	w := newWorld(t)
 	w.answer = adds
-	what := set("busybox", "busybox-binsh", "unwanted")
-	what.Ignore = pkg(3, "unwanted")
-	what.Products = pkg(4, "product")
-	repo := description.Repository{Origin: origin(7), Source: "dir://" + w.repo, Alias: "main", SigningKeys: []description.SigningKey{{URI: "test@example.org-1.rsa.pub"}}}
+	what := managertest.Set("busybox", "busybox-binsh", "unwanted")
+	what.Ignore = managertest.Packages(3, "unwanted")
+	what.Products = managertest.Packages(4, "product")
+	repo := description.Repository{Origin: managertest.Origin(7), Source: "dir://" + w.Repo, Alias: "main", SigningKeys: []description.SigningKey{{URI: "test@example.org-1.rsa.pub"}}}
 	err := w.with(func(s packages.Session) error {
 		err := s.Bootstrap(t.Context(), what)
 		var got []string
@@ -228,26 +172,26 @@ func TestBootstrap(t *testing.T) {
 		}
 		return err
 	}, repo)
-	must(t, err)
+	managertest.Must(t, err)
 	common := "apk --root /run/imgbuild/target/ --arch x86 --cache-dir ../../../run/imgbuild/apk-cache --no-progress --repositories-file /run/imgbuild/apk-repositories --keys-dir ../../../run/imgbuild/apk/keys "
 	want := []string{
 		strings.Replace(common, insideRepos, "/dev/null", 1) + "--no-network add --initdb", common + "update", common + "--no-network add --simulate busybox busybox-binsh", common + "--no-network add busybox busybox-binsh",
 		"rm -f /run/imgbuild/target/var/log/apk.log",
 	}
-	if diff := cmp.Diff(want, w.commands); diff != "" {
+	if diff := cmp.Diff(want, w.Commands); diff != "" {
 		t.Error(diff)
 	}
 	if w.lists[0] != "file:///run/imgbuild/repositories/main\n" {
 		t.Errorf("repositories %q", w.lists[0])
 	}
-	if !strings.Contains(w.log.String(), "apk knows no products") {
+	if !strings.Contains(w.Log.String(), "apk knows no products") {
 		t.Error("nothing is said of the product")
 	}
 }
 
 // network is a repository whose files apk has to fetch.
 func (w *world) network() description.Repository {
-	return description.Repository{Origin: origin(9), Source: "https://user:s3%2Fcret@mirror.example/alpine/", Distribution: "v3.20", Components: []string{"main", "community"}}
+	return description.Repository{Origin: managertest.Origin(9), Source: "https://user:s3%2Fcret@mirror.example/alpine/", Distribution: "v3.20", Components: []string{"main", "community"}}
 }
 
 // fetches stands for an apk that fetches into its cache.
@@ -269,35 +213,35 @@ func (w *world) fetches(cache func() string) func(string) (string, bool) {
 
 func TestCache(t *testing.T) {
 	w := newWorld(t)
-	w.cache = t.TempDir()
-	w.answer = w.fetches(func() string { return filepath.Join(w.cache, "apk") })
+	w.Cache = t.TempDir()
+	w.answer = w.fetches(func() string { return filepath.Join(w.Cache, "apk") })
 	bootstrap := func(s packages.Session) error {
-		err := s.Bootstrap(t.Context(), set("busybox"))
+		err := s.Bootstrap(t.Context(), managertest.Set("busybox"))
 		if err == nil && (len(s.Installed()) != 3 || s.Installed()[0].Repository == "") {
 			t.Errorf("installed %+v", s.Installed())
 		}
 		return err
 	}
-	must(t, w.with(bootstrap, w.network()))
-	if !slices.ContainsFunc(w.commands, func(c string) bool {
+	managertest.Must(t, w.with(bootstrap, w.network()))
+	if !slices.ContainsFunc(w.Commands, func(c string) bool {
 		return strings.HasSuffix(c, "--keys-dir ../../../usr/share/apk/keys/x86 cache download busybox=1.36.1-r2 busybox-binsh=1.36.1-r2 musl=1.2.5-r0")
 	}) {
-		t.Errorf("commands %q", w.commands)
+		t.Errorf("commands %q", w.Commands)
 	}
 	if want := "https://user:s3%2Fcret@mirror.example/alpine/v3.20/main\nhttps://user:s3%2Fcret@mirror.example/alpine/v3.20/community\n"; w.lists[0] != want {
 		t.Errorf("repositories %q", w.lists[0])
 	}
-	if text := w.log.String() + strings.Join(w.commands, " "); strings.Contains(text, "s3") {
+	if text := w.Log.String() + strings.Join(w.Commands, " "); strings.Contains(text, "s3") {
 		t.Errorf("the password is told: %s", text)
 	}
-	w.offline, w.commands = true, nil
-	must(t, w.with(bootstrap, w.network()))
-	for _, c := range w.commands {
+	w.Offline, w.Commands = true, nil
+	managertest.Must(t, w.with(bootstrap, w.network()))
+	for _, c := range w.Commands {
 		if strings.HasPrefix(c, "apk ") && !strings.Contains(c, "--no-network") || strings.Contains(c, "update") || strings.Contains(c, "download") {
 			t.Errorf("with the network: %s", c)
 		}
 	}
-	must(t, os.Remove(filepath.Join(w.cache, "apk/musl-1.2.5-r0.0a1b2c3d.apk")))
+	managertest.Must(t, os.Remove(filepath.Join(w.Cache, "apk/musl-1.2.5-r0.0a1b2c3d.apk")))
 	if err := w.with(bootstrap, w.network()); err == nil || !strings.Contains(err.Error(), "the package cache lacks musl=1.2.5-r0; build once with the network") {
 		t.Errorf("error %v", err)
 	}
@@ -306,23 +250,23 @@ func TestCache(t *testing.T) {
 func TestLocked(t *testing.T) {
 	w := newWorld(t)
 	w.answer = adds
-	must(t, w.with(func(s packages.Session) error {
-		err := s.Bootstrap(t.Context(), set("busybox"))
-		w.locked = s.Installed()
+	managertest.Must(t, w.with(func(s packages.Session) error {
+		err := s.Bootstrap(t.Context(), managertest.Set("busybox"))
+		w.Locked = s.Installed()
 		return err
 	}))
-	bootstrap := func(s packages.Session) error { return s.Bootstrap(t.Context(), set("busybox")) }
-	must(t, w.with(bootstrap))
-	write(t, filepath.Join(w.repo, "x86/musl-1.2.5-r0.apk"), "changed")
+	bootstrap := func(s packages.Session) error { return s.Bootstrap(t.Context(), managertest.Set("busybox")) }
+	managertest.Must(t, w.with(bootstrap))
+	write(t, filepath.Join(w.Repo, "x86/musl-1.2.5-r0.apk"), "changed")
 	if err := w.with(bootstrap); err == nil || !strings.Contains(err.Error(), "musl-1.2.5-r0.x86 has the checksum") {
 		t.Errorf("error %v", err)
 	}
-	w.locked = w.locked[:1]
-	w.commands = nil
+	w.Locked = w.Locked[:1]
+	w.Commands = nil
 	if err := w.with(bootstrap); err == nil || !strings.Contains(err.Error(), "musl-1.2.5-r0.x86 is not in the lock file") {
 		t.Errorf("error %v", err)
 	}
-	if last := w.commands[len(w.commands)-1]; !strings.Contains(last, "--simulate") {
+	if last := w.Commands[len(w.Commands)-1]; !strings.Contains(last, "--simulate") {
 		t.Errorf("something was installed: %s", last)
 	}
 }
@@ -355,10 +299,10 @@ F:lib
 
 // inside makes a tree with apk and packages.
 func (w *world) inside() {
-	write(w.t, filepath.Join(w.root, "sbin/apk"), "x")
-	write(w.t, filepath.Join(w.root, "lib/apk/db/installed"), installedText+"\n")
+	write(w.t, filepath.Join(w.Root, "sbin/apk"), "x")
+	write(w.t, filepath.Join(w.Root, "lib/apk/db/installed"), installedText+"\n")
 	for _, name := range []string{"lib/ld-musl-x86.so.1", "lib/libc.musl-x86.so.1", "bin/busybox", "bin/other", "etc/network/config", "etc/apk/world"} {
-		write(w.t, filepath.Join(w.root, name), name)
+		write(w.t, filepath.Join(w.Root, name), name)
 	}
 }
 
@@ -371,21 +315,21 @@ func TestInside(t *testing.T) {
 		}
 		return "", false
 	}
-	must(t, w.with(func(s packages.Session) error {
+	managertest.Must(t, w.with(func(s packages.Session) error {
 		if err := s.Update(t.Context()); err != nil {
 			return err
 		}
 		if got := s.Installed(); len(got) != 1 || got[0].Version != "1.2.5-r0" {
 			t.Errorf("installed %v", got)
 		}
-		return s.Uninstall(t.Context(), pkg(3, "busybox", "absent"))
+		return s.Uninstall(t.Context(), managertest.Packages(3, "busybox", "absent"))
 	}))
 	common := "inside: apk --root / --arch x86 --cache-dir /run/imgbuild/apk-cache --no-progress --repositories-file /run/imgbuild/apk-repositories "
 	want := []string{
 		common + "update", common + "--no-network upgrade --simulate", common + "--no-network upgrade", "rm -f /run/imgbuild/target/var/log/apk.log",
 		common + "--no-network del --rdepends busybox", "rm -f /run/imgbuild/target/var/log/apk.log",
 	}
-	if diff := cmp.Diff(want, w.commands); diff != "" {
+	if diff := cmp.Diff(want, w.Commands); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -397,11 +341,13 @@ func TestDelete(t *testing.T) {
 	w.answer = func(string) (string, bool) {
 		return "World updated, but the following packages are not removed due to:\n  musl: busybox\n\nOK: 1 MiB in 2 packages\n", false
 	}
-	must(t, w.with(func(s packages.Session) error { return s.Delete(t.Context(), pkg(3, "musl", "absent")) }))
+	managertest.Must(t, w.with(func(s packages.Session) error {
+		return s.Delete(t.Context(), managertest.Packages(3, "musl", "absent"))
+	}))
 	var left []string
-	must(t, filepath.WalkDir(w.root, func(path string, e fs.DirEntry, err error) error {
+	managertest.Must(t, filepath.WalkDir(w.Root, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
-			left = append(left, strings.TrimPrefix(path, w.root+"/"))
+			left = append(left, strings.TrimPrefix(path, w.Root+"/"))
 		}
 		return err
 	}))
@@ -409,20 +355,20 @@ func TestDelete(t *testing.T) {
 		t.Error(diff)
 	}
 	_, rest, _ := strings.Cut(installedText, "\n\n")
-	if data, err := os.ReadFile(filepath.Join(w.root, "lib/apk/db/installed")); string(data) != rest+"\n" {
+	if data, err := os.ReadFile(filepath.Join(w.Root, "lib/apk/db/installed")); string(data) != rest+"\n" {
 		t.Errorf("%q, %v", data, err)
 	}
-	must(t, w.with(func(s packages.Session) error { return s.Delete(t.Context(), pkg(3, "busybox")) }))
-	if _, err := os.Stat(filepath.Join(w.root, "etc/network")); !errors.Is(err, os.ErrNotExist) {
+	managertest.Must(t, w.with(func(s packages.Session) error { return s.Delete(t.Context(), managertest.Packages(3, "busybox")) }))
+	if _, err := os.Stat(filepath.Join(w.Root, "etc/network")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a directory of the package is left: %v", err)
 	}
-	if data, err := os.ReadFile(filepath.Join(w.root, "lib/apk/db/installed")); len(data) > 0 || err != nil {
+	if data, err := os.ReadFile(filepath.Join(w.Root, "lib/apk/db/installed")); len(data) > 0 || err != nil {
 		t.Errorf("%q, %v", data, err)
 	}
-	commands := len(w.commands)
-	must(t, w.with(func(s packages.Session) error { return s.Delete(t.Context(), pkg(3, "busybox")) }))
-	if len(w.commands) > commands {
-		t.Errorf("something ran: %q", w.commands[commands:])
+	commands := len(w.Commands)
+	managertest.Must(t, w.with(func(s packages.Session) error { return s.Delete(t.Context(), managertest.Packages(3, "busybox")) }))
+	if len(w.Commands) > commands {
+		t.Errorf("something ran: %q", w.Commands[commands:])
 	}
 }
 
@@ -435,8 +381,8 @@ func TestSimulate(t *testing.T) {
 		}
 		return "", false
 	}
-	must(t, w.with(func(s packages.Session) error {
-		got, err := s.Simulate(t.Context(), set("strange"))
+	managertest.Must(t, w.with(func(s packages.Session) error {
+		got, err := s.Simulate(t.Context(), managertest.Set("strange"))
 		want := packages.Transaction{Growth: 22592, Packages: []packages.Package{
 			{Name: "musl", Version: "1.2.5-r0", Arch: "x86", Repository: "main", File: "musl-1.2.5-r0.apk", Download: 387712, Installed: 622592},
 			{Name: "strange", Version: "9-r9", Arch: "x86", File: "strange-9-r9.apk", Download: -1, Installed: -1, Listed: true},
@@ -455,20 +401,20 @@ func TestErrors(t *testing.T) {
 		want     []string
 	}{
 		{"add --simulate", "ERROR: unable to select packages:\n  busyboks (no such package):\n    required by: world[busyboks]\n  zzz (no such package):\n    required by:\n                 world[zzz]\n", []string{
-			`config.xml:12:5: no repository has the package busyboks; did you mean "busybox"?`, "no repository has the package zzz; check its name; the repositories are: dir://" + w.repo,
+			`config.xml:12:5: no repository has the package busyboks; did you mean "busybox"?`, "no repository has the package zzz; check its name; the repositories are: dir://" + w.Repo,
 		}},
 		{"add --simulate", "ERROR: unable to select packages:\n  so:nowhere.so.1 (no such package):\n    required by: busyboks-1.0-r0[so:nowhere.so.1]\n", []string{"config.xml:12:5: the package busyboks-1.0-r0 needs so:nowhere.so.1, which no repository has"}},
 		{"add --simulate", "ERROR: unable to select packages:\n  a-1:\n    conflicts: b-1\n", []string{"conflicts: b-1"}},
 		{"add --simulate", "(1/1) Installing musl (1.2.5-r0)\n", []string{"config.xml:3:5: the package musl is to be ignored, but others need it"}},
 		{"add busy", "(1/1) Installing busybox (1.36.1-r2)\nERROR: busybox-1.36.1-r2: No space left on device\n1 error; 0 MiB in 0 packages\n", []string{"there is no space left: busybox-1.36.1-r2"}},
-		{"add busy", "ERROR: busybox-1.36.1-r2: UNTRUSTED signature\n", []string{"config.xml:7:5: repository dir://" + w.repo + ": a signature can't be verified: busybox-1.36.1-r2: UNTRUSTED signature; add <signing"}},
-		{"update", "WARNING: fetching file:///run/imgbuild/repositories/main/x86/APKINDEX.tar.gz: No such file or directory\n1 unavailable, 0 stale; 0 distinct packages available\n", []string{"config.xml:7:5", "it can't be read", "dir://" + w.repo + "/x86/APKINDEX.tar.gz: No such"}},
+		{"add busy", "ERROR: busybox-1.36.1-r2: UNTRUSTED signature\n", []string{"config.xml:7:5: repository dir://" + w.Repo + ": a signature can't be verified: busybox-1.36.1-r2: UNTRUSTED signature; add <signing"}},
+		{"update", "WARNING: fetching file:///run/imgbuild/repositories/main/x86/APKINDEX.tar.gz: No such file or directory\n1 unavailable, 0 stale; 0 distinct packages available\n", []string{"config.xml:7:5", "it can't be read", "dir://" + w.Repo + "/x86/APKINDEX.tar.gz: No such"}},
 		{"update", "WARNING: opening https://mirror.example/x86/APKINDEX.tar.gz: Permission denied\n", []string{"it refuses access", "username"}},
 		{"update", "ERROR: https://mirror.example: could not connect to server (check repositories file)\n", []string{"it can't be read"}},
 	} {
-		w.image.Packages.System.Ignore = nil
+		w.Image.Packages.System.Ignore = nil
 		if strings.Contains(test.want[0], "ignored") {
-			w.image.Packages.System.Ignore = pkg(3, "musl")
+			w.Image.Packages.System.Ignore = managertest.Packages(3, "musl")
 		}
 		w.answer = func(tail string) (string, bool) {
 			if strings.Contains(tail, test.on) {
@@ -476,7 +422,7 @@ func TestErrors(t *testing.T) {
 			}
 			return "", false
 		}
-		err := w.with(func(s packages.Session) error { return s.Bootstrap(t.Context(), set("busyboks", "zzz")) })
+		err := w.with(func(s packages.Session) error { return s.Bootstrap(t.Context(), managertest.Set("busyboks", "zzz")) })
 		for _, want := range test.want {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: not %q: %v", test.says, want, err)
@@ -484,18 +430,18 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"!musl", "--purge", "a b"} {
-		if err := w.with(func(s packages.Session) error { return s.Bootstrap(t.Context(), set(name)) }); err == nil || !strings.Contains(err.Error(), "can't install") {
+		if err := w.with(func(s packages.Session) error { return s.Bootstrap(t.Context(), managertest.Set(name)) }); err == nil || !strings.Contains(err.Error(), "can't install") {
 			t.Errorf("%q is taken: %v", name, err)
 		}
 	}
 	none := func(s packages.Session) error {
 		s.(*Session).lines = nil
-		return s.Bootstrap(t.Context(), set("x"))
+		return s.Bootstrap(t.Context(), managertest.Set("x"))
 	}
 	if err := w.with(none); err == nil || !strings.Contains(err.Error(), "no repositories") {
 		t.Errorf("error %v", err)
 	}
-	bad := description.Repository{Source: "dir://" + w.repo, SigningKeys: []description.SigningKey{{URI: "x86/APKINDEX.tar.gz"}}}
+	bad := description.Repository{Source: "dir://" + w.Repo, SigningKeys: []description.SigningKey{{URI: "x86/APKINDEX.tar.gz"}}}
 	if err := w.with(none, bad); err == nil || !strings.Contains(err.Error(), "no public key in PEM form") {
 		t.Errorf("error %v", err)
 	}
@@ -503,15 +449,15 @@ func TestErrors(t *testing.T) {
 
 func TestUntrusted(t *testing.T) {
 	w := newWorld(t)
-	off := description.Repository{Source: "dir://" + w.repo, PackageGPGCheck: description.False}
-	on := description.Repository{Source: "dir://" + w.repo, PackageGPGCheck: description.True, RepoGPGCheck: description.False}
+	off := description.Repository{Source: "dir://" + w.Repo, PackageGPGCheck: description.False}
+	on := description.Repository{Source: "dir://" + w.Repo, PackageGPGCheck: description.True, RepoGPGCheck: description.False}
 	for i, test := range []struct {
 		want  bool
 		repos []description.Repository
 	}{
 		{true, []description.Repository{off, off}}, {false, []description.Repository{off, on}}, {false, []description.Repository{on}},
 	} {
-		must(t, w.with(func(s packages.Session) error {
+		managertest.Must(t, w.with(func(s packages.Session) error {
 			if got := slices.Contains(s.(*Session).arguments(packages.Place{}, job{}), "--allow-untrusted"); got != test.want {
 				t.Errorf("%d: untrusted %v", i, got)
 			}
@@ -524,18 +470,18 @@ func TestWriteRepositories(t *testing.T) {
 	w := newWorld(t)
 	main := w.network()
 	main.ImageInclude, main.SigningKeys = true, []description.SigningKey{{URI: "test@example.org-1.rsa.pub"}}
-	image := w.image
+	image := w.Image
 	image.Repositories = []description.Repository{
-		main, {Source: "dir://" + w.repo, ImageInclude: true}, {Source: "file:///media/cdrom/apks", ImageOnly: true}, {Source: "https://own.example/apks", ImageOnly: true, Customize: "edit.sh"},
+		main, {Source: "dir://" + w.Repo, ImageInclude: true}, {Source: "file:///media/cdrom/apks", ImageOnly: true}, {Source: "https://own.example/apks", ImageOnly: true, Customize: "edit.sh"},
 	}
-	set, err := repositories.Open(t.Context(), repositories.Options{Image: &image, Files: files.Source{Dir: w.repo, FS: os.DirFS(w.repo)}, Workdir: w.work})
-	must(t, err)
+	set, err := repositories.Open(t.Context(), repositories.Options{Image: &image, Files: files.Source{Dir: w.Repo, FS: os.DirFS(w.Repo)}, Workdir: w.Work})
+	managertest.Must(t, err)
 	edit := layers.NewTree().Edit(layers.Timespec{})
-	must(t, edit.WriteFile(imageRepos, []byte("#comment"), 0o644))
+	managertest.Must(t, edit.WriteFile(imageRepos, []byte("#comment"), 0o644))
 	change := managertest.Change(t, files.Source{FS: fstest.MapFS{"edit.sh": {Data: []byte("echo https://own.example/more >> \"$1\"\n")}}})
 	for range 2 {
 		notes, err := WriteRepositories(edit, set, change)
-		must(t, err)
+		managertest.Must(t, err)
 		if len(notes) != 2 {
 			t.Errorf("notes %q", notes)
 		}
@@ -575,9 +521,9 @@ func FuzzForce(f *testing.F) {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, "outside/file"), "x")
 		write(t, filepath.Join(dir, "root/db"), text)
-		must(t, os.Symlink("../outside", filepath.Join(dir, "root/link")))
+		managertest.Must(t, os.Symlink("../outside", filepath.Join(dir, "root/link")))
 		root, err := os.OpenRoot(filepath.Join(dir, "root"))
-		must(t, err)
+		managertest.Must(t, err)
 		defer root.Close()
 		_ = force(root, "db", []string{"musl"}) // an error is fine
 		if _, err := os.Stat(filepath.Join(dir, "outside/file")); err != nil {

@@ -87,6 +87,8 @@ type World struct {
 	Show []string
 	// Binds are further directories that a program in the tree sees.
 	Binds []sandbox.Bind
+	// Answer stands for all programs, in the tree and outside of it, where no real ones can run; nil runs them.
+	Answer func(sandbox.Spec) error
 	// Builder lends its programs in the place of this machine; nil is this machine.
 	Builder *Builder
 	// Log is what was logged, Commands the command lines of all that ran, those in the tree with "inside: " before them.
@@ -150,16 +152,20 @@ func (w *World) Open(t *testing.T, repos ...description.Repository) (packages.Se
 	if err != nil {
 		return nil, err
 	}
-	box := w.toolbox(t)
+	outside := func(_ context.Context, spec sandbox.Spec) error { return w.Answer(w.note("", spec)) }
+	if w.Answer == nil {
+		box := w.toolbox(t)
+		outside = func(ctx context.Context, spec sandbox.Spec) error {
+			spec.Target = w.Root
+			return box.Run(ctx, w.note("", spec))
+		}
+	}
 	return w.Manager(t.Context(), packages.Options{
 		Image: &image, Repositories: set, Files: w.Files, Workdir: w.Work, Cache: w.Cache, Offline: w.Offline, Locked: w.Locked, Arch: image.Arch, Progress: progress.Discard,
 		Log: slog.New(slog.NewTextHandler(&w.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tree: w.Tree,
 		Unpacked: func(context.Context) (string, error) { return w.Root, nil },
 		Inside:   w.inside,
-		Outside: func(ctx context.Context, spec sandbox.Spec) error {
-			spec.Target = w.Root
-			return box.Run(ctx, w.note("", spec))
-		},
+		Outside:  outside,
 	})
 }
 
@@ -176,6 +182,9 @@ func (w *World) note(where string, spec sandbox.Spec) sandbox.Spec {
 // inside runs a program in the tree.
 func (w *World) inside(ctx context.Context, spec sandbox.Spec) error {
 	spec = w.note("inside: ", spec)
+	if w.Answer != nil {
+		return w.Answer(spec)
+	}
 	spec.Root = w.Root
 	for _, dir := range append([]string{"/usr/bin", "/usr/lib", "/usr/lib64", "/usr/share"}, w.Show...) {
 		source := dir
