@@ -20,7 +20,7 @@ var bootloaderRule = &elementRule{
 		{Name: "timeout", Value: number, Doc: "Seconds that the menu is shown; 10 by default."},
 		{Name: "timeout_style", Value: oneOf("countdown", "hidden", "menu"), Doc: "What is shown before the menu (grub2)."},
 		{Name: "targettype", Value: oneOf("CDL", "FBA", "LDL", "SCSI"), effect: effect{Needs: needsZipl}, Doc: "The kind of disk on s390.", KIWI: "does not know LDL in schema 7.6, though its documents show it"},
-		{Name: "grub_template", Value: text, effect: effect{Needs: needsISO}, Doc: "A template for the GRUB configuration of ISOs, a file relative to the description. In it $name and ${name} stand for search_params, default_boot, kernel_file, initrd_file, boot_options, failsafe_boot_options, gfxmode, theme, boot_timeout, boot_timeout_style, serial_line_setup, title, bootpath, boot_directory_name, efi_image_name and terminal_setup, $$ for a dollar sign."},
+		{Name: "grub_template", Value: text, effect: effect{Needs: needsISO}, Doc: "A template for the GRUB configuration of ISOs, a file relative to the description. In it $name and ${name} stand for search_params, default_boot, kernel_file, initrd_file, boot_options, failsafe_boot_options, gfxmode, theme, boot_timeout, boot_timeout_style, serial_line_setup, title, bootpath, boot_directory_name, efi_image_name, terminal_setup and, of a Xen host, hypervisor, $$ for a dollar sign."},
 		{Name: "use_disk_password", Value: boolean, Default: "false", effect: effect{Needs: needsLUKS}, Doc: "Store the disk's passphrase in the boot loader's configuration, in clear text."},
 		{Name: "bls", Value: boolean, Since: v8_0, effect: effect{Idle: noBLS}, Doc: "Have entries of the Boot Loader Specification in GRUB's menu."},
 	},

@@ -91,18 +91,18 @@ func (c Config) String() string {
 	}
 	if h := c.Hypervisor; h != nil {
 		b.WriteString(withoutXen)
-		c.entry(&b, "", c.Title+", with Xen hypervisor", "imgbuild-xen", h, h.Kernels[0], h.KernelCmdline)
+		c.entry(&b, "", Entry{Title: c.Title + ", with Xen hypervisor", ID: "imgbuild-xen", Hypervisor: h, Kernel: h.Kernels[0], Cmdline: h.KernelCmdline})
 	}
-	c.entry(&b, "", c.Title, "imgbuild-default", nil, c.Kernels[0], c.Cmdline)
+	c.entry(&b, "", Entry{Title: c.Title, ID: "imgbuild-default", Kernel: c.Kernels[0], Cmdline: c.Cmdline})
 	fmt.Fprintf(&b, "submenu %s --id imgbuild-advanced {\n", quote("Advanced options for "+c.Title))
 	for _, k := range c.Kernels {
 		title := c.Title + ", with Linux " + k.Version
-		c.entry(&b, "  ", title, "imgbuild-"+k.Version, nil, k, c.Cmdline)
-		c.entry(&b, "  ", title+" (recovery mode)", "imgbuild-"+k.Version+"-recovery", nil, k, strings.TrimSpace(c.Cmdline+" "+recovery))
+		c.entry(&b, "  ", Entry{Title: title, ID: "imgbuild-" + k.Version, Kernel: k, Cmdline: c.Cmdline})
+		c.entry(&b, "  ", Entry{Title: title + " (recovery mode)", ID: "imgbuild-" + k.Version + "-recovery", Kernel: k, Cmdline: strings.TrimSpace(c.Cmdline + " " + recovery)})
 	}
 	if h := c.Hypervisor; h != nil {
 		for _, k := range h.Kernels {
-			c.entry(&b, "  ", c.Title+", with Xen hypervisor and Linux "+k.Version, "imgbuild-xen-"+k.Version, h, k, h.KernelCmdline)
+			c.entry(&b, "  ", Entry{Title: c.Title + ", with Xen hypervisor and Linux " + k.Version, ID: "imgbuild-xen-" + k.Version, Hypervisor: h, Kernel: k, Cmdline: h.KernelCmdline})
 		}
 	}
 	b.WriteString("}\n")
@@ -114,6 +114,7 @@ type Entry struct {
 	Title, ID  string
 	Kernel     Kernel
 	Cmdline    string
+	More       string      // follows the command line as it is, in GRUB's script language
 	Hypervisor *Hypervisor // which starts the kernel, nil for none; only its image and command line count
 }
 
@@ -128,7 +129,7 @@ func (c Config) Menu(entries []Entry) string {
 		b.WriteString(withoutXen)
 	}
 	for _, e := range entries {
-		c.entry(&b, "", e.Title, e.ID, e.Hypervisor, e.Kernel, e.Cmdline)
+		c.entry(&b, "", e)
 	}
 	return b.String()
 }
@@ -159,16 +160,16 @@ func (c Config) terminals(b *strings.Builder) {
 
 // entry writes one line of the menu. A hypervisor and what it starts are loaded by the Multiboot2 protocol, which knows BIOS and UEFI; the first word of a
 // module's command line is its name, which Xen does not look at.
-func (c Config) entry(b *strings.Builder, indent, title, id string, h *Hypervisor, k Kernel, cmdline string) {
-	fmt.Fprintf(b, "%smenuentry %s --class gnu-linux --class os --unrestricted --id %s {\n", indent, quote(title), quote(id))
+func (c Config) entry(b *strings.Builder, indent string, e Entry) {
+	fmt.Fprintf(b, "%smenuentry %s --class gnu-linux --class os --unrestricted --id %s {\n", indent, quote(e.Title), quote(e.ID))
 	lines := []string{"insmod part_gpt", "insmod part_msdos", c.Device.search()}
-	linux, ramdisk := "linux "+k.Image, "initrd "+k.Initrd
-	if h != nil {
+	linux, ramdisk := "linux "+e.Kernel.Image, "initrd "+e.Kernel.Initrd
+	if h := e.Hypervisor; h != nil {
 		lines = append(lines, "insmod multiboot2", "echo "+quote("Loading Xen ..."), strings.TrimSpace("multiboot2 "+h.Image+" placeholder "+escape(h.Cmdline)))
-		linux, ramdisk = "module2 "+k.Image+" placeholder", "module2 --nounzip "+k.Initrd
+		linux, ramdisk = "module2 "+e.Kernel.Image+" placeholder", "module2 --nounzip "+e.Kernel.Initrd
 	}
-	lines = append(lines, "echo "+quote("Loading Linux "+k.Version+" ..."), strings.TrimSpace(linux+" "+escape(cmdline)))
-	if k.Initrd != "" {
+	lines = append(lines, "echo "+quote("Loading Linux "+e.Kernel.Version+" ..."), strings.TrimSpace(strings.TrimSpace(linux+" "+escape(e.Cmdline))+" "+e.More))
+	if e.Kernel.Initrd != "" {
 		lines = append(lines, "echo "+quote("Loading initial ramdisk ..."), ramdisk)
 	}
 	for _, line := range lines {
@@ -177,19 +178,26 @@ func (c Config) entry(b *strings.Builder, indent, title, id string, h *Hyperviso
 	fmt.Fprintf(b, "%s}\n", indent)
 }
 
-// escape keeps the characters of a kernel command line that mean something to GRUB's script language. What the description has put into
-// quotes stays as it is.
+// escape keeps the characters of a kernel command line that mean something to GRUB's script language. What the description has put into quotes stays one word, without what GRUB
+// would replace in it; a quote that nothing closes stands for itself.
 func escape(cmdline string) string {
 	var b strings.Builder
 	var open rune
-	for _, c := range cmdline {
+	for i, c := range cmdline {
+		special := "$\\;&|{}<>#"
+		switch open {
+		case '"':
+			special = "$\\"
+		case '\'':
+			special = ""
+		}
 		switch {
-		case open == 0 && (c == '"' || c == '\''):
+		case open == 0 && (c == '"' || c == '\'') && strings.ContainsRune(cmdline[i+1:], c):
 			open = c
+		case open == 0 && (c == '"' || c == '\''), strings.ContainsRune(special, c):
+			b.WriteByte('\\')
 		case c == open:
 			open = 0
-		case open == 0 && strings.ContainsRune("$;&|{}<>", c):
-			b.WriteByte('\\')
 		}
 		b.WriteRune(c)
 	}

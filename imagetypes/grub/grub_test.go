@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -228,5 +229,32 @@ func TestEnvironment(t *testing.T) {
 	testenv.Run(t, "grub-editenv", file, "set", "saved_entry=2")
 	if out := testenv.Run(t, "grub-editenv", file, "list"); out != "saved_entry=2\n" {
 		t.Errorf("grub-editenv lists %q", out)
+	}
+}
+
+// TestCommandLines has GRUB itself read menus with command lines that mean something to its script language, and says what its kernels get.
+func TestCommandLines(t *testing.T) {
+	for cmdline, want := range map[string]string{
+		`quiet root=UUID=1`: `quiet root=UUID=1`, `a;b $x`: `a\;b \$x`, `word='a b;$c'`: `word='a b;$c'`, `word="a $b;"`: `word="a \$b;"`, `it's`: `it\'s`, `say="`: `say=\"`,
+		`disk=a\x20b`: `disk=a\\x20b`, `x #y`: `x \#y`, `"a\"b"`: `"a\\"b\"`, `it's "so"`: `it\'s "so"`,
+	} {
+		if got := escape(cmdline); got != want {
+			t.Errorf("%s becomes %s, not %s", cmdline, got, want)
+		}
+	}
+	testenv.NeedPrograms(t, "grub-script-check")
+	random := rand.New(rand.NewPCG(1, 2))
+	c := Config{Title: "it's", Device: Device{File: "/boot/id"}}
+	for range 200 {
+		var line strings.Builder
+		for range random.IntN(12) {
+			line.WriteByte("\"'\\$;&|{}<># ab=()[]*?!"[random.IntN(22)])
+		}
+		menu := filepath.Join(t.TempDir(), "grub.cfg")
+		text := c.Menu([]Entry{{Title: line.String(), ID: "x", Kernel: Kernel{Image: "/linux", Initrd: "/initrd"}, Cmdline: line.String(), More: "\"$isoboot\""}})
+		if err := os.WriteFile(menu, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		testenv.Run(t, "grub-script-check", menu)
 	}
 }

@@ -1,7 +1,6 @@
 package iso
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,12 +40,6 @@ const (
 	idFile     = "boot/mbrid"
 	xenFile    = "xen.gz" // beside kernel and initial RAM disk
 )
-
-// loaderDir is the directory of kernel, initial RAM disk and what a BIOS starts.
-func (m *medium) loaderDir() string { return "boot/" + m.arch + "/loader" }
-
-// device is where GRUB finds the medium.
-func (m *medium) device() grub.Device { return grub.Device{File: "/boot/" + m.id} }
 
 // prepare makes all of the medium but the system, and returns the root tree as dracut and the description's script leave it.
 func (m *medium) prepare(ctx context.Context, r *image.Request) (*layers.Tree, error) {
@@ -155,14 +147,6 @@ func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tr
 		}
 		config.Theme = theme
 	}
-	if m.template != "" {
-		text, err := m.fillTemplate(config)
-		if err != nil {
-			return err
-		}
-		return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(text), 0o644)
-	}
-	kernel := grub.Kernel{Version: m.kernel.Version, Image: "/" + m.loaderDir() + "/linux", Initrd: "/" + m.loaderDir() + "/initrd"}
 	hypervisor := ""
 	if m.hypervisor != "" {
 		hypervisor = path.Join("/", m.loaderDir(), xenFile)
@@ -171,25 +155,15 @@ func (m *medium) addMenu(_ context.Context, edit *layers.Editor, tree *layers.Tr
 	if err := edit.WriteFile(m.grubDir+"/loopback.cfg", []byte("source /"+m.grubDir+"/grub.cfg\n"), 0o644); err != nil {
 		return err
 	}
+	if m.template != "" {
+		text, err := m.fillTemplate(config, m.grubDir)
+		if err != nil {
+			return err
+		}
+		return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(text), 0o644)
+	}
+	kernel := grub.Kernel{Version: m.kernel.Version, Image: "/" + m.loaderDir() + "/linux", Initrd: "/" + m.loaderDir() + "/initrd"}
 	return edit.WriteFile(m.grubDir+"/grub.cfg", []byte(findImage+config.Menu(m.menu(kernel, hypervisor, tree))+hardDisk), 0o644)
-}
-
-// fillTemplate makes the menu from the description's template.
-func (m *medium) fillTemplate(config grub.Config) (string, error) {
-	_, bootFile, err := grub.EFIPlatform(m.arch)
-	if err != nil {
-		bootFile = ""
-	}
-	text, err := grub.Fill(m.template, map[string]string{
-		"search_params": "--no-floppy --file --set=root " + m.device().File, "default_boot": "0", "kernel_file": "linux", "initrd_file": "initrd",
-		"boot_options": m.cmdline(), "failsafe_boot_options": m.cmdline() + " " + failsafeWords, "gfxmode": cmp.Or(config.GfxMode, "auto"), "theme": m.theme,
-		"boot_timeout": strconv.Itoa(config.Timeout), "boot_timeout_style": cmp.Or(config.Style, "menu"), "serial_line_setup": config.Serial, "title": m.title,
-		"bootpath": "/" + m.loaderDir(), "boot_directory_name": path.Base(m.grubDir), "efi_image_name": strings.ToLower(bootFile), "terminal_setup": strings.Join(config.Output, " "),
-	})
-	if err != nil {
-		return "", m.typ.Bootloader.Errorf("grub_template", "", "filling the template %s: %v", m.typ.Bootloader.GrubTemplate, err)
-	}
-	return text, nil
 }
 
 // coreImage makes a core image that finds the menu.

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/imgbuild/imgbuild/description"
@@ -40,6 +42,7 @@ const (
   set isoboot="iso-scan/filename=$iso_path"
 fi
 `
+	isoBoot  = `"$isoboot"` // on the kernel command line
 	hardDisk = `menuentry 'Boot from Hard Disk' --class os --unrestricted --id 'harddisk' {
   exit
 }
@@ -133,8 +136,33 @@ func (s *settings) readTemplate(d *description.Image) error {
 		return fmt.Errorf("reading the template %s: %w", b.GrubTemplate, err)
 	}
 	s.template = string(data)
-	return nil
+	_, err = s.fillTemplate(grub.Settings(s.title, s.typ), "boot/grub") // what is wrong in it is told before any work
+	return err
 }
+
+// fillTemplate makes the menu from the description's template, with KIWI's variables.
+func (s *settings) fillTemplate(config grub.Config, grubDir string) (string, error) {
+	_, bootFile, err := grub.EFIPlatform(s.arch)
+	if err != nil {
+		bootFile = ""
+	}
+	text, err := grub.Fill(s.template, map[string]string{
+		"search_params": "--no-floppy --file --set=root " + s.device().File, "default_boot": "0", "kernel_file": "linux", "initrd_file": "initrd", "hypervisor": xenFile,
+		"boot_options": s.cmdline(), "failsafe_boot_options": s.cmdline() + " " + failsafeWords, "gfxmode": cmp.Or(config.GfxMode, "auto"), "theme": s.theme,
+		"boot_timeout": strconv.Itoa(config.Timeout), "boot_timeout_style": cmp.Or(config.Style, "menu"), "serial_line_setup": config.Serial, "title": s.title,
+		"bootpath": "/" + s.loaderDir(), "boot_directory_name": path.Base(grubDir), "efi_image_name": strings.ToLower(bootFile), "terminal_setup": strings.Join(config.Output, " "),
+	})
+	if err != nil {
+		return "", s.typ.Bootloader.Errorf("grub_template", "", "filling the template %s: %v", s.typ.Bootloader.GrubTemplate, err)
+	}
+	return text, nil
+}
+
+// loaderDir is the directory of kernel, initial RAM disk and what a BIOS starts.
+func (s *settings) loaderDir() string { return "boot/" + s.arch + "/loader" }
+
+// device is where GRUB finds the medium.
+func (s *settings) device() grub.Device { return grub.Device{File: "/boot/" + s.id} }
 
 // firmware decides on boot ways.
 func (s *settings) firmware() error {
@@ -198,15 +226,14 @@ func (s *settings) persistentFS() string { return cmp.Or(s.typ.HybridPersistentF
 // menu returns the entries of GRUB's menu for a kernel. Where there is a hypervisor, a path on the medium, it starts by itself, with what the tree's settings tell it; without it
 // the same system is there for guests that have none and for when it fails.
 func (s *settings) menu(k grub.Kernel, hypervisor string, tree *layers.Tree) []grub.Entry {
-	linux := s.cmdline() + ` "$isoboot"`
-	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: linux}}
+	entries := []grub.Entry{{Title: s.title, ID: "live", Kernel: k, Cmdline: s.cmdline(), More: isoBoot}}
 	if hypervisor != "" {
 		kernel, _, options := xen.HostOptions(tree, s.cmdline())
 		h := &grub.Hypervisor{Image: hypervisor, Cmdline: options}
 		entries = append([]grub.Entry{{Title: s.title + ", with Xen hypervisor", ID: "live-xen", Kernel: k, Cmdline: kernel, Hypervisor: h}}, entries...)
 	}
 	if s.typ.InstallProvideFailsafe {
-		entries = append(entries, grub.Entry{Title: "Failsafe -- " + s.title, ID: "failsafe", Kernel: k, Cmdline: linux + " " + failsafeWords})
+		entries = append(entries, grub.Entry{Title: "Failsafe -- " + s.title, ID: "failsafe", Kernel: k, Cmdline: s.cmdline() + " " + failsafeWords, More: isoBoot})
 	}
 	if s.typ.MediaCheck {
 		entries = append(entries, grub.Entry{Title: "Mediacheck", ID: "mediacheck", Kernel: k, Cmdline: s.cmdline() + " " + mediaCheckWords})

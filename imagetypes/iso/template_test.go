@@ -20,8 +20,7 @@ func TestTemplate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &medium{live: &live{settings: s, grubDir: "boot/grub2"}}
-	got, err := m.fillTemplate(grub.Settings(s.title, s.typ))
+	got, err := s.fillTemplate(grub.Settings(s.title, s.typ), "boot/grub2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,11 +33,7 @@ func TestTemplate(t *testing.T) {
 		}
 	}
 	d.FS = fstest.MapFS{"menu.template": {Data: []byte("$wrong")}}
-	if s, err = newSettings(d, r.Repro); err != nil {
-		t.Fatal(err)
-	}
-	m.settings = s
-	if _, err := m.fillTemplate(grub.Config{}); err == nil || !strings.Contains(err.Error(), "no variable wrong") || !strings.Contains(err.Error(), "config.xml:") {
+	if _, err = newSettings(d, r.Repro); err == nil || !strings.Contains(err.Error(), "no variable wrong") || !strings.Contains(err.Error(), "config.xml:") {
 		t.Errorf("error is %v", err)
 	}
 	d.FS = fstest.MapFS{}
