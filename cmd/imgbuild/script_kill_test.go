@@ -308,3 +308,36 @@ func TestInterruptedStashLeavesNothing(t *testing.T) {
 		t.Errorf("left over: %v", left)
 	}
 }
+
+// TestSecondInterrupt interrupts imgbuild where it can't end by itself: nobody takes what it prints.
+func TestSecondInterrupt(t *testing.T) {
+	k := newKilled(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.Write(make([]byte, 1<<16)); err != nil { // a pipe holds so much
+		t.Fatal(err)
+	}
+	cmd := k.command("--help")
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-ended:
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || !exit.Sys().(syscall.WaitStatus).Signaled() {
+				t.Errorf("it ended with %v", err)
+			}
+			return
+		case <-time.After(100 * time.Millisecond):
+			_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		}
+	}
+}
