@@ -20,6 +20,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs/sandbox"
 )
 
@@ -93,34 +94,18 @@ func without(t testing.TB, tree *layers.Tree, name string) *layers.Tree {
 	return edit.Tree()
 }
 
-// like changes all nodes; hard links stay what they are, unless they are broken.
-func like(t testing.TB, tree *layers.Tree, change func(*layers.Node), breakLinks bool) *layers.Tree {
+// unlinked returns the tree with each hard link as a file of its own.
+func unlinked(t testing.TB, tree *layers.Tree) *layers.Tree {
 	t.Helper()
 	edit := tree.Edit(layers.Timespec{})
-	done := map[*layers.Node]*layers.Node{}
 	err := tree.Walk(func(name string, n *layers.Node) error {
-		if done[n] == nil || breakLinks {
-			c := *n
-			change(&c)
-			done[n] = &c
-		}
-		return edit.Put(name, done[n])
+		own := *n
+		return edit.Put(name, &own)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return edit.Tree()
-}
-
-func same(t testing.TB, want, got *layers.Tree) {
-	t.Helper()
-	differences, err := layers.Diff(t.Context(), want, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range differences {
-		t.Errorf("%+v", d)
-	}
 }
 
 // newDisk writes a disk with an EFI system partition and a root file system and returns its path.
@@ -175,7 +160,7 @@ func TestDisks(t *testing.T) {
 	names["mbr"] = newDisk(t, tree, partition.MBR)
 	for format, name := range names {
 		t.Run(format, func(t *testing.T) {
-			same(t, tree, without(t, open(t, Name{File: name}).Tree, "lost+found"))
+			layerstest.Same(t, tree, without(t, open(t, Name{File: name}).Tree, "lost+found"))
 			image := open(t, Name{File: name, Parts: []string{"1"}})
 			got, err := image.ReadFile("EFI/BOOT/bootx64.efi", 100)
 			if err != nil {
@@ -221,7 +206,7 @@ func TestImageInImage(t *testing.T) {
 	testenv.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", "stdio:"+iso, "-graft-points", "LiveOS/squashfs.img="+squashfs)
 	for _, name := range []string{iso, iso + "#LiveOS/squashfs.img", iso + "#LiveOS/squashfs.img#LiveOS/rootfs.img"} {
 		image := open(t, ParseName(name))
-		same(t, tree, without(t, image.Tree, "lost+found"))
+		layerstest.Same(t, tree, without(t, image.Tree, "lost+found"))
 		if want := "ISO image, squashfs, ext file system"; image.Kind != want {
 			t.Errorf("%s: %q, not %q", name, image.Kind, want)
 		}
@@ -271,7 +256,7 @@ func TestPartitionsOfAMedium(t *testing.T) {
 			t.Errorf("%s: %+v", scheme, list)
 		}
 		for _, part := range []string{"", "#1", "#LiveOS/squashfs.img", "#1#LiveOS/squashfs.img"} {
-			same(t, tree, open(t, ParseName(iso+part)).Tree)
+			layerstest.Same(t, tree, open(t, ParseName(iso+part)).Tree)
 		}
 		for _, part := range []string{"#2", "#BOOT"} {
 			if got, err := open(t, ParseName(iso+part)).ReadFile("EFI/BOOT/BOOTX64.EFI", 100); err != nil || string(got) != "loader" {
@@ -293,7 +278,7 @@ func TestInitialRAMDisk(t *testing.T) {
 	if err := edit.WriteFile("kernel/x86/microcode/AuthenticAMD.bin", []byte("microcode"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	tree := like(t, sample(t), func(n *layers.Node) { n.Xattrs = nil }, false)
+	tree := layerstest.Changed(t, sample(t), func(n *layers.Node) { n.Xattrs = nil })
 	first, second := create(t, edit.Tree(), "cpio", variant{}, nil), create(t, tree, "cpio", variant{}, nil)
 	testenv.Run(t, "zstd", "-q", second)
 	name := filepath.Join(t.TempDir(), "initrd")
@@ -302,13 +287,13 @@ func TestInitialRAMDisk(t *testing.T) {
 	if text, err := got.ReadFile("kernel/x86/microcode/AuthenticAMD.bin", 100); err != nil || string(text) != "microcode" {
 		t.Errorf("%q, %v", text, err)
 	}
-	same(t, tree, without(t, got, "kernel"))
+	layerstest.Same(t, tree, without(t, got, "kernel"))
 }
 
 // TestExtracted opens what a program unpacks into a directory where there is no helper kernel. Owners matter then.
 func TestExtracted(t *testing.T) {
 	testenv.NeedPrograms(t, "mkfs.cramfs", "fsck.cramfs", "mkfs.erofs", "fsck.erofs")
-	tree := like(t, without(t, sample(t), "home/user/zero"), func(n *layers.Node) { n.GID %= 256 }, false)
+	tree := layerstest.Changed(t, without(t, sample(t), "home/user/zero"), func(n *layers.Node) { n.GID %= 256 })
 	for _, kind := range []string{"cramfs", "erofs"} {
 		image, err := Open(t.Context(), Name{File: create(t, tree, kind, variant{}, nil)}, Options{Kernel: "none"})
 		if err != nil {

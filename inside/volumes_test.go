@@ -15,6 +15,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // foreign makes a file of the given size what a script in a helper kernel makes of it: the file is $disk1, and $disk2 is a squashfs with the tree. Where
@@ -91,7 +92,7 @@ cryptsetup close secret
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, tree, image.Tree)
+	layerstest.Same(t, tree, image.Tree)
 	if want := "disk, LUKS volume, physical volume of LVM, squashfs"; image.Kind != want {
 		t.Errorf("%q, not %q", image.Kind, want)
 	}
@@ -127,7 +128,7 @@ mdadm --stop /dev/md0
 		programs: []string{"mdadm"}, modules: []string{"md-mod", "raid1"},
 	})
 	image := open(t, Name{File: file})
-	same(t, tree, image.Tree)
+	layerstest.Same(t, tree, image.Tree)
 	if want := "member of a RAID, squashfs"; image.Kind != want {
 		t.Errorf("%q, not %q", image.Kind, want)
 	}
@@ -149,7 +150,7 @@ func TestByQEMU(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer image.Close()
-	same(t, tree, image.Tree)
+	layerstest.Same(t, tree, image.Tree)
 }
 
 func TestChooseVolume(t *testing.T) {
