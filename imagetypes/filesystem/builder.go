@@ -42,7 +42,7 @@ func CheckTree(tree *layers.Tree, spec Spec) error {
 	if err := kernelFor(spec.Type, kernels(tree)); err != nil {
 		return fmt.Errorf("making the %s file system: %w", spec.Type, err)
 	}
-	return nil
+	return checkKernelTree(tree, spec.Type)
 }
 
 // Compression is that of the root file system, if it is one of the compressed ones.

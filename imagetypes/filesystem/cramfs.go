@@ -33,34 +33,22 @@ func checkCramfs(spec Spec) error {
 
 // checkCramfsTree refuses what cramfs can't hold at all, each with its name.
 func checkCramfsTree(tree *layers.Tree) error {
-	var errs []error
-	err := tree.Walk(func(name string, n *layers.Node) error {
+	return refused(tree, "use squashfs or erofs", func(name string, n *layers.Node) error {
 		switch {
 		case n.IsRegular() && n.Size > maxCramfsFile:
-			errs = append(errs, fmt.Errorf("/%s has %d bytes, and a file in cramfs may have %d", name, n.Size, maxCramfsFile))
+			return fmt.Errorf("/%s has %d bytes, and a file in cramfs may have %d", name, n.Size, maxCramfsFile)
 		case len(path.Base(name)) > maxCramfsName:
-			errs = append(errs, fmt.Errorf("the name of /%s has %d bytes, and one in cramfs may have %d", name, len(path.Base(name)), maxCramfsName))
+			return fmt.Errorf("the name of /%s has %d bytes, and one in cramfs may have %d", name, len(path.Base(name)), maxCramfsName)
 		case n.UID > 1<<16-1:
-			errs = append(errs, fmt.Errorf("the owner of /%s is %d, and in cramfs it may be %d", name, n.UID, 1<<16-1))
+			return fmt.Errorf("the owner of /%s is %d, and in cramfs it may be %d", name, n.UID, 1<<16-1)
 		case n.GID > 1<<8-1:
-			errs = append(errs, fmt.Errorf("the group of /%s is %d, and in cramfs it may be %d", name, n.GID, 1<<8-1))
-		}
-		const enough = 20
-		if len(errs) >= enough {
-			return errTooMany
+			return fmt.Errorf("the group of /%s is %d, and in cramfs it may be %d", name, n.GID, 1<<8-1)
+		case n.IsDevice() && (n.Major > 1<<8-1 || n.Minor > 1<<8-1):
+			return fmt.Errorf("the device /%s is %d:%d, and in cramfs it may be 255:255 at most", name, n.Major, n.Minor)
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errTooMany) {
-		return err
-	}
-	if len(errs) > 0 {
-		return fmt.Errorf("%w\nuse squashfs or erofs", errors.Join(errs...))
-	}
-	return nil
 }
-
-var errTooMany = errors.New("too many")
 
 // cramfsTool is mkfs.cramfs with what the spec asks for.
 func cramfsTool(spec Spec) directoryTool {

@@ -165,7 +165,11 @@ mkdir $root
 mount -t reiserfs -o noatime,user_xattr,acl $disk1 $root
 ` + extract + `umount $root
 `
-	env.report("reiserfs", []layers.Note{{Path: "/", Text: "Linux has had no reiserfs since 6.13: use ext4 or xfs where you can"}})
+	notes, err := reiserfsNotes(tree)
+	if err != nil {
+		return err
+	}
+	env.report("reiserfs", notes)
 	return runKernel(ctx, env, f, offset, size, tree, spec, script, []string{"mkreiserfs"})
 }
 
@@ -205,7 +209,7 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 		return err
 	}
 	defer tar.Close()
-	_, err = helperkernel.Run(ctx, helperkernel.Spec{
+	output, err := helperkernel.Run(ctx, helperkernel.Spec{
 		Name:     "making the " + spec.Type + " file system",
 		Script:   script,
 		Disks:    []helperkernel.Disk{{File: f, Offset: offset, Size: size}, {File: tar, ReadOnly: true}},
@@ -215,7 +219,11 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 		Kernels:  kernels(tree),
 		Log:      env.Log,
 	})
-	return noSpace(ctx, env, tree, spec, size, err)
+	if err != nil {
+		return noSpace(ctx, env, tree, spec, size, err)
+	}
+	env.report(spec.Type, tarNotes(output))
+	return nil
 }
 
 // tarFile writes the tree as a tar to a file without a name.
