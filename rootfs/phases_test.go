@@ -3,6 +3,7 @@ package rootfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -290,14 +291,15 @@ func TestDiskFull(t *testing.T) {
 // TestInterrupted cancels a script and looks that nothing goes on.
 func TestInterrupted(t *testing.T) {
 	testenv.NeedRoot(t)
-	image := load(t, map[string]string{"config.xml": describe("tbz"), "config.sh": "sleep 12345.678 &\nsleep 12345.678\n"})
+	sleep := fmt.Sprintf("sleep 12345.%d", os.Getpid()) // nobody else sleeps as long
+	image := load(t, map[string]string{"config.xml": describe("tbz"), "config.sh": sleep + " &\n" + sleep + "\n"})
 	r := request(t, busyboxTree(t, nil), image)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := Overlay(ctx, r); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
-	if out, err := exec.Command("pgrep", "-f", "sleep 12345.678").Output(); err == nil {
+	if out, err := exec.Command("pgrep", "-f", sleep).Output(); err == nil {
 		t.Errorf("still running: %s", out)
 	}
 	if entries, err := filepath.Glob(filepath.Join(filepath.Dir(r.Dir), ".*")); err != nil || len(entries) > 0 {

@@ -64,11 +64,17 @@ func (k *killed) machine() (mounts []byte, loops []string) {
 			mounts = append(mounts, line...)
 		}
 	}
-	backed, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	devices, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	return mounts, backed
+	for _, device := range devices {
+		file, _ := os.ReadFile(device) // it may be gone meanwhile
+		if strings.HasPrefix(string(file), filepath.Dir(k.dir)) {
+			loops = append(loops, device)
+		}
+	}
+	return mounts, loops
 }
 
 func (k *killed) command(args ...string) *exec.Cmd {

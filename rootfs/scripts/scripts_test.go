@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -296,7 +297,7 @@ func mounts(t *testing.T, dir string) []string {
 
 // TestHostile runs scripts that mean no good: what is outside is as before, and nothing stays.
 func TestHostile(t *testing.T) {
-	const sleep = "98765.4321"
+	sleep := fmt.Sprintf("98765.%d", os.Getpid()) // nobody else sleeps as long
 	outside := t.TempDir()
 	for _, test := range []struct {
 		name, script string
