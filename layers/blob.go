@@ -2,13 +2,10 @@ package layers
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/imgbuild/imgbuild/internal/spool"
 )
 
 // Blob is the bytes of a layer as they lie in a store, compressed or not. It must allow reads at the same time.
@@ -83,23 +80,23 @@ func (s *BlobSource) spooled() io.ReaderAt {
 	return s.spool
 }
 
-// fillSpool keeps the uncompressed bytes in a file without a name, if they are not kept yet.
-func (s *BlobSource) fillSpool() error {
+// setSpool says where the uncompressed bytes are kept; nil for nowhere.
+func (s *BlobSource) setSpool(kept io.ReaderAt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spool = kept
+}
+
+// keep makes a blob that can only be read from its beginning keep its uncompressed bytes from now on, if they are not kept yet.
+func (s *BlobSource) keep() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.spool != nil {
 		return nil
 	}
-	f, err := spool.New(s.SpoolDir)
-	if err != nil {
-		return fmt.Errorf("keeping the uncompressed bytes of layer %s: %w", s.Digest, err)
+	kept, err := newKeptBytes(context.Background(), s)
+	if err == nil {
+		s.spool = kept
 	}
-	in := s.streamTar(context.Background(), nil, f)
-	defer in.close()
-	if err := in.finish(); err != nil {
-		f.Close()
-		return fmt.Errorf("decompressing layer %s: %w", s.Digest, err)
-	}
-	s.spool = f
-	return nil
+	return err
 }

@@ -24,8 +24,8 @@ type blobWriter struct {
 
 	free    chan *piece // buffers to fill; its length bounds the memory
 	current *piece
-	hashing chan *piece
-	packing chan *piece // nil for None
+	hashing chan *piece // both are nil for None
+	packing chan *piece
 	writing chan *piece
 
 	total  int64
@@ -63,25 +63,25 @@ func newBlobWriter(ctx context.Context, w io.Writer, opts PackOptions) (*blobWri
 	group, ctx := errgroup.WithContext(ctx)
 	b := &blobWriter{
 		ctx: ctx, group: group, comp: comp, size: comp.pieceSize(), diffID: sha256.New(), digest: sha256.New(),
-		free: make(chan *piece, maxPieces), hashing: make(chan *piece, maxPieces), writing: make(chan *piece, maxPieces),
+		free: make(chan *piece, maxPieces), writing: make(chan *piece, maxPieces),
 	}
 	for range jobs + sparePieces {
 		b.free <- &piece{done: make(chan struct{}, 1)}
 	}
-	group.Go(b.hash)
-	group.Go(func() error { return b.write(w, opts.Progress) })
 	if comp.Algorithm == None {
-		return b, nil
+		b.diffID = b.digest // of the same bytes
+	} else {
+		enc, err := newPieceEncoder(comp, jobs)
+		if err != nil {
+			return nil, err
+		}
+		b.hashing, b.packing = make(chan *piece, maxPieces), make(chan *piece, maxPieces)
+		group.Go(b.hash)
+		for range jobs {
+			group.Go(func() error { return b.pack(enc) })
+		}
 	}
-	enc, err := newPieceEncoder(comp, jobs)
-	if err != nil {
-		_ = b.stop() // nothing was written yet
-		return nil, err
-	}
-	b.packing = make(chan *piece, maxPieces)
-	for range jobs {
-		group.Go(func() error { return b.pack(enc) })
-	}
+	group.Go(func() error { return b.write(w, opts.Progress) })
 	return b, nil
 }
 
@@ -181,9 +181,10 @@ func (b *blobWriter) filled(n int) {
 func (b *blobWriter) submit() {
 	p := b.current
 	b.current = nil
-	p.users.Store(2)
-	b.hashing <- p
+	p.users.Store(1)
 	if b.packing != nil {
+		p.users.Store(2)
+		b.hashing <- p
 		b.packing <- p
 	}
 	b.writing <- p
@@ -243,8 +244,8 @@ func (b *blobWriter) finish() (*Packed, error) {
 
 // stop ends the goroutines and returns the error of the first that failed. It is called once: by finish, or after an error of the caller.
 func (b *blobWriter) stop() error {
-	close(b.hashing)
 	if b.packing != nil {
+		close(b.hashing)
 		close(b.packing)
 	}
 	close(b.writing)

@@ -25,7 +25,7 @@ func (c *BlobContent) Open() (io.ReadCloser, error) {
 	if s.Algorithm == None {
 		plain = s.Blob
 	} else if s.Frames == nil {
-		if err := s.fillSpool(); err != nil {
+		if err := s.keep(); err != nil {
 			return nil, err
 		}
 	}

@@ -54,6 +54,9 @@ func Share(ctx context.Context, request Request) (*Shared, error) {
 	return s, err
 }
 
+// Tree is what the image types have in common.
+func (s *Shared) Tree() *layers.Tree { return s.tree }
+
 // Overlay goes on for one image type. The tree of the request is the one that sharing began with; its directory is one of its own, into which the tree is
 // unpacked if programs must run for this type. It is safe for concurrent use.
 func (s *Shared) Overlay(ctx context.Context, request Request) (*Result, error) {

@@ -10,12 +10,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/rootfs"
 )
 
@@ -30,6 +32,9 @@ type pass struct {
 	jobs     []*job
 	progress progress.Reporter // of what is for all of them
 	log      *slog.Logger
+
+	keeping sync.Mutex
+	kept    []*layers.Kept // contents that several types read
 }
 
 // newPass begins a run. Existing says that there may be a root tree to start from.
@@ -184,7 +189,11 @@ func (p *pass) images(ctx context.Context, phase rootfs.Phase, work *workplace, 
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, batch.Discard()) }()
+	defer func() { err = errors.Join(err, p.giveUp()) }()
 	roots = p.roots(phase)
+	if tree := p.lead().tree; len(roots) > 1 && roots[1].jobs[0].tree == tree {
+		p.keep(ctx, tree)
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	slots := make(chan struct{}, min(runtime.GOMAXPROCS(0), maxAtOnce))
 	for i, r := range roots {
@@ -236,7 +245,9 @@ func (p *pass) imagesOf(ctx context.Context, r *root, number int, phase rootfs.P
 			if err != nil {
 				return err
 			}
-			r.shared, err = p.share(ctx, r, phase, dir)
+			if r.shared, err = p.share(ctx, r, phase, dir); err == nil {
+				p.keep(ctx, r.shared.Tree())
+			}
 			return err
 		})
 		if err != nil && len(r.jobs) < len(p.jobs) {
@@ -278,6 +289,28 @@ func (p *pass) share(ctx context.Context, r *root, phase rootfs.Phase, dir strin
 	request := r.jobs[0].request(phase, dir)
 	request.Progress, request.Log = p.progress, p.log
 	return rootfs.Share(ctx, request)
+}
+
+// keep lets several types that read one tree decompress its layers together, where there is room for what comes of that.
+func (p *pass) keep(ctx context.Context, tree *layers.Tree) {
+	p.keeping.Lock()
+	defer p.keeping.Unlock()
+	kept, err := layers.KeepContents(ctx, tree)
+	if err != nil {
+		p.log.Info("each image type decompresses the layers by itself", "error", err)
+		return
+	}
+	p.kept = append(p.kept, kept)
+}
+
+// giveUp gives up what is kept.
+func (p *pass) giveUp() error {
+	var errs []error
+	for _, k := range p.kept {
+		errs = append(errs, k.Close())
+	}
+	p.kept = nil
+	return errors.Join(errs...)
 }
 
 // leave puts the root tree of the first image type into its place, as if that were built alone, unless nothing had to be unpacked and none was there.
