@@ -85,8 +85,11 @@ func findContainerSettings(img *Image) (errs Errors) {
 		}
 	}
 	for _, v := range c.Volumes {
-		if !path.IsAbs(v) {
+		switch {
+		case !path.IsAbs(v):
 			errs.add(c.At("volumes"), "begin with /", "the volume %q is not an absolute path", v)
+		case path.Clean(v) == "/":
+			errs.add(c.At("volumes"), "name a directory below it", "the root directory, %q, can be no volume", v)
 		}
 	}
 	if c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {

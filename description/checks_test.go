@@ -243,3 +243,23 @@ func TestMountOptionsWithoutDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestScreenMode says so if nobody knows the mode that vga asks for.
+func TestScreenMode(t *testing.T) {
+	for vga, want := range map[string]string{"0x317": "1024x768", "0x31A": "1280x1024", "791": "", "foo": ""} {
+		text := `<image schemaversion="7.6" name="A"><description type="system"><author>A</author><contact>a@example.org</contact><specification>S</specification></description>
+<preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type image="iso" vga="` + vga + `"/></preferences><packages type="image"/></image>`
+		doc, err := LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := doc.Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		warned := strings.Contains(img.Warnings.Error(), "attribute vga of <type> has no effect")
+		if got := img.Type.GfxMode(); got != want || warned != (want == "") {
+			t.Errorf("%s: mode %q, %v", vga, got, img.Warnings)
+		}
+	}
+}

@@ -137,6 +137,7 @@ var (
 	needsGPT        = &need{Text: "a GPT", met: func(img *Image) bool { return !img.Type.MSDOSTable() }}
 	needsSwap       = &need{Text: "<oem-swap>true</oem-swap>", met: func(img *Image) bool { return img.Type.OEM.Swap }}
 	needsPersistent = &need{Text: `hybridpersistent="true"`, met: func(img *Image) bool { return img.Type.HybridPersistent }}
+	needsVESA       = &need{Text: "the number of a VESA mode from 0x301 to 0x31b, such as 0x317 for 1024x768", met: func(img *Image) bool { return img.Type.GfxMode() != "" }}
 	needsDerived    = &need{Text: "derived_from", met: func(img *Image) bool { return len(img.Type.DerivedFrom) > 0 }}
 	needsSerial     = &need{Text: "serial among the terminals of the boot loader", met: func(img *Image) bool {
 		return contains(strings.Fields(img.Type.Bootloader.Console), "serial")

@@ -147,6 +147,7 @@ var shared = regexp.MustCompile(`^(rootfs|stack|stash|system|imagetypes$|imagety
 // reason.
 var resolvedHere = map[string]string{
 	"Type.Primary":           "chooses the type",
+	"Type.VGA":               "is GfxMode",
 	"SystemDisk.PreferLVM":   "chooses the volume management",
 	"Image.SchemaVersion":    "is for show",
 	"Image.Kind":             "is for show",
@@ -243,7 +244,8 @@ func TestWarnings(t *testing.T) {
 <preferences><packagemanager>apt</packagemanager><rpm-excludedocs>false</rpm-excludedocs><rpm-locale-filtering>true</rpm-locale-filtering>
 <type image="oem" filesystem="ext4" squashfscompression="xz" target_removable="true" luks_version="luks2" ramonly="false" installprovidefailsafe="false">
 <oemconfig><oem-recovery>true</oem-recovery><oem-reboot>true</oem-reboot><oem-resize-once>true</oem-resize-once></oemconfig></type>
-<type image="oci" fsmountoptions="x"/></preferences>
+<type image="oci" fsmountoptions="x"><containerconfig name="c"><history author="a" application_id="App"/></containerconfig></type>
+<type image="wsl"><containerconfig name="c"><history author="a"/></containerconfig></type></preferences>
 <packages type="image"><product name="p"/><package name="q" bootinclude="true" arch="s390x"/></packages><packages type="oci"><product name="q"/></packages>`))
 	for image, want := range map[string][]string{
 		"oem": {
@@ -251,7 +253,8 @@ func TestWarnings(t *testing.T) {
 			"attribute squashfscompression", "attribute target_removable", "attribute luks_version", "attribute installprovidefailsafe",
 			"<oem-recovery>", "<oem-reboot>", "<product>",
 		},
-		"oci": {"<strip>", "<rpm-locale-filtering>", "attribute fsmountoptions of <type> has no effect: the image type oci has no use for it", "<product>", "<product>"},
+		"oci": {"<strip>", "<rpm-locale-filtering>", "attribute fsmountoptions of <type> has no effect: the image type oci has no use for it", "attribute application_id of <history>", "<product>", "<product>"},
+		"wsl": {"<strip>", "<rpm-locale-filtering>", "<history> has no effect: the image type wsl has no use for it", "<product>"},
 	} {
 		img, err := doc.Resolve(Selection{Type: image, Arch: "x86_64"})
 		if err != nil {

@@ -368,6 +368,22 @@ func isTrue(s string) bool {
 	return b
 }
 
+// GfxMode turns the attribute vga, the number of a VESA mode, into what GRUB
+// calls that mode; "" is for GRUB to choose, and for numbers without a meaning.
+func (t *Type) GfxMode() string {
+	switch strings.ToLower(t.VGA) {
+	case "0x301", "0x310", "0x311", "0x312":
+		return "640x480"
+	case "0x303", "0x313", "0x314", "0x315":
+		return "800x600"
+	case "0x305", "0x316", "0x317", "0x318":
+		return "1024x768"
+	case "0x307", "0x319", "0x31a", "0x31b":
+		return "1280x1024"
+	}
+	return ""
+}
+
 // XenGuest reports whether KIWI takes the image for a guest of Xen.
 func (t *Type) XenGuest() bool {
 	return t.Firmware == "ec2" || t.Machine != nil && t.Machine.XenLoader != ""

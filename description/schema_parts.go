@@ -77,15 +77,16 @@ var containerConfigRule = &elementRule{
 		{optional, &elementRule{Name: "labels", effect: effect{For: onContainer}, Doc: "Labels.", Children: []childRule{
 			{some, pairRule("label", "One label.")}}}},
 		{optional, &elementRule{
-			Name: "history",
-			Doc:  "The history entry; the text is its comment.",
-			Text: text,
+			Name:   "history",
+			Doc:    "The history entry; the text is its comment.",
+			Text:   text,
+			effect: effect{For: onContainer + " appx"},
 			Attrs: []attrRule{
-				{Name: "author", Value: text, Doc: "The author."},
+				{Name: "author", Value: text, effect: effect{For: onContainer}, Doc: "The author."},
 				{Name: "created_by", Value: text, Doc: "What made it."},
-				{Name: "application_id", Value: text, Doc: "The application of a WSL package."},
-				{Name: "launcher", Value: text, Doc: "The launcher of a WSL package."},
-				{Name: "package_version", Value: packageVer, Doc: "The version of a WSL package."},
+				{Name: "application_id", Value: text, effect: effect{For: "appx"}, Doc: "The application of a WSL package."},
+				{Name: "launcher", Value: text, effect: effect{For: "appx"}, Doc: "The launcher of a WSL package."},
+				{Name: "package_version", Value: packageVer, effect: effect{For: "appx"}, Doc: "The version of a WSL package."},
 			},
 		}},
 	},

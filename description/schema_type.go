@@ -131,7 +131,7 @@ var typeBootAttrs = []attrRule{
 	{Name: "bootprofile", Value: text, Types: "oem iso pxe cpio", effect: effect{Idle: noKiwiInitrd}, Doc: "The profile of that initrd."},
 	{Name: "editbootconfig", Value: text, Types: onBootloader, Doc: "A script that runs before the boot loader is installed."},
 	{Name: "editbootinstall", Value: text, Types: onDisk, Doc: "A script that runs after the boot loader has been installed."},
-	{Name: "vga", Value: text, Types: "oem pxe kis iso", Until: v8_4, effect: effect{For: onBootloader}, Doc: "The kernel's frame buffer mode."},
+	{Name: "vga", Value: text, Types: "oem pxe kis iso", Until: v8_4, effect: effect{For: onBootloader, Needs: needsVESA}, Doc: "The mode of GRUB's graphical terminal, as the number of a VESA mode: 0x317 is 1024x768."},
 	{Name: "xen_server", Value: boolean, Types: "oem iso kis", Default: "false", Doc: "The image is a Xen dom0."},
 }
 

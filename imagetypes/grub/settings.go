@@ -10,7 +10,7 @@ import (
 // Settings returns the settings of grub.cfg that come from a description.
 func Settings(title string, t *description.Type) Config {
 	b := &t.Bootloader
-	c := Config{Title: title, Timeout: 10, Style: b.TimeoutStyle, Serial: b.SerialLine, GfxMode: gfxMode(t.VGA)}
+	c := Config{Title: title, Timeout: 10, Style: b.TimeoutStyle, Serial: b.SerialLine, GfxMode: t.GfxMode()}
 	if b.HasTimeout {
 		c.Timeout = b.Timeout
 	}
@@ -31,21 +31,6 @@ func Settings(title string, t *description.Type) Config {
 		}
 	}
 	return c
-}
-
-// gfxMode turns a VESA mode number of the attribute vga into GRUB's words; "" is for GRUB to choose.
-func gfxMode(vga string) string {
-	switch strings.ToLower(vga) {
-	case "0x301", "0x310", "0x311", "0x312":
-		return "640x480"
-	case "0x303", "0x313", "0x314", "0x315":
-		return "800x600"
-	case "0x305", "0x316", "0x317", "0x318":
-		return "1024x768"
-	case "0x307", "0x319", "0x31a", "0x31b":
-		return "1280x1024"
-	}
-	return ""
 }
 
 // defaultSerial is GRUB's command for the first serial port.
