@@ -88,6 +88,7 @@ var everyCheck = []aCheck{
 	{check: "container_settings_valid", parts: containerType(`name="web"`, `<expose><port number="70000/udp"/></expose>`), want: "there is no port 70000/udp"},
 	{check: "container_settings_valid", parts: containerType(`name="web" workingdir="srv"`, `<environment><env name="A=B" value=""/></environment>`), want: `variable "A=B"`},
 	{check: "container_settings_valid", parts: containerType(`name="web"`, `<volumes><volume name="data"/></volumes>`), want: `the volume "data"`},
+	{check: "container_settings_valid", parts: containerType(`name="web"`, `<volumes><volume name="/srv/.."/></volumes>`), want: `"/srv/..", can be no volume`},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from=" "/></preferences>`, want: "names no container"},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from="ftp://x"/></preferences>`, want: "of no known kind"},
 	{check: "derived_from_valid", parts: `<preferences><type image="oci" derived_from="docker://Debian"/></preferences>`, want: `the part "Debian"`},
