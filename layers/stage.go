@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 )
 
 // Stage is a hidden directory beside a directory that is to be written. [ReadLayer] writes the files of layers into it as soon as their bytes have been
@@ -20,7 +21,7 @@ import (
 //
 // It is locked as long as its process lives. NewStage removes those of dead ones.
 type Stage struct {
-	dir *os.File // locked
+	dir *lockeddir.Dir
 
 	mu   sync.Mutex
 	subs int // directories in it, one for each layer
@@ -41,65 +42,15 @@ func NewStage(dir string) (*Stage, error) {
 		return nil, fmt.Errorf("making a stage for %s: %w", dir, os.ErrExist)
 	}
 	prefix := "." + filepath.Base(dir) + stageMark
-	removeStages(filepath.Dir(dir), prefix)
-	for {
-		name, err := os.MkdirTemp(filepath.Dir(dir), prefix)
-		if err != nil {
-			return nil, fmt.Errorf("making a stage for %s: %w", dir, err)
-		}
-		f, err := lockStage(name)
-		if f != nil {
-			if err = openUp(int(f.Fd())); err == nil {
-				return &Stage{dir: f}, nil
-			}
-			f.Close()
-		}
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("making a stage for %s: %w", dir, err), os.RemoveAll(name))
-		}
-	}
-}
-
-// lockStage opens and locks a stage. The result is nil, without an error, if it is somebody else's or was removed.
-func lockStage(name string) (*os.File, error) {
-	f, err := os.Open(name)
+	_ = lockeddir.RemoveStale(filepath.Dir(dir), prefix) // what can't be removed is no reason to stop
+	made, err := lockeddir.Make(filepath.Dir(dir), prefix)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
-		return nil, err
+		return nil, fmt.Errorf("making a stage for %s: %w", dir, err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	var st unix.Stat_t
-	if err == nil {
-		err = unix.Fstat(int(f.Fd()), &st)
+	if err := openUp(int(made.Fd())); err != nil {
+		return nil, errors.Join(fmt.Errorf("making a stage for %s: %w", dir, err), made.Remove())
 	}
-	if err == nil && st.Nlink > 0 {
-		return f, nil
-	}
-	f.Close()
-	if err == unix.EWOULDBLOCK {
-		err = nil
-	}
-	return nil, err
-}
-
-// removeStages removes what killed processes left. That it can't be removed is no reason to stop.
-func removeStages(parent, prefix string) {
-	entries, err := os.ReadDir(parent)
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
-			continue
-		}
-		name := filepath.Join(parent, e.Name())
-		if f, _ := lockStage(name); f != nil {
-			_ = os.RemoveAll(name)
-			f.Close()
-		}
-	}
+	return &Stage{dir: made}, nil
 }
 
 // Close removes the stage with what is still in it. Contents that lay there are decompressed again if they are read after that.
@@ -112,8 +63,7 @@ func (s *Stage) Close() error {
 	for _, f := range s.open {
 		f.Close()
 	}
-	err := os.RemoveAll(s.dir.Name())
-	s.dir.Close()
+	err := s.dir.Remove()
 	s.dir, s.open = nil, nil
 	if err != nil {
 		return fmt.Errorf("removing what was staged: %w", err)

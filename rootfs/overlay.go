@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/layers"
@@ -134,7 +135,7 @@ type overlay struct {
 	source  files.Source
 	manager *manager          // nil until packages are touched
 	repos   *repositories.Set // nil until repositories are needed
-	scratch *scratch          // nil until temporary files are needed
+	scratch *lockeddir.Dir    // nil until temporary files are needed
 	ran     []string
 	// described is what the tree has in its /image; nil until then.
 	described *description.Image
@@ -220,7 +221,7 @@ func (o *overlay) close() error {
 	errs = append(errs, o.manager.close())
 	o.manager, o.repos = nil, nil
 	if o.scratch != nil {
-		errs = append(errs, o.scratch.remove())
+		errs = append(errs, o.scratch.Remove())
 		o.scratch = nil
 	}
 	return errors.Join(errs...)

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/description"
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 	"github.com/imgbuild/imgbuild/internal/repro"
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
@@ -442,11 +443,11 @@ func TestScratchOfKilledRun(t *testing.T) {
 	if _, err := os.Stat(dead); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the dead one is there: %v", err)
 	}
-	for _, s := range []*scratch{alive, second} {
-		if _, err := os.Stat(s.dir); err != nil {
+	for _, s := range []*lockeddir.Dir{alive, second} {
+		if _, err := os.Stat(s.Name()); err != nil {
 			t.Error(err)
 		}
-		if err := s.remove(); err != nil {
+		if err := s.Remove(); err != nil {
 			t.Error(err)
 		}
 	}

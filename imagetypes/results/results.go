@@ -18,12 +18,12 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
 	"github.com/imgbuild/imgbuild/internal/ctxio"
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 )
 
 // The names of the files that list results.
@@ -51,7 +51,7 @@ type File struct {
 type Staging struct {
 	Dir    string
 	target string
-	lock   *os.File
+	dir    *lockeddir.Dir
 	made   bool // the target directory was not there
 }
 
@@ -65,72 +65,19 @@ func Stage(target string) (*Staging, error) {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return nil, fmt.Errorf("making the target directory: %w", err)
 	}
-	if err := removeStale(target); err != nil {
-		return nil, err
+	if err := lockeddir.RemoveStale(target, stagingPrefix); err != nil {
+		return nil, fmt.Errorf("removing what an interrupted build left: %w", err)
 	}
-	dir, err := os.MkdirTemp(target, stagingPrefix)
+	dir, err := lockeddir.Make(target, stagingPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for results: %w", err)
 	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("making a directory for results: %w", err)
-	}
-	return &Staging{Dir: dir, target: target, lock: lock, made: missing != nil}, nil
-}
-
-// errInUse says that another process holds the lock.
-var errInUse = errors.New("in use")
-
-// lockDir locks the directory itself; the lock ends with the process.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errInUse
-		}
-		return nil, err
-	}
-	return f, nil
-}
-
-// removeStale removes the staging directories whose process is gone.
-func removeStale(target string) error {
-	entries, err := os.ReadDir(target)
-	if err != nil {
-		return fmt.Errorf("looking for leftovers: %w", err)
-	}
-	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), stagingPrefix) {
-			continue
-		}
-		dir := filepath.Join(target, e.Name())
-		lock, err := lockDir(dir)
-		if errors.Is(err, errInUse) || errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("looking for leftovers: %w", err)
-		}
-		err = os.RemoveAll(dir)
-		lock.Close()
-		if err != nil {
-			return fmt.Errorf("removing what an interrupted build left: %w", err)
-		}
-	}
-	return nil
+	return &Staging{Dir: dir.Name(), target: target, dir: dir, made: missing != nil}, nil
 }
 
 // Discard removes the staging directory with all that is still in it.
 func (s *Staging) Discard() error {
-	err := os.RemoveAll(s.Dir)
-	s.lock.Close()
-	if err != nil {
+	if err := s.dir.Remove(); err != nil {
 		return fmt.Errorf("removing unfinished results: %w", err)
 	}
 	if s.made {

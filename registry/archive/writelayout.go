@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 	"github.com/imgbuild/imgbuild/registry/manifest"
 )
 
@@ -45,7 +46,7 @@ func (p *parts) addToLayout(ctx context.Context, dir string, desc v1.Descriptor)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer lockeddir.Unlock(lock)
 	sub := filepath.Join(dir, ispec.ImageBlobsDir, "sha256")
 	if err := os.MkdirAll(sub, 0o755); err != nil {
 		return err
@@ -113,11 +114,11 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 		return nil, err
 	}
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := lockeddir.TryLock(f)
 		if err == nil {
 			return f, nil
 		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+		if err != unix.EWOULDBLOCK {
 			f.Close()
 			return nil, &fs.PathError{Op: "flock", Path: dir, Err: err}
 		}

@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 )
 
 // fileLock is a flock(2) on a file. It is of the open file, so two goroutines of one process exclude each other too.
 type fileLock struct{ f *os.File }
 
-func (l *fileLock) unlock() { l.f.Close() }
+func (l *fileLock) unlock() { lockeddir.Unlock(l.f) }
 
 type lockMode int
 
