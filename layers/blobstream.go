@@ -62,7 +62,10 @@ func (s *BlobSource) streamTar(ctx context.Context, blobBytes io.Writer, tarByte
 		if blobBytes != nil {
 			beside := &stream{stop: func() {}, chunks: teeChunks(ctx, plainChunks(ctx, s.Blob, whole), blobBytes)}
 			out.beside = make(chan error, 1)
-			go func() { out.beside <- beside.finish() }()
+			go func() {
+				out.beside <- beside.finish()
+				close(out.beside)
+			}()
 		}
 	default:
 		rawCtx, stopRaw := context.WithCancel(ctx)

@@ -9,8 +9,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // gzipped compresses into one gzip member, as most tools make layers.
@@ -170,6 +173,32 @@ func TestReadLayerStops(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("%d goroutines are left of %d", runtime.NumGoroutine(), before)
+}
+
+// busyBlob knows how many reads of it are under way.
+type busyBlob struct {
+	memoryBlob
+	reads *atomic.Int32
+}
+
+func (b busyBlob) ReadAt(p []byte, off int64) (int, error) {
+	b.reads.Add(1)
+	defer b.reads.Add(-1)
+	time.Sleep(time.Duration(len(p)) * time.Microsecond / 10) // long reads take long
+	return b.memoryBlob.ReadAt(p, off)
+}
+
+// TestReadLayerLetsGo closes a blob as soon as reading it has failed: nobody reads it any more.
+func TestReadLayerLetsGo(t *testing.T) {
+	for form, blob := range blobForms(t, randomTree(t, 9, 300)) {
+		busy := busyBlob{memoryBlob(blob), &atomic.Int32{}}
+		for most := range 2 {
+			_, err := ReadLayer(t.Context(), busy, ReadOptions{Digest: digest.FromString("another"), MaxEntries: most + 1})
+			if err == nil || busy.reads.Load() != 0 {
+				t.Errorf("%s: %d reads go on, %v", form, busy.reads.Load(), err)
+			}
+		}
+	}
 }
 
 // brokenBlob fails where it is read at or after an offset.

@@ -104,12 +104,14 @@ func (s *scanner) scan(ctx context.Context) (*Tree, error) {
 	}
 	s.todo = append(s.todo, scanJob{".", node})
 	stop := context.AfterFunc(ctx, func() { s.fail(context.Cause(ctx)) })
-	defer stop()
 	var workers sync.WaitGroup
 	for range max(2, runtime.GOMAXPROCS(0)) {
 		workers.Go(s.work)
 	}
 	workers.Wait()
+	stop()
+	s.mu.Lock() // the context may be ending
+	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}

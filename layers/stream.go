@@ -77,7 +77,7 @@ type stream struct {
 	end    int64 // offset behind the last byte that came
 	err    error // what ended the stream
 
-	beside chan error // gives the outcome of a second reader of the same blob; nil without one
+	beside chan error // gives the outcome of a second reader of the same blob and is closed then; nil without one
 }
 
 // fill makes r.rest hold bytes at r.pos; false at the end or on an error, which is then in s.err.
@@ -162,5 +162,9 @@ func (s *stream) close() {
 	s.held = chunk{}
 	for c := range s.chunks {
 		c.release()
+	}
+	if s.beside != nil {
+		for range s.beside { // until it is closed
+		}
 	}
 }
