@@ -103,6 +103,9 @@ func (p *pass) check(ctx context.Context, target string) error {
 	if p.lead().Signing != nil && !slices.Contains(typeNames(p.jobs), "appx") {
 		return fmt.Errorf("signing: nothing is signed of the image type %s; leave --sign-... out, or choose --type appx", strings.Join(typeNames(p.jobs), ","))
 	}
+	if p.lead().Container.Compression != nil && !slices.ContainsFunc(p.jobs, (*job).isContainer) {
+		return fmt.Errorf("--container-compression: the image type %s is no container; leave it out, or choose --type oci", strings.Join(typeNames(p.jobs), ","))
+	}
 	return p.checkPush(ctx)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/stash/stashtest"
 )
 
@@ -173,6 +174,16 @@ func TestTypesThatCannotBeTogether(t *testing.T) {
 		if _, err := os.Stat(opts.TargetDir); err == nil {
 			t.Errorf("%v: something was done", test.types)
 		}
+	}
+}
+
+// TestCompressionOfNoContainer is refused.
+func TestCompressionOfNoContainer(t *testing.T) {
+	opts := BuildOptions{Options: from(base(t), describedBy(t, aDescription("web", `<type image="tar"/><type image="cpio"/>`))), TargetDir: filepath.Join(t.TempDir(), "out")}
+	opts.Types, opts.Container.Compression = []string{AllTypes}, &layers.Compression{Algorithm: layers.Zstd}
+	_, err := Build(t.Context(), opts)
+	if err == nil || !strings.Contains(err.Error(), "--container-compression: the image type tar,cpio is no container") {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,7 +91,30 @@ func (w *workplace) open() error {
 		}
 		w.lock = lock
 	}
-	return w.empty()
+	w.inherit()
+	if err := w.empty(); err != nil || len(w.made) == 0 {
+		return err
+	}
+	if err := os.Symlink(strconv.Itoa(len(w.made)), w.place(madeNote)); err != nil {
+		return fmt.Errorf("making a directory for the root tree: %w", err)
+	}
+	return nil
+}
+
+// madeNote is a symbolic link in the hidden directory to the number of directories above it that were made for it, for the run after a killed one.
+const madeNote = "made"
+
+// inherit takes over the directories above that a killed run has made.
+func (w *workplace) inherit() {
+	text, err := os.Readlink(w.place(madeNote))
+	if err != nil || len(w.made) > 0 {
+		return
+	}
+	count, _ := strconv.Atoi(text) // nothing for nonsense
+	for dir := filepath.Dir(w.root); len(w.made) < count && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		w.made = append(w.made, dir)
+	}
+	slices.Reverse(w.made)
 }
 
 func (w *workplace) makeParents() error {

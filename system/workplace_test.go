@@ -113,6 +113,36 @@ func TestLeftoversOfAKilledRunGo(t *testing.T) {
 	}
 }
 
+// TestDirectoriesOfAKilledRunGo removes what a run has made above the root tree that was killed, and nothing that was there before it.
+func TestDirectoriesOfAKilledRunGo(t *testing.T) {
+	top := t.TempDir()
+	root := filepath.Join(top, "before/a/b/root")
+	if err := os.Mkdir(filepath.Join(top, "before"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // killed twice
+		w := opened(t, root)
+		writeFile(t, filepath.Join(w.unpackTo(), "file"), "half")
+		w.lock.Close()
+	}
+	if err := opened(t, root).close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"before"}, below(t, top)); diff != "" {
+		t.Error(diff)
+	}
+	// One whose tree is there stays.
+	opened(t, root).lock.Close()
+	w := opened(t, root)
+	writeFile(t, filepath.Join(w.unpackTo(), "file"), "whole")
+	if err := errors.Join(w.finish(), w.close()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"before", "before/a", "before/a/b", "before/a/b/root", "before/a/b/root/file"}, below(t, top)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestTreeInThePlaceOfAFile(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "root")
 	writeFile(t, root, "a file")
