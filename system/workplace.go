@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/imgbuild/imgbuild/internal/lockeddir"
 )
 
 // ErrInUse says that there is a root tree already where one is to be made, or that another run is at work there.
@@ -140,7 +142,7 @@ func (w *workplace) tryLock() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the directory for the root tree: %w", err)
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockeddir.TryLock(lock); err != nil {
 		lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, fmt.Errorf("making the root tree %s: %w by another run of imgbuild; wait for it or give another directory", w.root, ErrInUse)
@@ -149,11 +151,11 @@ func (w *workplace) tryLock() (*os.File, error) {
 	}
 	locked, err := lock.Stat()
 	if err != nil {
-		lock.Close()
+		lockeddir.Unlock(lock)
 		return nil, fmt.Errorf("locking %s: %w", w.dir, err)
 	}
 	if there, err := os.Stat(w.dir); err != nil || !os.SameFile(locked, there) {
-		lock.Close()
+		lockeddir.Unlock(lock)
 		return nil, nil
 	}
 	return lock, nil
@@ -203,7 +205,7 @@ func (w *workplace) close() error {
 	if err == nil {
 		err = os.Remove(w.dir)
 	}
-	w.lock.Close()
+	lockeddir.Unlock(w.lock)
 	w.lock = nil
 	return errors.Join(err, w.removeParents())
 }
