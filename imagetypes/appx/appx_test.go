@@ -39,7 +39,7 @@ const sampleManifest = `<?xml version="1.0" encoding="utf-8"?>
 `
 
 const config = `<containerconfig name="distro">
-  <history author="A" created_by="CN=&quot;Example, Inc&quot;" application_id="Distro" package_version="1.2.3.4" launcher="distro.exe">A distribution &amp; more</history>
+  <history author="A" created_by="CN=&quot;Example, Inc&quot;" application_id="Distro" package_version="1.2.3.4" launcher="distro.exe">A distribution für 人 &amp; more</history>
 </containerconfig>`
 
 func request(t *testing.T, kind string) *image.Request {
@@ -78,11 +78,15 @@ func TestManifestIsRewritten(t *testing.T) {
 	want := strings.NewReplacer(
 		`<Identity Name="Example.Distro" Version='0.0.0.0' ProcessorArchitecture="x86" Publisher = "CN=old" />`,
 		`<Identity Name="Example.Distro" Version="1.2.3.4" ProcessorArchitecture="x64" Publisher = "CN=&#34;Example, Inc&#34;" />`,
-		`Id="old" Executable="old.exe"`, `Id="Distro" Executable="distro.exe"`, `Description="old"`, `Description="A distribution &amp; more"`,
+		`Id="old" Executable="old.exe"`, `Id="Distro" Executable="distro.exe"`, `Description="old"`, `Description="A distribution für 人 &amp; more"`,
 		`Category="windows.appExecutionAlias"`, `Category="windows.appExecutionAlias" Executable="distro.exe"`, `Alias="old.exe"`, `Alias="distro.exe"`,
 	).Replace(sampleManifest)
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)
+	}
+	latin := strings.Replace(sampleManifest, "utf-8", "windows-1252", 1)
+	if _, err := rewrite([]byte(latin), changes(r.Description)); err == nil || !strings.Contains(err.Error(), "it is in windows-1252; write it in UTF-8") {
+		t.Errorf("the error is %v", err)
 	}
 	for _, bad := range []string{"", "<Other/>", "<Package", "<Package></Other>"} {
 		if _, err := rewrite([]byte(bad), changes(r.Description)); err == nil {

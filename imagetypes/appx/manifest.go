@@ -46,12 +46,20 @@ func changes(d *description.Image) []change {
 func rewrite(manifest []byte, list []change) ([]byte, error) {
 	var out bytes.Buffer
 	decoder := xml.NewDecoder(bytes.NewReader(manifest))
+	encoding := ""
+	decoder.CharsetReader = func(label string, r io.Reader) (io.Reader, error) {
+		encoding = label
+		return r, nil
+	}
 	done, root := int64(0), ""
 	for {
 		begin := decoder.InputOffset()
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if encoding != "" {
+			return nil, fmt.Errorf("reading %s: it is in %s; write it in UTF-8", manifestName, encoding)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", manifestName, err)

@@ -38,7 +38,7 @@ func checkFullConfig(t *testing.T, engine string, got engineImage) {
 	want := v1.Config{
 		User: "1000", WorkingDir: "/srv", Entrypoint: []string{"/usr/bin/app", "--serve"}, Cmd: []string{"start"},
 		Env:          []string{"LANG=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-		ExposedPorts: map[string]struct{}{"80": {}, "53/udp": {}}, Volumes: map[string]struct{}{"/data": {}}, Labels: map[string]string{"org.example": "yes"},
+		ExposedPorts: map[string]struct{}{"80": {}, "53/udp": {}}, Volumes: map[string]struct{}{"/data": {}}, Labels: map[string]string{"org.example": "grün & 人"},
 	}
 	if _, ok := got.Config.ExposedPorts["80/tcp"]; ok { // how docker writes it
 		delete(got.Config.ExposedPorts, "80/tcp")

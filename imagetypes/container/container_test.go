@@ -27,7 +27,7 @@ const fullConfig = `<containerconfig name="team/app" tag="1.2" additionalnames="
   <expose><port number="80"/><port number="53/udp"/></expose>
   <volumes><volume name="/data"/></volumes>
   <environment><env name="LANG" value="C"/></environment>
-  <labels><label name="org.example" value="yes"/></labels>
+  <labels><label name="org.example" value="grün &amp; 人"/></labels>
   <history author="Bob" created_by="a builder">first</history>
 </containerconfig>`
 
@@ -99,7 +99,7 @@ func TestForeignReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := got.Config
-		if got.Author != "Maria" || got.Architecture != "arm64" || got.Created != "2023-11-14T22:13:20Z" || c.User != "1000" || c.WorkingDir != "/srv" || c.Labels["org.example"] != "yes" {
+		if got.Author != "Maria" || got.Architecture != "arm64" || got.Created != "2023-11-14T22:13:20Z" || c.User != "1000" || c.WorkingDir != "/srv" || c.Labels["org.example"] != "grün & 人" {
 			t.Errorf("%s: the config is %+v", kind, got)
 		}
 		if diff := cmp.Diff([]string{"/usr/bin/app", "--serve"}, c.Entrypoint); diff != "" {

@@ -456,3 +456,20 @@ func TestSetVariables(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestNames refuses names that can't be where they are needed, and takes letters of all languages elsewhere.
+func TestNames(t *testing.T) {
+	const partition = `<partitions><partition name="%s" size="10M" filesystem="ext4" mountpoint="/data"/></partitions>`
+	for _, c := range []struct{ attributes, content, want string }{
+		{`rootfs_label="Größe" devicepersistency="by-label"`, fmt.Sprintf(partition, "data"), ""},
+		{`rootfs_label="a label"`, "", ""},
+		{`rootfs_label="a label" devicepersistency="by-label"`, "", `config.xml:7:57: the label "a label" can't be put on the kernel's command line`},
+		{"", fmt.Sprintf(partition, "öl"), "use letters of ASCII"},
+		{"", fmt.Sprintf(partition, "a b"), "use letters of ASCII"},
+	} {
+		_, _, err := designOf(t, request(t, smallTree(t), `filesystem="ext4" firmware="bios" `+c.attributes, c.content))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s %s: %v", c.attributes, c.content, err)
+		}
+	}
+}

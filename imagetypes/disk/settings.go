@@ -2,6 +2,7 @@ package disk
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,7 +66,22 @@ func newSettings(d *description.Image) (*settings, error) {
 	if err := s.products(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.checkNames()
+}
+
+// checkNames refuses names of partitions that no variable of a script, and with MBR no label, could have, and labels that can't be on a kernel's command line. Letters
+// of all languages can be there.
+func (s *settings) checkNames() error {
+	plain := regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	for i := range s.typ.Partitions {
+		if p := &s.typ.Partitions[i]; !plain.MatchString(p.Name) {
+			return p.Errorf("name", "use letters of ASCII, digits, _ and -; partition_name is its name in the table", "the partition's name %q can't be part of a script's variable", p.Name)
+		}
+	}
+	if label := s.typ.RootFSLabel; s.typ.DevicePersistency == "by-label" && strings.ContainsAny(label, " \t\"'\\$;#/") {
+		return s.typ.Errorf("rootfs_label", "leave out blanks, quotes and /, or use devicepersistency=\"by-uuid\"", "the label %q can't be put on the kernel's command line", label)
+	}
+	return nil
 }
 
 // firmware decides on table and boot ways.

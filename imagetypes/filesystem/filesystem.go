@@ -14,6 +14,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -141,6 +143,9 @@ func Check(spec Spec) error {
 	}
 	if spec.UUID != "" && !isUUID(spec.UUID) {
 		return fmt.Errorf("making a file system: %q is no UUID; it looks like 01234567-89ab-cdef-0123-456789abcdef", spec.UUID)
+	}
+	if !utf8.ValidString(spec.Label) || strings.ContainsFunc(spec.Label, unicode.IsControl) {
+		return fmt.Errorf("making a file system: the label %q is no text of one line", spec.Label)
 	}
 	if err := checkAttributes(spec); err != nil {
 		return err

@@ -93,3 +93,27 @@ func TestOptionsAreTried(t *testing.T) {
 		}
 	}
 }
+
+// TestLabelsOfAllLanguages asks blkid for labels that fill all bytes the formats have for them.
+func TestLabelsOfAllLanguages(t *testing.T) {
+	testenv.NeedPrograms(t, "mke2fs", "mkfs.erofs", "mkfs.cramfs", "blkid")
+	for kind, label := range map[string]string{"ext2": "\u4eba\u4eba\u4eba\u4eba\u4eba!", "ext4": "Gr\u00f6\u00dfe 1 \u2116 X", "erofs": "Gr\u00f6\u00dfe 1\u20ac\u20ac", "cramfs": "Gr\u00f6\u00dfe 12\u20ac\u20ac"} {
+		spec := Spec{Type: kind, Label: label}
+		if err := Check(spec); err != nil {
+			t.Error(err)
+			continue
+		}
+		f := newFile(t)
+		if _, err := Create(t.Context(), testEnv(), f, smallTree(t), spec); err != nil {
+			t.Fatal(err)
+		}
+		if got := testenv.Run(t, "blkid", "-p", "-o", "value", "-s", "LABEL", f.Name()); got != label+"\n" {
+			t.Errorf("%s: blkid sees %q, not %q", kind, got, label)
+		}
+		for bad, want := range map[string]string{label + "\u00f6\u00f6": " bytes; ", "a\nb": "no text of one line", "a\xff": "no text of one line"} {
+			if err := Check(Spec{Type: kind, Label: bad}); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: the label %q: %v", kind, bad, err)
+			}
+		}
+	}
+}

@@ -159,6 +159,7 @@ func (Builder) Prepare(ctx context.Context, r *image.Request) (*image.Request, i
 	if err != nil {
 		return nil, nil, err
 	}
+	s.warnOfLetters(r.Log)
 	if r.Runner == nil {
 		return nil, nil, errors.New("building a live ISO: its initial RAM disk is made by the root tree's dracut, and nothing here can run programs of the root tree")
 	}

@@ -173,7 +173,7 @@ func TestMedium(t *testing.T) {
 	}
 	const script = "set -e\ntest \"$2\" = 1\necho '# edited' >> ${1#iso:}/boot/grub/grub.cfg\n"
 	tree := smallTree(t, map[string]string{"image/config-cdroot.tar": archive.String(), "image/edit_boot_config.sh": script})
-	r := request(t, tree, `flags="dmsquash" volid="LIVE_1" publisher="A publisher" mediacheck="true" kernelcmdline="quiet"`,
+	r := request(t, tree, `flags="dmsquash" volid="LIVE_1" publisher="Ä publisher" mediacheck="true" kernelcmdline="quiet"`,
 		`<bootloader name="grub2" timeout="3" console="serial"/>`)
 	file, inside := build(t, r)
 	dir := extract(t, file)
@@ -200,7 +200,7 @@ func TestMedium(t *testing.T) {
 	menu := read(t, dir, "boot/grub/grub.cfg")
 	for _, text := range []string{
 		"set timeout=3", "menuentry 'Test VM'", "menuentry 'Failsafe -- Test VM'", "menuentry 'Mediacheck'", "root=live:CDLABEL=LIVE_1 rd.live.image rd.live.overlay.overlayfs=1 quiet \"$isoboot\"\n",
-		"quiet \"$isoboot\" " + failsafeWords + "\n", "mediacheck=1", "menuentry 'Boot from Hard Disk'", "# edited\n", "terminal_output serial",
+		"quiet " + failsafeWords + " \"$isoboot\"\n", "mediacheck=1", "menuentry 'Boot from Hard Disk'", "# edited\n", "terminal_output serial",
 	} {
 		if !strings.Contains(menu, text) {
 			t.Errorf("the menu lacks %q:\n%s", text, menu)
@@ -221,12 +221,16 @@ func checkHeaders(t *testing.T, file, id string) {
 	t.Helper()
 	report := testenv.Run(t, "xorriso", "-indev", "stdio:"+file, "-pvd_info", "-report_el_torito", "plain", "-report_system_area", "plain")
 	for _, text := range []string{
-		"Volume Id    : LIVE_1", "Publisher Id : A PUBLISHER", "App Id       : " + strings.ToUpper(id), "Preparer Id  : IMGBUILD",
+		"Volume Id    : LIVE_1", "Publisher Id : _ PUBLISHER", "App Id       : " + strings.ToUpper(id), "Preparer Id  : IMGBUILD",
 		"El Torito boot img :   1  BIOS  y   none", "El Torito boot img :   2  UEFI  y   none", "grub2-mbr", "MBR partition table",
 	} {
 		if !strings.Contains(report, text) {
 			t.Errorf("xorriso does not see %q:\n%s", text, report)
 		}
+	}
+	// Joliet's header has letters of all languages.
+	if publisher := testenv.Run(t, "blkid", "-p", "-o", "value", "-s", "PUBLISHER_ID", file); publisher != "\u00c4 publisher\n" {
+		t.Errorf("blkid sees the publisher %q", publisher)
 	}
 	table := testenv.Run(t, "sfdisk", "--dump", file)
 	if !strings.Contains(table, "label: dos") || !strings.Contains(table, "label-id: "+id) || !strings.Contains(table, "type=ef") {

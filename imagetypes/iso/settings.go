@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"log/slog"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
@@ -115,6 +117,16 @@ func newSettings(d *description.Image, ids repro.Source) (*settings, error) {
 		return nil, err
 	}
 	return s, s.firmware()
+}
+
+// warnOfLetters tells what the header of ECMA-119 has no letters for: xorriso writes such texts whole into the header of Joliet, which is UTF-16, and with _ for these letters
+// into the other.
+func (s *settings) warnOfLetters(log *slog.Logger) {
+	for attr, text := range map[string]string{"publisher": s.typ.Publisher, "application_id": s.typ.ApplicationID} {
+		if strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) {
+			log.Warn("programs that do not read Joliet's header of the ISO show _ for letters outside of ASCII", "attribute", attr, "text", text, "at", s.typ.At(attr).String())
+		}
+	}
 }
 
 // maxTemplate bounds a template for grub.cfg, in bytes.
