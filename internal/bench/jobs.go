@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // The scripts see B, the work directory; CACHE, where inputs are kept from run to run; IMGBUILD, the program.
 
 // setUpScript makes the inputs: a Debian root tree of about 560 MB with a kernel, a copy of it in memory, and crane from the Go proxy.
@@ -55,9 +57,10 @@ $PODMAN load -q -i "$A"
 const changeThree = `echo "$RANDOM" > "$B/root/etc/motd"; rm -f "$B/root/etc/changed-$PPID"; rm -rf "$B/root/srv/new"; mkdir "$B/root/srv/new"; echo "$RANDOM" > "$B/root/srv/new/file"; rm -rf "$B/kiwi"`
 
 func jobs() []job {
-	return append([]job{firstStash(), stashAgain(), pullAndStack("pull two gzip layers and write the tree", "$B"),
+	list := []job{firstStash(), stashAgain(), pullAndStack("pull two gzip layers and write the tree", "$B"),
 		pullAndStack("pull two gzip layers with the store on disk and write the tree to memory", "$CACHE/work"), toDisk(),
-		prepare("prepare a minimal Debian", ""), prepare("prepare a Debian server", userland), prepare("prepare a Debian server with a kernel", userland+","+kernel), threeTypes()}, imageTypes()...)
+		prepare("prepare a minimal Debian", ""), prepare("prepare a Debian server", userland), prepare("prepare a Debian server with a kernel", userland+","+kernel)}
+	return slices.Concat(list, typesTogether(), imageTypes())
 }
 
 func firstStash() job {
