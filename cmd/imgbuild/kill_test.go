@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -77,8 +78,15 @@ func (k *killed) machine() (mounts []byte, loops []string) {
 	return mounts, loops
 }
 
+// commandLimit is how long one run may take, which is many times what it does. One that hangs is asked where.
+const commandLimit = 5 * time.Minute
+
 func (k *killed) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(k.program, args...)
+	ctx, cancel := context.WithTimeout(k.t.Context(), commandLimit)
+	k.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, k.program, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Env = append(os.Environ(), "IMGBUILD_STORE="+filepath.Join(k.dir, "store"), "XDG_CACHE_HOME="+filepath.Join(k.dir, "cache"), "TMPDIR="+k.t.TempDir())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd

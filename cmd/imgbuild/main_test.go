@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -28,10 +29,18 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, scripts(t, "testdata"))
 }
 
+// scriptLimit is how long all transcripts of a directory may take together, which is several times what they do. What hangs then says where.
+const scriptLimit = 10 * time.Minute
+
 // scripts says how the transcripts of a directory are run.
 func scripts(t *testing.T, dir string) testscript.Params {
+	limit := time.Now().Add(scriptLimit)
+	if deadline, ok := t.Deadline(); ok && deadline.Before(limit) {
+		limit = deadline
+	}
 	return testscript.Params{
 		Dir:       dir,
+		Deadline:  limit,
 		Setup:     func(env *testscript.Env) error { return setUp(t, env) },
 		Condition: condition, ContinueOnError: testing.Verbose(),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -3,10 +3,12 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/imgbuild/imgbuild/internal/command"
 )
@@ -80,18 +82,27 @@ func NeedFile(t testing.TB, path string) string {
 	return path
 }
 
+// runLimit is how long a program of a test may run.
+const runLimit = 10 * time.Minute
+
 // Run runs a program of the test itself, such as a foreign reader, and ends the test if it fails. It returns both outputs.
 func Run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	path := NeedProgram(t, name)
 	// Not with the test's context: cleaning up after a test runs programs too.
-	cmd := exec.Command(path, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin") // an ordinary user's has neither
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if errors.As(err, &exit) && ctx.Err() == nil {
 			t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%s %q has not ended after %v\n%s", name, args, runLimit, out)
 		}
 		t.Fatalf("%s %q: %v", name, args, err)
 	}
