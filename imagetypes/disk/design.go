@@ -94,8 +94,7 @@ func (d *design) inspect(tree *layers.Tree, log *slog.Logger) error {
 	d.kernels = initrd.FindKernels(tree)
 	const need = "a disk that boots"
 	if len(d.kernels) == 0 {
-		return image.Placed(d.typ.At("image"), &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
-			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"})
+		return image.Placed(d.typ.At("image"), image.NoKernel(need))
 	}
 	if newest := d.kernels[len(d.kernels)-1]; newest.Initrd == "" && d.typ.InitrdSystem != "none" {
 		return image.Placed(d.typ.At("image"), &image.TreeError{Missing: "initrd for the kernel " + newest.Version, Need: need,

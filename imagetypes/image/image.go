@@ -173,6 +173,12 @@ func (e *TreeError) Error() string {
 	return s
 }
 
+// NoKernel says that the root tree has no kernel, and which packages have one.
+func NoKernel(need string) *TreeError {
+	return &TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
+		Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"}
+}
+
 // Placed puts the place in the description before an error that has come of it; nil stays nil.
 func Placed(at description.Position, err error) error {
 	if err == nil || at.IsZero() {

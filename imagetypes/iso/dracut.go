@@ -71,30 +71,28 @@ func (s *settings) dracutModules(tree *layers.Tree) ([]string, error) {
 
 // needPrograms refuses a tree that lacks what modules put into the initial RAM disk where they find it, and fail without it when the system starts.
 func (s *settings) needPrograms(tree *layers.Tree) error {
-	type program struct{ name, pkg, why string } // why is an attribute that is true
+	type program struct{ name, pkg, attr, need string } // need is why, which attr says
 	var programs []program
 	if s.typ.HybridPersistent {
-		const why = "hybridpersistent"
-		table := program{"sfdisk", "fdisk (Debian) or util-linux", why}
+		const attr, need = "hybridpersistent", `hybridpersistent="true"`
+		table := program{"sfdisk", "fdisk (Debian) or util-linux", attr, need}
 		if s.flags == flagOverlay {
 			table.name = "fdisk"
-			programs = append(programs, program{"partprobe", "parted", why})
+			programs = append(programs, program{"partprobe", "parted", attr, need})
 		}
 		pkg := map[string]string{"ext4": "e2fsprogs", "xfs": "xfsprogs"}[s.persistentFS()]
-		programs = append(programs, table, program{"mkfs." + s.persistentFS(), pkg, why})
+		programs = append(programs, table, program{"mkfs." + s.persistentFS(), pkg, attr, need})
 	}
 	if s.typ.MediaCheck {
-		programs = append(programs, program{"sha256sum", "coreutils", "mediacheck"})
+		programs = append(programs, program{"sha256sum", "coreutils", "mediacheck", `mediacheck="true"`})
 	}
-	const check = "rd.live.check"
-	if s.flags == flagDMSquash && slices.Contains(strings.Fields(s.typ.KernelCmdline), check) && !hasProgram(tree, "checkisomd5") {
-		missing := &image.TreeError{Missing: "program checkisomd5", Need: check + " on the kernel command line", Hint: "add the package isomd5sum to the description, or check the medium by mediacheck=\"true\" and its entry of the menu"}
-		return image.Placed(s.typ.At("kernelcmdline"), missing)
+	if check := "rd.live.check"; s.flags == flagDMSquash && slices.Contains(strings.Fields(s.typ.KernelCmdline), check) {
+		programs = append(programs, program{"checkisomd5", "isomd5sum", "kernelcmdline", check + ` on the kernel command line (mediacheck="true" needs no such program)`})
 	}
 	for _, p := range programs {
 		if !hasProgram(tree, p.name) {
-			missing := &image.TreeError{Missing: "program " + p.name, Need: p.why + `="true"`, Hint: "add the package " + p.pkg + " to the description"}
-			return image.Placed(s.typ.At(p.why), missing)
+			missing := &image.TreeError{Missing: "program " + p.name, Need: p.need, Hint: "add the package " + p.pkg + " to the description"}
+			return image.Placed(s.typ.At(p.attr), missing)
 		}
 	}
 	return nil

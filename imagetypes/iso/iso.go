@@ -80,8 +80,7 @@ func (s *settings) inspect(tree *layers.Tree, log *slog.Logger) (*live, error) {
 	l := &live{settings: s, grubDir: grub.Directory(tree)}
 	kernels := initrd.FindKernels(tree)
 	if len(kernels) == 0 {
-		return nil, image.Placed(s.typ.At("image"), &image.TreeError{Missing: "kernel (/boot/vmlinuz-VERSION)", Need: need,
-			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container that has one"})
+		return nil, image.Placed(s.typ.At("image"), image.NoKernel(need))
 	}
 	var err error
 	if s.typ.XenServer {

@@ -67,10 +67,7 @@ func find(r *image.Request) (system, error) {
 	need := "image type " + t.Image
 	kernels := initrd.FindKernels(r.Tree)
 	if len(kernels) == 0 {
-		return system{}, image.Placed(t.At("image"), &image.TreeError{
-			Missing: "kernel (/boot/vmlinuz-*)", Need: need,
-			Hint: "add a kernel package to the description, such as linux-image-amd64 (Debian), kernel (Fedora) or kernel-default (openSUSE), or a container with one to the stack",
-		})
+		return system{}, image.Placed(t.At("image"), image.NoKernel(need))
 	}
 	var s system
 	if t.XenServer {
