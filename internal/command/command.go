@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -264,13 +265,16 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of what is written to it, by both outputs at the same time if need be.
 type tail struct {
+	mu      sync.Mutex
 	buf     []byte
 	dropped bool
 }
 
 func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
 	if len(t.buf) > 2*keptOutput {
 		t.buf = append(t.buf[:0], t.buf[len(t.buf)-keptOutput:]...)

@@ -64,6 +64,20 @@ func TestBothOutputsKeepOrder(t *testing.T) {
 	}
 }
 
+// TestComplaintsAlone takes what goes to one output, while the end of both is kept.
+func TestComplaintsAlone(t *testing.T) {
+	var complaints bytes.Buffer
+	script := "for i in $(seq 2000); do echo o; echo e >&2; done & for i in $(seq 2000); do echo o; done; wait; exit 1"
+	err := Run(t.Context(), Cmd{Name: "sh", Args: []string{"-c", script}, Stderr: &complaints})
+	var exit *ExitError
+	if !errors.As(err, &exit) || strings.Trim(exit.Output, "oe\n") != "" || len(exit.Output) == 0 {
+		t.Errorf("error %v", err)
+	}
+	if complaints.String() != strings.Repeat("e\n", 2000) {
+		t.Errorf("%d bytes of complaints", complaints.Len())
+	}
+}
+
 func TestFiles(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
