@@ -45,6 +45,7 @@ func writeGCE(ctx context.Context, j *job) error {
 	if err := gz.SetConcurrency(1<<20, max(j.settings.Jobs, 1)); err != nil {
 		return err
 	}
+	defer gz.Close() // after an error it ends what compresses; that it closes twice does not matter
 	at := j.settings.IDs.Epoch
 	if err := writeSparseFile(ctx, gz, j, extents, at); err != nil {
 		return err
