@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,15 +75,37 @@ func (e *CommandError) Error() string {
 	return text
 }
 
+// OptionError says which option makes no sense.
+type OptionError struct{ Reason string }
+
+// Error implements error.
+func (e *OptionError) Error() string { return e.Reason }
+
 const defaultTimeout = 5 * time.Minute
 
-// Run boots the image. With nothing to expect and no command it returns when the machine ends; else when all is done, and the machine is switched off.
+// check refuses options that make no sense whatever the image is, with an [*OptionError].
+func (o Options) check() error {
+	switch {
+	case !slices.Contains([]string{"", string(qemu.BIOS), string(qemu.UEFI), string(qemu.SecureBoot)}, o.Firmware):
+		return &OptionError{fmt.Sprintf("there is no firmware %q; there are bios, uefi and secureboot", o.Firmware)}
+	case o.Memory < 0 || o.CPUs < 0:
+		return &OptionError{"a machine has neither less than no memory nor less than no processor"}
+	case o.Timeout < 0:
+		return &OptionError{fmt.Sprintf("nothing can be done in %v", o.Timeout)}
+	}
+	return nil
+}
+
+// Run boots the image. Options that make no sense are an [*OptionError]. With nothing to expect and no command it returns when the machine ends; else when all is done, and the machine is switched off.
 func Run(ctx context.Context, opts Options) (_ *Result, err error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	if opts.Timeout == 0 {
 		opts.Timeout = defaultTimeout
+	}
+	if err := opts.check(); err != nil {
+		return nil, err
 	}
 	forward, err := parseForward(opts.Forward)
 	if err != nil {
@@ -139,7 +162,7 @@ func parseForward(pairs []string) ([]qemu.Forward, error) {
 		from, err := strconv.ParseUint(host, 10, 16)
 		to, err2 := strconv.ParseUint(guest, 10, 16)
 		if !ok || err != nil || err2 != nil || from == 0 || to == 0 {
-			return nil, fmt.Errorf("forwarding %q: it must be two numbers of ports, such as 8080:80", pair)
+			return nil, &OptionError{fmt.Sprintf("forwarding %q: it must be two numbers of ports, such as 8080:80", pair)}
 		}
 		list = append(list, qemu.Forward{Host: uint16(from), Guest: uint16(to)})
 	}
@@ -165,7 +188,7 @@ func attend(ctx context.Context, machine *qemu.Machine, input io.Reader) error {
 
 // work expects what is to be seen, and runs what is to be run.
 func work(ctx context.Context, machine *qemu.Machine, opts Options) (*Result, error) {
-	result := &Result{}
+	result := &Result{Commands: []Command{}}
 	for _, text := range opts.Expect {
 		if err := machine.ExpectText(ctx, text, opts.Timeout); err != nil {
 			return result, err

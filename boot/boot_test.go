@@ -13,6 +13,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes"
 	"github.com/imgbuild/imgbuild/internal/qemu"
@@ -45,6 +47,10 @@ func isoParts(platform byte) map[int]string {
 func TestInspect(t *testing.T) {
 	const signature = "\x55\xaa"
 	gpt := string(espType[:])
+	pipe := filepath.Join(t.TempDir(), "pipe") // opening one waits for somebody to write
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		file     string
 		opts     Options
@@ -53,22 +59,22 @@ func TestInspect(t *testing.T) {
 		arch     string
 		err      string
 	}{
-		"BIOS disk":        {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature}), firmware: qemu.BIOS, format: "raw"},
-		"both":             {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature, 1024: gpt}), firmware: qemu.BIOS, format: "raw"},
-		"as asked":         {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature, 1024: gpt}), opts: Options{Firmware: "uefi"}, firmware: qemu.UEFI, format: "raw"},
-		"GPT":              {file: file(t, "a", 4096, map[int]string{510: signature, 1024: gpt}), firmware: qemu.UEFI, format: "raw"},
-		"MBR with ESP":     {file: file(t, "a", 4096, map[int]string{510: signature, 466: "\xef"}), firmware: qemu.UEFI, format: "raw"},
-		"arm":              {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), firmware: qemu.UEFI, format: "raw", arch: "aarch64"},
-		"arm by BIOS":      {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), opts: Options{Firmware: "bios"}, err: "bios is for x86_64"},
-		"arm, secured":     {file: file(t, "a", 4096, map[int]string{510: signature}), opts: Options{Firmware: "secureboot", Arch: "aarch64"}, err: "secureboot is for x86_64"},
-		"data":             {file: file(t, "a", 4096, map[int]string{510: signature}), err: "neither boot code"},
-		"nothing":          {file: file(t, "a", 4096, nil), err: "it is no disk"},
-		"short":            {file: file(t, "a", 3, nil), err: "it is no disk"},
-		"unknown firmware": {file: file(t, "a", 4096, nil), opts: Options{Firmware: "coreboot"}, err: "there are bios"},
-		"ISO":              {file: file(t, "a", 50000, isoParts(0)), firmware: qemu.BIOS},
-		"ISO for UEFI":     {file: file(t, "a", 50000, isoParts(0xef)), firmware: qemu.UEFI},
-		"ISO as disk":      {file: file(t, "a", 50000, isoParts(0)), opts: Options{AsDisk: true}, firmware: qemu.BIOS, format: "raw"},
-		"no boot catalog":  {file: file(t, "a", 50000, map[int]string{isoDescriptors: "\x01CD001"}), err: "boot catalog"},
+		"BIOS disk":       {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature}), firmware: qemu.BIOS, format: "raw"},
+		"both":            {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature, 1024: gpt}), firmware: qemu.BIOS, format: "raw"},
+		"as asked":        {file: file(t, "a", 4096, map[int]string{0: "\xeb", 510: signature, 1024: gpt}), opts: Options{Firmware: "uefi"}, firmware: qemu.UEFI, format: "raw"},
+		"GPT":             {file: file(t, "a", 4096, map[int]string{510: signature, 1024: gpt}), firmware: qemu.UEFI, format: "raw"},
+		"MBR with ESP":    {file: file(t, "a", 4096, map[int]string{510: signature, 466: "\xef"}), firmware: qemu.UEFI, format: "raw"},
+		"arm":             {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), firmware: qemu.UEFI, format: "raw", arch: "aarch64"},
+		"arm by BIOS":     {file: file(t, "x.aarch64-1.raw", 4096, map[int]string{510: signature}), opts: Options{Firmware: "bios"}, err: "bios is for x86_64"},
+		"arm, secured":    {file: file(t, "a", 4096, map[int]string{510: signature}), opts: Options{Firmware: "secureboot", Arch: "aarch64"}, err: "secureboot is for x86_64"},
+		"data":            {file: file(t, "a", 4096, map[int]string{510: signature}), err: "neither boot code"},
+		"nothing":         {file: file(t, "a", 4096, nil), err: "it is no disk"},
+		"short":           {file: file(t, "a", 3, nil), err: "it is no disk"},
+		"pipe":            {file: pipe, err: "neither a file, a block device nor a directory"},
+		"ISO":             {file: file(t, "a", 50000, isoParts(0)), firmware: qemu.BIOS},
+		"ISO for UEFI":    {file: file(t, "a", 50000, isoParts(0xef)), firmware: qemu.UEFI},
+		"ISO as disk":     {file: file(t, "a", 50000, isoParts(0)), opts: Options{AsDisk: true}, firmware: qemu.BIOS, format: "raw"},
+		"no boot catalog": {file: file(t, "a", 50000, map[int]string{isoDescriptors: "\x01CD001"}), err: "boot catalog"},
 	} {
 		c.opts.Image = c.file
 		m, err := inspect(t.Context(), c.opts)
@@ -239,6 +245,17 @@ func TestTargetDirectory(t *testing.T) {
 			}
 		} else if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", list, err)
+		}
+	}
+}
+
+// TestOptions makes no sense of some, whatever the image is.
+func TestOptions(t *testing.T) {
+	for _, o := range []Options{{Firmware: "coreboot"}, {Memory: -1}, {CPUs: -1}, {Timeout: -1}, {Forward: []string{"80"}}} {
+		o.Image = "missing"
+		var wrong *OptionError
+		if _, err := Run(t.Context(), o); !errors.As(err, &wrong) {
+			t.Errorf("%+v: %v", o, err)
 		}
 	}
 }

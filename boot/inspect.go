@@ -57,11 +57,6 @@ const headSize = 40 << 10
 // inspect finds out what an image is.
 func inspect(ctx context.Context, opts Options) (*machine, error) {
 	m := &machine{spec: qemu.Spec{Arch: archOf(opts.Arch, opts.Image), Firmware: qemu.Firmware(opts.Firmware)}}
-	switch opts.Firmware {
-	case "", string(qemu.BIOS), string(qemu.UEFI), string(qemu.SecureBoot):
-	default:
-		return nil, fmt.Errorf("there is no firmware %q; there are bios, uefi and secureboot", opts.Firmware)
-	}
 	err := m.find(ctx, opts.Image, opts)
 	if errors.Is(err, ErrUnknown) {
 		err = explainGuest(opts.Image, err)
@@ -82,15 +77,18 @@ func inspect(ctx context.Context, opts Options) (*machine, error) {
 func (m *machine) find(ctx context.Context, name string, opts Options) error {
 	const most = 4 // shells, such as an archive of a disk that is compressed
 	for range most {
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) != 0 {
+			return fmt.Errorf("%w: it is neither a file, a block device nor a directory", ErrUnknown)
+		}
 		f, err := os.Open(name)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
 		if info.IsDir() {
 			result, err := bootable(name)
 			if err != nil {

@@ -63,6 +63,9 @@ In a terminal, Ctrl-] ends the machine.`,
 			if errors.Is(err, errEnded) {
 				return nil
 			}
+			if wrong := (*boot.OptionError)(nil); errors.As(err, &wrong) {
+				return &usageError{err: err, command: cmd.CommandPath()}
+			}
 			if result != nil && asJSON {
 				if encoding := s.writeJSON(result); err == nil {
 					err = encoding

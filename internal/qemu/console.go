@@ -76,18 +76,23 @@ var ErrLogin = errors.New("the machine does not take the password")
 
 // TimeoutError says that the machine did not print what was waited for.
 type TimeoutError struct {
-	Pattern string
+	What    string // was waited for
 	After   time.Duration
 	Console string // the end of what it printed
 }
 
 // Error implements error.
 func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("waiting for %q on the console: nothing like it came in %v; the last lines were:\n%s", e.Pattern, e.After, e.Console)
+	return fmt.Sprintf("waiting for %s: it did not come in %v; the last lines on the console were:\n%s", e.What, e.After, e.Console)
 }
 
 // Expect waits until pattern matches what the machine has printed since the last match, and returns the match and its groups.
 func (m *Machine) Expect(ctx context.Context, pattern *regexp.Regexp, timeout time.Duration) ([]string, error) {
+	return m.expect(ctx, pattern, strconv.Quote(pattern.String()), timeout)
+}
+
+// expect does it for something that people know by another name.
+func (m *Machine) expect(ctx context.Context, pattern *regexp.Regexp, what string, timeout time.Duration) ([]string, error) {
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	c := m.console
@@ -108,12 +113,12 @@ func (m *Machine) Expect(ctx context.Context, pattern *regexp.Regexp, timeout ti
 		changed, ended := c.changed, c.ended
 		c.mu.Unlock()
 		if ended {
-			return nil, fmt.Errorf("waiting for %q on the console: %w; the last lines were:\n%s", pattern, m.endError(), m.lastLines())
+			return nil, fmt.Errorf("waiting for %s: %w; the last lines on the console were:\n%s", what, m.endError(), m.lastLines())
 		}
 		select {
 		case <-changed:
 		case <-timer.C:
-			return nil, &TimeoutError{pattern.String(), timeout, m.lastLines()}
+			return nil, &TimeoutError{what, timeout, m.lastLines()}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -130,7 +135,7 @@ func (m *Machine) endError() error {
 
 // ExpectText waits for exactly this text.
 func (m *Machine) ExpectText(ctx context.Context, text string, timeout time.Duration) error {
-	_, err := m.Expect(ctx, regexp.MustCompile(regexp.QuoteMeta(text)), timeout)
+	_, err := m.expect(ctx, regexp.MustCompile(regexp.QuoteMeta(text)), strconv.Quote(text), timeout)
 	return err
 }
 
@@ -160,14 +165,14 @@ func (m *Machine) Login(ctx context.Context, user, password string, timeout time
 		step = 3 * time.Minute        // of a machine that is emulated on a slow one
 		end  = `($|\[ *\d+\.\d{6}\])` // the kernel may say something right behind a prompt
 	)
-	if _, err := m.Expect(ctx, regexp.MustCompile(`login: ?`+end), timeout); err != nil {
+	if _, err := m.expect(ctx, regexp.MustCompile(`login: ?`+end), `"login:"`, timeout); err != nil {
 		return fmt.Errorf("logging in as %s: %w", user, err)
 	}
 	if err := m.Send(user + "\n"); err != nil {
 		return err
 	}
 	prompt := `[#$%>] (\x1b\[[0-9;?]*[a-zA-Z])*` + end
-	answer, err := m.Expect(ctx, regexp.MustCompile(`(Password: ?)`+end+`|`+prompt), step)
+	answer, err := m.expect(ctx, regexp.MustCompile(`(Password: ?)`+end+`|`+prompt), `"Password:" or a shell's prompt`, step)
 	if err != nil {
 		return fmt.Errorf("logging in as %s: %w", user, err)
 	}
@@ -175,39 +180,54 @@ func (m *Machine) Login(ctx context.Context, user, password string, timeout time
 		if err := m.Send(password + "\n"); err != nil {
 			return err
 		}
-		if answer, err = m.Expect(ctx, regexp.MustCompile(`([Ll]ogin incorrect)|`+prompt), step); err != nil {
+		if answer, err = m.expect(ctx, regexp.MustCompile(`([Ll]ogin incorrect)|`+prompt), "a shell's prompt", step); err != nil {
 			return fmt.Errorf("logging in as %s: %w", user, err)
 		}
 		if answer[1] != "" {
 			return fmt.Errorf("logging in as %s: %w: it says %q", user, ErrLogin, answer[1])
 		}
 	}
-	m.loggedIn = true
-	if err := m.Send("stty -echo; bind 'set enable-bracketed-paste off' 2>/dev/null; PS1=; PS2=\n"); err != nil {
+	m.loggedIn, m.user, m.password = true, user, password
+	if err := m.Send(quietShell); err != nil {
 		return err
 	}
 	_, _, err = m.Run(ctx, "true", step)
 	return err
 }
 
-// Run runs a shell command in the machine and returns what it printed, both outputs together, and its exit code. Login comes first.
+// quietShell makes a shell neither show what is typed nor change it, and say its exit code when it ends.
+const quietShell = `stty -echo; [ -z "$BASH_VERSION" ] || { set +H; bind 'set enable-bracketed-paste off'; bind 'set disable-completion on'; } 2>/dev/null; PS1=; PS2=; trap 'echo imgbuild-exit $?' EXIT` + "\n"
+
+// Run runs a shell command in the machine, with nothing to read, and returns what it printed, both outputs together, and its exit code. What it sets, such as the directory, holds for
+// the next one, unless it ends the shell: then the next one logs in again. Login comes first.
 func (m *Machine) Run(ctx context.Context, cmd string, timeout time.Duration) (output string, code int, err error) {
+	failed := func(err error) error { return fmt.Errorf("running %q in the virtual machine: %w", cmd, err) }
 	if !m.loggedIn {
-		return "", 0, fmt.Errorf("running %q in the virtual machine: nobody is logged in", cmd)
+		if m.user == "" {
+			return "", 0, failed(errors.New("nobody is logged in"))
+		}
+		if err := m.Login(ctx, m.user, m.password, timeout); err != nil {
+			return "", 0, failed(err)
+		}
 	}
 	m.commands++
 	// The quotes keep the words apart where the terminal shows what was typed.
 	mark := "imgbuild-" + strconv.Itoa(m.commands)
-	if err := m.Send(fmt.Sprintf("echo %s''-begin; %s\necho %s''-end $?\n", mark, cmd, mark)); err != nil {
+	quoted := "'" + strings.ReplaceAll(cmd, "'", `'\''`) + "'"
+	if err := m.Send(fmt.Sprintf("echo %s''-begin; eval %s </dev/null\necho %s''-end $?\n", mark, quoted, mark)); err != nil {
 		return "", 0, err
 	}
-	pattern := regexp.MustCompile(`(?s)` + mark + `-begin\r*\n(.*?)` + mark + `-end (\d+)`)
-	answer, err := m.Expect(ctx, pattern, timeout)
+	pattern := regexp.MustCompile(`(?s)` + mark + `-begin\r*\n(.*?)(` + mark + `-end|imgbuild-exit) (\d+)`)
+	answer, err := m.expect(ctx, pattern, "its end", timeout)
 	if err != nil {
-		return "", 0, fmt.Errorf("running %q in the virtual machine: %w", cmd, err)
+		return "", 0, failed(err)
 	}
-	code, err = strconv.Atoi(answer[2])
-	return strings.ReplaceAll(answer[1], "\r", ""), code, err
+	output = strings.ReplaceAll(answer[1], "\r", "")
+	if answer[2] == "imgbuild-exit" {
+		m.loggedIn, output = false, strings.TrimSuffix(output, "logout\n")
+	}
+	code, err = strconv.Atoi(answer[3])
+	return output, code, err
 }
 
 // Shutdown asks the system in the machine to switch it off and waits until it has. Login comes first.
@@ -230,7 +250,7 @@ func (m *Machine) Wait(ctx context.Context, timeout time.Duration) error {
 	case <-m.finished:
 		return m.err
 	case <-time.After(timeout):
-		return &TimeoutError{"the end", timeout, m.lastLines()}
+		return &TimeoutError{"the end of the machine", timeout, m.lastLines()}
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

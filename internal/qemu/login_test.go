@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// guest pretends to be a machine: a login on a console that shows what is typed, then a shell.
+// guest pretends to be a machine: a login on a console that shows what is typed, then a shell, and a login again when that ends.
 func guest(t *testing.T, password string) *Machine {
 	t.Helper()
 	keyboard, input, err := os.Pipe()
@@ -19,31 +19,62 @@ func guest(t *testing.T, password string) *Machine {
 		t.Fatal(err)
 	}
 	m := &Machine{console: newConsole(nil), input: input, finished: make(chan struct{}), cancel: func(error) {}}
+	typed := make(chan string)
+	go func() {
+		defer close(typed)
+		for lines := bufio.NewReader(keyboard); ; {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			typed <- line
+		}
+	}()
 	go func() {
 		defer close(m.finished)
 		defer m.console.end()
-		lines := bufio.NewReader(keyboard)
-		typed := func() string {
-			line, _ := lines.ReadString('\n')
-			return strings.TrimSpace(line)
+		io.WriteString(m.console, "Starting...\r\nDebian host ttyS0\r\n\r\n")
+		for session(m.console, typed, password) {
 		}
-		io.WriteString(m.console, "Starting...\r\nDebian host ttyS0\r\n\r\nhost login: ")
-		io.WriteString(m.console, typed()+"\r\nPassword: [   34.942914] kvm: the kernel speaks behind a prompt\r\n")
-		if typed() != password {
-			io.WriteString(m.console, "\r\n\r\nLogin incorrect\r\nhost login: ")
-			return
-		}
-		io.WriteString(m.console, "\r\nLinux host\r\nroot@host:~# [   35.000001] again\r\n")
-		shell := exec.Command("sh")
-		shell.Stdin = io.TeeReader(lines, echo{m.console})
-		shell.Stdout, shell.Stderr = m.console, m.console
-		_ = shell.Run()
 	}()
 	t.Cleanup(func() {
 		input.Close()
 		<-m.finished
 	})
 	return m
+}
+
+// session is one login. It returns false when nobody types any more, or the password is wrong.
+func session(c *console, typed <-chan string, password string) bool {
+	io.WriteString(c, "host login: ")
+	io.WriteString(c, strings.TrimSpace(<-typed)+"\r\nPassword: [   34.942914] kvm: the kernel speaks behind a prompt\r\n")
+	if strings.TrimSpace(<-typed) != password {
+		io.WriteString(c, "\r\n\r\nLogin incorrect\r\nhost login: ")
+		return false
+	}
+	io.WriteString(c, "\r\nLinux host\r\nroot@host:~# [   35.000001] again\r\n")
+	shell := exec.Command("sh")
+	keys, err := shell.StdinPipe()
+	if err != nil {
+		return false
+	}
+	shell.Stdout, shell.Stderr = c, c
+	done := make(chan error, 1)
+	go func() { done <- shell.Run() }()
+	for {
+		select {
+		case line, ok := <-typed:
+			if !ok {
+				keys.Close()
+				<-done
+				return false
+			}
+			io.WriteString(echo{c}, line)
+			io.WriteString(keys, line)
+		case <-done:
+			return true
+		}
+	}
 }
 
 // echo shows what is typed the way a terminal does.
@@ -67,6 +98,15 @@ func TestLoginAndRun(t *testing.T) {
 		{"printf 'no newline'; (exit 3)", "no newline", 3},
 		{"true", "", 0},
 		{"echo 'imgbuild-9-end 0'", "imgbuild-9-end 0\n", 0},
+		{"cat", "", 0}, // nobody types anything for it
+		{"echo it''s \"so!\" # a comment", "its so!\n", 0},
+		{"cat <<'E'\ntwo\nlines\nE", "two\nlines\n", 0},
+		{"cd /etc; x=5", "", 0},
+		{"pwd; echo $x", "/etc\n5\n", 0},
+		{"echo 'unclosed", "", 2},
+		{"echo last; exit 3", "last\n", 3}, // the shell has ended
+		{"pwd; echo \"x=$x\"", "x=\n", 0},
+		{"set -e; false; echo no", "", 1},
 	} {
 		output, code, err := m.Run(t.Context(), c.command, 10*time.Second)
 		if err != nil {

@@ -65,8 +65,10 @@ type Machine struct {
 	workdir  string
 	finished chan struct{}
 	err      error // of QEMU, once finished is closed
-	loggedIn bool
 	commands int
+
+	loggedIn       bool
+	user, password string // of the last login
 }
 
 // Start starts the machine. Close must be called.
@@ -160,7 +162,12 @@ func (m *Machine) commandLine(ctx context.Context, spec Spec) (string, []string,
 			"-device", device)
 	}
 	if spec.CDROM != "" {
-		args = append(args, "-drive", "file="+escapeOption(spec.CDROM)+",format=raw,if=none,id=cd,media=cdrom,readonly=on", "-device", "ide-cd,drive=cd")
+		args = append(args, "-drive", "file="+escapeOption(spec.CDROM)+",format=raw,if=none,id=cd,media=cdrom,readonly=on")
+		if arch == "x86_64" {
+			args = append(args, "-device", "ide-cd,drive=cd")
+		} else { // which have no drives of PCs
+			args = append(args, "-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=cd")
+		}
 	}
 	if spec.Kernel != "" {
 		args = append(args, "-kernel", spec.Kernel, "-append", spec.Append)

@@ -190,3 +190,23 @@ func TestNetworkCard(t *testing.T) {
 		}
 	}
 }
+
+// TestCDROM gives each kind of machine a drive that it can have.
+func TestCDROM(t *testing.T) {
+	for _, arch := range []string{"x86_64", "aarch64"} {
+		testenv.NeedProgram(t, "qemu-system-"+arch)
+		m, err := Start(t.Context(), Spec{Arch: arch, CDROM: os.DevNull, Accelerator: acceleratorTCG, Arguments: []string{"-S"}})
+		if fw := (*FirmwareError)(nil); errors.As(err, &fw) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Wait(t.Context(), 2*time.Second); !errors.As(err, new(*TimeoutError)) {
+			t.Errorf("%s: %v", arch, err)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
