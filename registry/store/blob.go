@@ -90,6 +90,7 @@ func (s *Store) adopt(ctx context.Context, f *os.File, d digest.Digest) error {
 
 // BlobWriter writes one blob. It is not for several goroutines at once.
 type BlobWriter struct {
+	ctx   context.Context // of NewBlob: Commit may have to wait for the store's lock
 	store *Store
 	f     *os.File
 	size  int64 // bytes written
@@ -105,7 +106,7 @@ func (s *Store) NewBlob(ctx context.Context) (*BlobWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("starting a blob in the store: %w", err)
 	}
-	return &BlobWriter{store: s, f: f}, nil
+	return &BlobWriter{ctx: ctx, store: s, f: f}, nil
 }
 
 // writeback is how many bytes are written before the kernel is told to bring them to the disk, so that the sync at the end is short.
@@ -147,7 +148,7 @@ func (w *BlobWriter) Commit(d digest.Digest, size int64) error {
 	if size != w.size {
 		return fmt.Errorf("storing blob %s: %d bytes were written where it should have %d", d, w.size, size)
 	}
-	if err := w.store.adopt(context.Background(), w.f, d); err != nil {
+	if err := w.store.adopt(w.ctx, w.f, d); err != nil {
 		return fmt.Errorf("storing blob %s: %w", d, err)
 	}
 	w.f.Close()
@@ -234,6 +235,7 @@ func (s *Store) openBlob(desc v1.Descriptor) (manifest.Blob, error) {
 
 // Partial is the part of a blob that came before its transfer broke. It is locked against other processes until it is closed.
 type Partial struct {
+	ctx   context.Context // as in BlobWriter
 	store *Store
 	d     digest.Digest
 	want  int64
@@ -270,7 +272,7 @@ func (s *Store) Partial(ctx context.Context, desc v1.Descriptor) (*Partial, erro
 		l.unlock()
 		return nil, fmt.Errorf("opening the part of blob %s: %w", d, err)
 	}
-	return &Partial{store: s, d: d, want: desc.Size, f: l.f, size: info.Size(), sent: info.Size()}, nil
+	return &Partial{ctx: ctx, store: s, d: d, want: desc.Size, f: l.f, size: info.Size(), sent: info.Size()}, nil
 }
 
 // Size returns how many bytes are there.
@@ -310,7 +312,7 @@ func (p *Partial) Commit() error {
 	if err := p.f.Chmod(0o644); err != nil {
 		return fmt.Errorf("storing blob %s: %w", p.d, err)
 	}
-	if err := p.store.adopt(context.Background(), p.f, p.d); err != nil {
+	if err := p.store.adopt(p.ctx, p.f, p.d); err != nil {
 		return fmt.Errorf("storing blob %s: %w", p.d, err)
 	}
 	return p.Close()

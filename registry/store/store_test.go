@@ -9,7 +9,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -250,5 +252,54 @@ func TestRefusesForeignDirectory(t *testing.T) {
 	}
 	if _, err := Open(dir, Options{}); !errors.Is(err, ErrNotStore) {
 		t.Errorf("Open gave %v", err)
+	}
+}
+
+// TestWaitingEnds lets the contexts of all that waits for the store's lock end while another process has it.
+func TestWaitingEnds(t *testing.T) {
+	s := openTest(t, t.TempDir())
+	if err := s.PutImage(t.Context(), "x", testImage(t, nil, 1, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	blob, err := s.NewBlob(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("content")
+	if _, err := blob.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	sum, _, err := v1.SHA256(strings.NewReader("other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := s.Partial(ctx, v1.Descriptor{Digest: sum, Size: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer part.Close()
+	if _, err := part.Write([]byte("other")); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := s.lockStore(t.Context(), exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.unlock()
+	time.AfterFunc(100*time.Millisecond, func() { cancel(stop) })
+	for what, wait := range map[string]func() error{
+		"commit":  func() error { return blob.Commit(digest.FromBytes(data), int64(len(data))) },
+		"partial": part.Commit,
+		"has":     func() error { _, err := s.Has(ctx, digest.FromBytes(data)); return err },
+		"put":     func() error { return s.PutImage(ctx, "y", testImage(t, nil, 2, 1000)) },
+		"remove":  func() error { return s.Remove(ctx, "x") },
+		"prune":   func() error { _, err := s.Prune(ctx, PruneOptions{}); return err },
+		"image":   func() error { _, err := s.Image(ctx, "x"); return err },
+	} {
+		if err := wait(); !errors.Is(err, stop) && !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
