@@ -290,7 +290,7 @@ func TestKilledStackbuildLeavesNoHalfResult(t *testing.T) {
 	}
 	k.must("stash", "--root", root, "--container-name", "web")
 	target := filepath.Join(k.dir, "out")
-	build := []string{"stackbuild", "--stash", "web", "--target-dir", target, "--force"}
+	build := []string{"stackbuild", "--stash", "web", "--target-dir", target, "--force", "--type", "all"}
 	k.time(func() { k.must(build...) })
 	for i := range kills {
 		if err := os.RemoveAll(target); err != nil {
@@ -300,7 +300,7 @@ func TestKilledStackbuildLeavesNoHalfResult(t *testing.T) {
 		k.verifyStore()
 		sums := filepath.Join(target, "SHA256SUMS")
 		if _, err := os.Stat(sums); err != nil {
-			if images, _ := filepath.Glob(filepath.Join(target, "*.oci.tar")); len(images) > 1 {
+			if images, _ := filepath.Glob(filepath.Join(target, "*.tar*")); len(images) > 2 {
 				t.Fatalf("kill %d left %v", i, images)
 			}
 			continue
@@ -312,17 +312,19 @@ func TestKilledStackbuildLeavesNoHalfResult(t *testing.T) {
 		}
 	}
 	k.must(build...)
-	if left, _ := filepath.Glob(filepath.Join(target, ".*")); len(left) > 0 {
-		t.Errorf("left over after a build that went through: %v", left)
+	for _, pattern := range []string{".*", "build"} {
+		if left, _ := filepath.Glob(filepath.Join(target, pattern)); len(left) > 0 {
+			t.Errorf("left over after a build that went through: %v", left)
+		}
 	}
 }
 
-// ociDescription asks for a container, the image type with the fewest needs.
+// ociDescription asks for a container and an archive, the image types with the fewest needs.
 const ociDescription = `<?xml version="1.0" encoding="utf-8"?>
 <image schemaversion="7.4" name="web">
   <description type="system"><author>A</author><contact>a@example.org</contact><specification>S</specification></description>
   <preferences><version>1.0.0</version><packagemanager>apt</packagemanager>
-    <type image="oci"><containerconfig name="web"/></type></preferences>
+    <type image="oci"><containerconfig name="web"/></type><type image="tar.zst"/></preferences>
   <repository type="apt-deb"><source path="http://deb.debian.org/debian"/></repository>
   <packages type="image"><package name="web"/></packages>
 </image>
