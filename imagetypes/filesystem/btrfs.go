@@ -105,7 +105,7 @@ func writeBtrfs(ctx context.Context, env Env, f *os.File, offset, size int64, tr
 top=/tmp/top root=/tmp/top
 mkdir $top
 mount -t btrfs -o subvolid=5,` + spec.mountOptions() + ` $disk1 $top
-` + spec.Btrfs.make(spec.mountOptions()) + spec.chattr() + extract + spec.Btrfs.finish(env.Repro.Epoch.UTC().Format("2006-01-02 15:04:05")) + "umount -R $top\n"
+` + spec.Btrfs.make(spec.mountOptions()) + spec.chattr() + extract + settle + spec.Btrfs.finish(env.Repro.Epoch.UTC().Format("2006-01-02 15:04:05")) + "btrfs filesystem sync $top\nbtrfs device stats -c $top >/dev/null\numount -R $top\nsync $disk1\n"
 	return runKernel(ctx, env, f, offset, size, tree, spec, script, append(spec.chattrTool(), "mkfs.btrfs", "btrfs", "chattr", "chmod"))
 }
 

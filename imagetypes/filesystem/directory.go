@@ -107,16 +107,20 @@ func (d directoryTool) inKernel(ctx context.Context, env Env, tree *layers.Tree)
 mount -t ext4 -o ro,noatime $disk1 /tmp/root
 ln -s $disk2 /dev/imgbuild-to
 ` + shellLine(line) + `
+sync $disk2
 umount /tmp/root
 `,
 		Disks:    []helperkernel.Disk{{File: from, ReadOnly: true}, {File: to}},
-		Programs: []string{"mkdir", "mount", "umount", "ln", d.program},
+		Programs: []string{"mkdir", "mount", "umount", "ln", "sync", d.program},
 		Modules:  []string{"ext4"},
 		Kind:     env.HelperKernel,
 		Kernels:  all,
 		Log:      env.Log,
 	})
 	if err != nil {
+		if full := hostFull(to); full != nil {
+			err = full
+		}
 		return nil, 0, nil, err
 	}
 	size, err := d.length(to)

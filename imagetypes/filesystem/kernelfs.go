@@ -5,9 +5,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/helperkernel"
@@ -21,8 +24,14 @@ import (
 const extract = `tar -x -f $disk2 -b 2048 -C "$root" -p --warning=no-timestamp --numeric-owner --same-owner --xattrs '--xattrs-include=*' --no-acls --no-selinux --delay-directory-restore
 `
 
+// settle brings all of the file system that is mounted at $root onto its disk. Only here do programs learn that this machine could not write what was in
+// the helper kernel's memory; unmounting tells nobody.
+const settle = `sync -f "$root"
+ls "$root" >/dev/null
+`
+
 // kernelTools are the programs that both scripts use.
-func kernelTools() []string { return []string{"tar", "mkdir", "mount", "umount"} }
+func kernelTools() []string { return []string{"tar", "mkdir", "mount", "umount", "sync", "ls"} }
 
 const (
 	minXFS = 300 << 20 // mkfs.xfs makes nothing smaller
@@ -124,7 +133,9 @@ func writeXFS(ctx context.Context, env Env, f *os.File, offset, size int64, tree
 root=/tmp/root
 mkdir $root
 mount -t xfs -o nouuid,` + spec.mountOptions() + ` $disk1 $root
-` + spec.chattr() + extract + `umount $root
+for retries in /sys/fs/xfs/*/error/metadata/*/max_retries; do echo 0 >$retries; done
+` + spec.chattr() + extract + settle + `umount $root
+sync $disk1
 `
 	return runKernel(ctx, env, f, offset, size, tree, spec, script, append(spec.chattrTool(), "mkfs.xfs"))
 }
@@ -163,7 +174,8 @@ func writeReiserfs(ctx context.Context, env Env, f *os.File, offset, size int64,
 root=/tmp/root
 mkdir $root
 mount -t reiserfs -o noatime,user_xattr,acl $disk1 $root
-` + extract + `umount $root
+` + extract + settle + `umount $root
+sync $disk1
 `
 	notes, err := reiserfsNotes(tree)
 	if err != nil {
@@ -220,10 +232,27 @@ func runKernel(ctx context.Context, env Env, f *os.File, offset, size int64, tre
 		Log:      env.Log,
 	})
 	if err != nil {
+		if full := hostFull(f); full != nil {
+			env.Log.Debug("the helper kernel has failed", "error", err)
+			return full
+		}
 		return noSpace(ctx, env, tree, spec, size, err)
 	}
 	env.report(spec.Type, tarNotes(output))
 	return nil
+}
+
+// hostFull says that this machine has no space left for the image, which the helper kernel takes for a disk that is broken or full.
+func hostFull(f *os.File) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return nil
+	}
+	const least = 4 << 20 // what a last large write may have left
+	if free := int64(fs.Bavail) * fs.Bsize; free >= least {
+		return nil
+	}
+	return fmt.Errorf("no space is left in %s; make room there, or choose a directory on a larger disk", filepath.Dir(f.Name()))
 }
 
 // tarFile writes the tree as a tar to a file without a name.

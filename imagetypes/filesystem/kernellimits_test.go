@@ -1,10 +1,14 @@
 package filesystem
 
 import (
+	"math/rand/v2"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -116,6 +120,50 @@ func TestKernelLimits(t *testing.T) {
 				if n.IsSymlink() && len(n.Target) != limits.target || n.IsDevice() && (n.Major != limits.major || n.Minor != limits.minor) {
 					t.Errorf("/%s is another: %d:%d, %q", name, n.Major, n.Minor, n.Target)
 				}
+			}
+		})
+	}
+}
+
+// TestFullDisk is a disk of this machine that has less space left than the file system takes: what is written back late must not be lost without a word.
+func TestFullDisk(t *testing.T) {
+	needKernel(t)
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	content := make([]byte, 40<<20)
+	if _, err := rand.NewChaCha8([32]byte{}).Read(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := edit.WriteFile("file", content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		testenv.Missing(t, "a mount namespace: %v", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatal(err)
+	}
+	for kind, space := range map[string]string{"xfs": "80m", "btrfs": "24m", "reiserfs": "56m"} {
+		t.Run(kind, func(t *testing.T) {
+			testenv.NeedProgram(t, map[string]string{"xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs", "reiserfs": "mkreiserfs"}[kind])
+			if err := unix.Mount("none", dir, "tmpfs", 0, "size="+space); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			}()
+			f, err := os.Create(dir + "/image")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			env := testEnv()
+			env.Workdir = t.TempDir()
+			if _, err := Create(t.Context(), env, f, edit.Tree(), Spec{Type: kind}); err == nil || !strings.Contains(err.Error(), "no space is left in "+dir) {
+				t.Errorf("error is %v", err)
 			}
 		})
 	}

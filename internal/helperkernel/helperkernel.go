@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -211,17 +212,38 @@ func runOn(ctx context.Context, m machine, s *Spec) (string, error) {
 	disks := append([]Disk{{File: script, ReadOnly: true}, {File: result}}, s.Disks...)
 	console, err := m.run(ctx, s, disks)
 	if cause := context.Cause(ctx); cause != nil {
-		return "", &CrashError{Name: s.Name, Kind: m.kind(), Console: console, Err: cause}
+		return "", &CrashError{Name: s.Name, Kind: m.kind(), Console: lastLines(console), Err: cause}
 	}
 	if missing := (*command.MissingError)(nil); errors.As(err, &missing) {
 		return "", err
 	}
 	output, code, ok := readResult(result)
 	if !ok {
-		return "", &CrashError{Name: s.Name, Kind: m.kind(), Console: console, Err: err}
+		return "", &CrashError{Name: s.Name, Kind: m.kind(), Console: lastLines(console), Err: err}
 	}
 	if code != 0 {
 		return output, &ScriptError{s.Name, code, output}
 	}
+	if lost := lostWrites().FindAllString(console, 3); lost != nil {
+		return output, &WriteError{s.Name, m.kind(), strings.Join(lost, "; ")}
+	}
 	return output, nil
+}
+
+// WriteError says that this machine could not write what the helper kernel wrote to a disk, although the script has not noticed.
+type WriteError struct {
+	Name    string // of the spec
+	Kind    Kind
+	Console string // what the kernel said of it
+}
+
+// Error implements error.
+func (e *WriteError) Error() string {
+	return fmt.Sprintf("%s in a helper kernel (%s): this machine could not write all of it, most likely for want of space; the console said: %s", e.Name, e.Kind, e.Console)
+}
+
+// lostWrites knows what Linux says (block/blk-core.c, fs/buffer.c, fs/iomap, fs/xfs, fs/btrfs) when a disk has not taken what was written. A disk that can't
+// discard or clear blocks is no such thing.
+func lostWrites() *regexp.Regexp {
+	return regexp.MustCompile(`[^\n\r]*(error, dev (ubd|vd)[a-z]+, sector [0-9]+ op 0x[0-9a-f]+:\((WRITE|FLUSH)\)|: writeback error on inode|lost (async|sync) page write|metadata I/O error|BTRFS error)[^\n\r]*`)
 }

@@ -145,12 +145,12 @@ func (m *qemuMachine) run(ctx context.Context, s *Spec, disks []Disk) (string, e
 		if err != nil {
 			return "", err
 		}
-		args = append(args, "-blockdev", drive, "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
+		args = append(args, "-blockdev", drive, "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d,werror=report,rerror=report", i))
 		files = append(files, d.File)
 	}
 	var console bytes.Buffer
 	err = command.Run(ctx, command.Cmd{Name: m.program, Args: args, Files: files, Stdout: &console, Stderr: &console})
-	return lastLines(console.String()), err
+	return console.String(), err
 }
 
 // driveOptions describes a disk that is an open file, as QEMU's option -blockdev takes it. What the guest syncs is not synced here:

@@ -114,7 +114,7 @@ func (m *umlMachine) run(ctx context.Context, s *Spec, disks []Disk) (string, er
 	}
 	cmd.Files, cmd.Stdout, cmd.Stderr = files, &console, &console
 	err := command.Run(ctx, cmd)
-	return lastLines(console.String()), err
+	return console.String(), err
 }
 
 // User-mode Linux has threads that outlive it when it is killed, and leaves a directory behind. So it runs in namespaces of its own: all processes of
