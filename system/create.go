@@ -29,6 +29,9 @@ func Create(ctx context.Context, opts CreateOptions) (*Built, error) {
 
 func (p *pass) create(ctx context.Context, opts CreateOptions) (*Built, error) {
 	lead := p.lead()
+	if err := checkOutside(opts.Root, opts.TargetDir); err != nil {
+		return nil, err
+	}
 	if err := lead.openTree(ctx, opts.Root); err != nil {
 		return nil, err
 	}
