@@ -98,6 +98,7 @@ func (b *Batch) Build(ctx context.Context, rank int, o CreateOptions) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.staging.Progress = r.Progress // one display shows all images
 	b.parts[rank] = results.Part{Type: t.Name, Dir: r.Dir, Artifacts: artifacts, Naming: results.NamingOf(r.Description)}
 	return nil
 }

@@ -126,9 +126,14 @@ func (Builder) Build(ctx context.Context, r *image.Request) ([]image.Artifact, e
 	if err != nil {
 		return nil, fmt.Errorf("building a file system: %w", err)
 	}
-	env, follower := env(r, scratch), sums.Follow(f)
-	env.Written = follower.Written
-	size, err := CreateImage(ctx, env, f, &r.Description.Type, tree, spec)
+	follower, err := sums.Follow(ctx, f.Name(), r.Progress)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("building a file system: %w", err)
+	}
+	following := env(r, scratch)
+	following.Written = follower.Written
+	size, err := CreateImage(ctx, following, f, &r.Description.Type, tree, spec)
 	if err != nil {
 		size = 0 // nobody wants the sum
 	}

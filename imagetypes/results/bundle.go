@@ -24,6 +24,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/command"
 	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/sparse"
 	"github.com/imgbuild/imgbuild/layers"
 )
 
@@ -268,7 +269,7 @@ func (o *BundleOptions) make(ctx context.Context, s *Staging, b *bundled) (File,
 	if err := errors.Join(err, out.Close()); err != nil {
 		return File{}, err
 	}
-	size, sum, err := complete(ctx, path, "")
+	size, sum, err := complete(ctx, path, "", o.progress())
 	if err != nil {
 		return File{}, err
 	}
@@ -328,17 +329,11 @@ func copySparse(ctx context.Context, out, in *os.File, size int64, task progress
 		return nil
 	}
 	for at := int64(0); at < size; {
-		begin, err := unix.Seek(int(in.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break // a hole up to the end
-		}
-		end := size
-		if err == nil {
-			end, err = unix.Seek(int(in.Fd()), begin, unix.SEEK_HOLE)
-		}
+		begin, end, err := sparse.NextData(in, at, size)
 		if err != nil {
-			begin, end = at, size // the file system knows no holes
+			return err
 		}
+		task.Add(begin - at)
 		if _, err := out.Seek(begin, io.SeekStart); err != nil {
 			return err
 		}

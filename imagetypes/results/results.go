@@ -3,13 +3,12 @@
 package results
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,8 +21,9 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/internal/atomicfile"
-	"github.com/imgbuild/imgbuild/internal/ctxio"
 	"github.com/imgbuild/imgbuild/internal/lockeddir"
+	"github.com/imgbuild/imgbuild/internal/progress"
+	"github.com/imgbuild/imgbuild/internal/sums"
 )
 
 // The names of the files that list results.
@@ -49,10 +49,11 @@ type File struct {
 
 // Staging is a directory for results that are not complete yet. It lies in the target directory, so that renaming is all that is left.
 type Staging struct {
-	Dir    string
-	target string
-	dir    *lockeddir.Dir
-	made   bool // the target directory was not there
+	Dir      string
+	Progress progress.Reporter // shows the counting of check sums; nil does not
+	target   string
+	dir      *lockeddir.Dir
+	made     bool // the target directory was not there
 }
 
 // Stage makes a staging directory in target, which is made if it is missing, and removes those that dead processes left there.
@@ -157,7 +158,7 @@ func (s *Staging) complete(ctx context.Context, parts []Part) ([]staged, error) 
 	for i := range files {
 		f := &files[i]
 		group.Go(func() (err error) {
-			f.size, f.sum, err = complete(groupCtx, f.from, f.SHA256)
+			f.size, f.sum, err = complete(groupCtx, f.from, f.SHA256, s.Progress)
 			return err
 		})
 	}
@@ -200,7 +201,7 @@ func isList(key string) bool {
 }
 
 // complete syncs a file and returns its size and digest, which may be known already.
-func complete(ctx context.Context, name, known string) (int64, string, error) {
+func complete(ctx context.Context, name, known string, reporter progress.Reporter) (int64, string, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return 0, "", fmt.Errorf("completing a result: %w", err)
@@ -208,31 +209,18 @@ func complete(ctx context.Context, name, known string) (int64, string, error) {
 	defer f.Close()
 	var group errgroup.Group
 	group.Go(f.Sync)
-	size, sum, err := digest(ctx, f, known)
+	info, err := f.Stat()
+	sum := known
+	if err == nil && sum == "" {
+		sum, _, err = sums.SHA256(ctx, f, cmp.Or(reporter, progress.Discard))
+	}
 	if syncErr := group.Wait(); err == nil {
 		err = syncErr
 	}
 	if err != nil {
 		return 0, "", fmt.Errorf("completing %s: %w", name, err)
 	}
-	return size, sum, nil
-}
-
-// digestBuffer is how many bytes of a file are read at once.
-const digestBuffer = 256 << 10
-
-// digest returns the size of a file and its digest.
-func digest(ctx context.Context, f *os.File, known string) (int64, string, error) {
-	if known != "" {
-		info, err := f.Stat()
-		if err != nil {
-			return 0, "", err
-		}
-		return info.Size(), known, nil
-	}
-	h := sha256.New()
-	size, err := io.CopyBuffer(h, ctxio.Reader(ctx, f), make([]byte, digestBuffer))
-	return size, hex.EncodeToString(h.Sum(nil)), err
+	return info.Size(), sum, nil
 }
 
 func (s *Staging) writeLists(parts []Part, files []staged) error {
@@ -243,15 +231,15 @@ func (s *Staging) writeLists(parts []Part, files []staged) error {
 	if err := s.writeSynced(ListFile, append(text, '\n')); err != nil {
 		return err
 	}
-	sums, err := s.olderSums(files)
+	lines, err := s.olderSums(files)
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		sums = append(sums, sumLine(f.sum, f.name))
+		lines = append(lines, sumLine(f.sum, f.name))
 	}
-	slices.SortFunc(sums, func(a, b string) int { return strings.Compare(a[sha256.Size*2:], b[sha256.Size*2:]) })
-	return s.writeSynced(SumsFile, []byte(strings.Join(sums, "")))
+	slices.SortFunc(lines, func(a, b string) int { return strings.Compare(a[sha256.Size*2:], b[sha256.Size*2:]) })
+	return s.writeSynced(SumsFile, []byte(strings.Join(lines, "")))
 }
 
 func (s *Staging) writeSynced(name string, data []byte) error {

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/sparse"
 )
@@ -27,23 +26,16 @@ type block struct {
 // extent is a run of bytes of the raw file that is no hole.
 type extent struct{ start, end int64 }
 
-// dataExtents lists what is no hole, with SEEK_DATA of lseek(2). A file system that doesn't know holes gives one extent.
+// dataExtents lists what is no hole. A file system that doesn't know holes gives one extent.
 func dataExtents(f *os.File, size int64) ([]extent, error) {
 	var list []extent
 	for at := int64(0); at < size; {
-		start, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break
-		}
+		start, end, err := sparse.NextData(f, at, size)
 		if err != nil {
-			return nil, fmt.Errorf("looking for data in %s: %w", f.Name(), err)
-		}
-		end, err := unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
-		if err != nil {
-			return nil, fmt.Errorf("looking for holes in %s: %w", f.Name(), err)
+			return nil, err
 		}
 		if start < size {
-			list = append(list, extent{start, min(end, size)})
+			list = append(list, extent{start, end})
 		}
 		at = end
 	}

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/ctxio"
 )
@@ -84,4 +87,25 @@ func IsZero(p []byte) bool {
 		p = p[n:]
 	}
 	return true
+}
+
+// NextData returns the next run of bytes from at on that is no hole of a file of the given size; start is size if there is none. A file system that knows no holes says
+// that everything is data. The file's offset changes.
+func NextData(f *os.File, at, size int64) (start, end int64, err error) {
+	if at >= size {
+		return size, size, nil
+	}
+	start, err = unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return size, size, nil
+	case errors.Is(err, unix.EINVAL):
+		return at, size, nil
+	case err == nil:
+		end, err = unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("looking for holes in %s: %w", f.Name(), err)
+	}
+	return min(start, size), min(end, size), nil
 }

@@ -1,17 +1,17 @@
 package sums
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"hash"
-	"io"
+	"context"
+	"os"
 	"sync"
+
+	"github.com/imgbuild/imgbuild/internal/progress"
 )
 
 // Follower counts the SHA-256 of a file that is still being written, as far as it is final. What it was not given it reads.
 type Follower struct {
-	file io.ReaderAt
+	digester
+	progress progress.Reporter
 
 	mu    sync.Mutex
 	more  sync.Cond
@@ -20,8 +20,6 @@ type Follower struct {
 	last  bool // it will not grow
 
 	ended chan struct{}
-	at    int64 // up to where it is counted
-	hash  hash.Hash
 	err   error
 }
 
@@ -32,12 +30,16 @@ type written struct {
 	release func()
 }
 
-// Follow starts to follow a file. It must be ended by [Follower.Finish].
-func Follow(file io.ReaderAt) *Follower {
-	f := &Follower{file: file, ended: make(chan struct{}), hash: sha256.New()}
+// Follow starts to follow a file, which it opens for itself. It must be ended by [Follower.Finish].
+func Follow(ctx context.Context, name string, reporter progress.Reporter) (*Follower, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &Follower{digester: newDigester(file), progress: reporter, ended: make(chan struct{})}
 	f.more.L = &f.mu
-	go f.run()
-	return f
+	go f.run(ctx)
+	return f, nil
 }
 
 // Written says that data has been written at an offset, and that the first final bytes of the file will not change any more. When the data is not needed any longer,
@@ -50,22 +52,22 @@ func (f *Follower) Written(final, at int64, data []byte, release func()) {
 	f.more.Signal()
 }
 
-// Finish says that the file is complete, with so many bytes, and returns the sum in lower-case hexadecimal. With a size of 0 nobody wants it.
+// Finish says that the file is complete, with so many bytes, and returns the sum in lower-case hexadecimal. With a size of 0 nobody wants it. What is left to count is
+// shown where it takes its time.
 func (f *Follower) Finish(size int64) (string, error) {
 	f.mu.Lock()
 	f.end, f.last = size, true
 	f.more.Signal()
 	f.mu.Unlock()
 	<-f.ended
-	if f.err != nil {
-		return "", fmt.Errorf("reading what was written: %w", f.err)
+	if err := f.file.Close(); f.err == nil {
+		f.err = err
 	}
-	return hex.EncodeToString(f.hash.Sum(nil)), nil
+	return f.sum(), f.err
 }
 
-func (f *Follower) run() {
+func (f *Follower) run(ctx context.Context) {
 	defer close(f.ended)
-	buffer := make([]byte, largest)
 	for {
 		f.mu.Lock()
 		for len(f.queue) == 0 && !f.last {
@@ -75,27 +77,21 @@ func (f *Follower) run() {
 		f.queue = nil
 		f.mu.Unlock()
 		for _, w := range queue {
-			f.read(buffer, min(w.at, end))
+			if f.err == nil {
+				f.err = f.count(ctx, min(w.at, end), func(int64) {})
+			}
 			if stop := min(w.at+int64(len(w.data)), end); f.err == nil && w.at <= f.at && f.at < stop {
 				f.hash.Write(w.data[f.at-w.at : stop-w.at])
 				f.at = stop
 			}
 			w.release()
 		}
-		if last {
-			f.read(buffer, end)
-			return
+		if !last {
+			continue
 		}
-	}
-}
-
-// read counts what lies in the file up to end.
-func (f *Follower) read(buffer []byte, end int64) {
-	for f.err == nil && f.at < end {
-		n := min(end-f.at, int64(len(buffer)))
-		if _, f.err = f.file.ReadAt(buffer[:n], f.at); f.err == nil {
-			f.hash.Write(buffer[:n])
-			f.at += n
+		if f.err == nil {
+			f.err = f.showing(ctx, end, f.progress)
 		}
+		return
 	}
 }
