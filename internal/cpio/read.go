@@ -81,7 +81,7 @@ func readEntry(r io.ReaderAt, at, size int64) (e Entry, next int64, err error) {
 		Name: string(name), Ino: field[0], Mode: field[1], UID: field[2], GID: field[3], Links: field[4], MTime: int64(field[5]), Size: int64(field[6]),
 		Major: field[9], Minor: field[10],
 	}, Offset: pad(at + headerSize + length)}
-	next = pad(e.Offset + e.Size)
+	next = min(pad(e.Offset+e.Size), size) // the last padding may be missing
 	if e.Offset+e.Size > size {
 		return e, 0, fmt.Errorf("%w: it breaks off in %s", ErrFormat, e.Name)
 	}
