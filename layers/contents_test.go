@@ -144,7 +144,7 @@ func TestEachContentStops(t *testing.T) {
 			t.Errorf("%s: after the end of its context: %v", form, err)
 		}
 	}
-	for range 100 {
+	for range 1000 {
 		if runtime.NumGoroutine() <= before {
 			return
 		}
@@ -166,7 +166,7 @@ func TestReadLayerStops(t *testing.T) {
 			cancel()
 		}
 	}
-	for range 100 {
+	for range 1000 {
 		if runtime.NumGoroutine() <= before {
 			return
 		}

@@ -82,7 +82,7 @@ func rsynced(t testing.TB, trees []*Tree, flags ...string) *Tree {
 	dest := hostDir(t)
 	for _, tree := range trees {
 		dir, _ := written(t, tree, DirOptions{})
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "rsync", append([]string{"--archive", "--hard-links", "--acls", "--xattrs"}, append(flags, dir+"/", dest+"/")...)...)
 		out, err := cmd.CombinedOutput()

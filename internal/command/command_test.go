@@ -113,7 +113,7 @@ func TestCancelKillsChildren(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the user asked") {
 		t.Errorf("error %v", err)
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
 	pid, err := os.ReadFile(alive)
@@ -121,7 +121,7 @@ func TestCancelKillsChildren(t *testing.T) {
 		t.Fatal(err)
 	}
 	status := filepath.Join("/proc", strings.TrimSpace(string(pid)), "stat")
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		data, err := os.ReadFile(status)
 		if err != nil || strings.Contains(string(data), ") Z ") {
 			break

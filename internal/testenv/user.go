@@ -125,10 +125,10 @@ func (u User) RunAgain(t testing.TB, test string, env ...string) {
 	t.Logf("as user %s:\n%s", u.Name, out)
 }
 
-// NoProcess fails unless the process with this id has ended or ends within five seconds.
+// NoProcess fails unless the process with this id has ended or ends within twenty seconds.
 func NoProcess(t testing.TB, pid string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		data, err := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(pid), "stat"))
 		if err != nil || strings.Contains(string(data), ") Z ") {
 			return

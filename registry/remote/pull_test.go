@@ -329,10 +329,10 @@ func TestRetryAfterHeader(t *testing.T) {
 // TestStall has a registry that stops sending in the middle, once.
 func TestStall(t *testing.T) {
 	r := newRegistry(t)
-	c := newClient(t, Options{StallTimeout: 200 * time.Millisecond})
+	c := newClient(t, Options{StallTimeout: 2 * time.Second}) // this machine may be busy for less
 	data := randomBytes(t, 1<<20)
 	img := testImage(t, data)
-	push(t, c, img, r.ref(t, "a:1"))
+	push(t, newClient(t, Options{}), img, r.ref(t, "a:1"))
 	release := make(chan struct{})
 	defer close(release)
 	var first atomic.Bool
@@ -386,13 +386,22 @@ func TestParallelBlobs(t *testing.T) {
 	img := testImage(t, layers...)
 	push(t, c, img, r.ref(t, "a:1"))
 	var now, most atomic.Int64
+	three := make(chan struct{})
+	var once sync.Once
 	r.setFault(func(_ http.ResponseWriter, req *http.Request) bool {
 		if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
 			n := now.Add(1)
 			defer now.Add(-1)
 			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 			}
-			time.Sleep(20 * time.Millisecond)
+			if n == 3 {
+				once.Do(func() { close(three) })
+			}
+			select {
+			case <-three:
+			case <-time.After(10 * time.Second):
+			}
+			time.Sleep(10 * time.Millisecond) // so that others could come
 		}
 		return false
 	})
