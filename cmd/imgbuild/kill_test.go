@@ -123,7 +123,7 @@ func (k *killed) attempt(args ...string) {
 // nothingLeft checks that no process, mount or loop device of the killed run stays.
 func (k *killed) nothingLeft() {
 	k.t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		left := k.processes()
 		if len(left) == 0 {
