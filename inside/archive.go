@@ -2,6 +2,7 @@ package inside
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -68,9 +69,23 @@ func (o *opener) foreignArchive(ctx context.Context, p part) (*layers.Tree, erro
 	if err != nil {
 		return nil, err
 	}
-	return o.tarFrom(ctx, p.size, func(w io.Writer) error {
+	tree, err := o.tarFrom(ctx, p.size, func(w io.Writer) error {
 		return command.Run(ctx, command.Cmd{Name: "bsdtar", Args: []string{"-c", "--format=pax", "-f", "-", "@" + descriptor}, Files: []*os.File{f}, Stdout: w})
 	})
+	if size := mediumSize(p.reader()); err != nil && size > p.size {
+		return nil, fmt.Errorf("it is cut off: the ISO image has %d bytes, and %d are there; %w", size, p.size, err)
+	}
+	return tree, err
+}
+
+// mediumSize returns how many bytes an ISO image has by its primary volume descriptor (ECMA-119, sections 8.4.8 and 8.4.12), 0 for what is none.
+func mediumSize(r io.ReaderAt) int64 {
+	const sector, descriptor = 2048, 16 * 2048
+	head := make([]byte, 132)
+	if _, err := r.ReadAt(head, descriptor); err != nil || string(head[1:6]) != "CD001" {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint32(head[80:])) * sector
 }
 
 // tar reads a tar archive, which may hold a container.

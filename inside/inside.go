@@ -254,6 +254,9 @@ func (o *opener) file(ctx context.Context, tree *layers.Tree, name string) (part
 	if err != nil {
 		return part{}, err
 	}
+	if node.IsDir() {
+		return part{}, fmt.Errorf("its part %s is a directory: write #.:/%s", name, layers.Clean(name))
+	}
 	if p, ok := inPlace(node); ok {
 		return p, nil
 	}

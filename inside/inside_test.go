@@ -216,6 +216,20 @@ func TestImageInImage(t *testing.T) {
 			t.Errorf("%s: %v", part, err)
 		}
 	}
+	if _, err := Open(t.Context(), ParseName(iso+"#LiveOS"), Options{}); err == nil || !strings.Contains(err.Error(), "LiveOS is a directory: write #.:/LiveOS") {
+		t.Errorf("a directory as a part: %v", err)
+	}
+	data, err = os.ReadFile(iso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(t.TempDir(), "cut.iso")
+	if err := os.WriteFile(cut, data[:len(data)/4], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), Name{File: cut}, Options{}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("it is cut off: the ISO image has %d bytes, and %d are there", len(data), len(data)/4)) {
+		t.Errorf("a part of an ISO image: %v", err)
+	}
 	_, err = Open(t.Context(), ParseName(iso+"#nothing"), Options{})
 	if err == nil || !strings.Contains(err.Error(), `there is no part "nothing"`) {
 		t.Error(err)

@@ -185,6 +185,9 @@ func writeFile(w io.Writer, tree *layers.Tree, path string) error {
 	if err != nil {
 		return fmt.Errorf("reading /%s: %w", layers.Clean(path), err)
 	}
+	if node.IsDir() {
+		return fmt.Errorf("reading /%s: it is a directory: imgbuild ls lists it, imgbuild extract takes it out", resolved)
+	}
 	r, err := node.Open()
 	if err != nil {
 		return fmt.Errorf("reading /%s: %w", resolved, err)

@@ -159,6 +159,18 @@ func (m *Machine) Send(text string) error {
 	return nil
 }
 
+// send is [Machine.Send] to a machine that may not read what is typed.
+func (m *Machine) send(text string, timeout time.Duration) error {
+	if err := m.input.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return fmt.Errorf("typing into the virtual machine: %w", err)
+	}
+	err := m.Send(text)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &TimeoutError{"the machine to read what is typed", timeout, m.lastLines()}
+	}
+	return errors.Join(err, m.input.SetWriteDeadline(time.Time{}))
+}
+
 // Login waits up to timeout for the login prompt, logs in and makes the shell quiet, so that [Machine.Run] works.
 func (m *Machine) Login(ctx context.Context, user, password string, timeout time.Duration) error {
 	const (
@@ -168,7 +180,7 @@ func (m *Machine) Login(ctx context.Context, user, password string, timeout time
 	if _, err := m.expect(ctx, regexp.MustCompile(`login: ?`+end), `"login:"`, timeout); err != nil {
 		return fmt.Errorf("logging in as %s: %w", user, err)
 	}
-	if err := m.Send(user + "\n"); err != nil {
+	if err := m.send(user+"\n", step); err != nil {
 		return err
 	}
 	prompt := `[#$%>] (\x1b\[[0-9;?]*[a-zA-Z])*` + end
@@ -177,7 +189,7 @@ func (m *Machine) Login(ctx context.Context, user, password string, timeout time
 		return fmt.Errorf("logging in as %s: %w", user, err)
 	}
 	if answer[1] != "" {
-		if err := m.Send(password + "\n"); err != nil {
+		if err := m.send(password+"\n", step); err != nil {
 			return err
 		}
 		if answer, err = m.expect(ctx, regexp.MustCompile(`([Ll]ogin incorrect)|`+prompt), "a shell's prompt", step); err != nil {
@@ -188,7 +200,7 @@ func (m *Machine) Login(ctx context.Context, user, password string, timeout time
 		}
 	}
 	m.loggedIn, m.user, m.password = true, user, password
-	if err := m.Send(quietShell); err != nil {
+	if err := m.send(quietShell, step); err != nil {
 		return err
 	}
 	_, _, err = m.Run(ctx, "true", step)
@@ -214,8 +226,8 @@ func (m *Machine) Run(ctx context.Context, cmd string, timeout time.Duration) (o
 	// The quotes keep the words apart where the terminal shows what was typed.
 	mark := "imgbuild-" + strconv.Itoa(m.commands)
 	quoted := "'" + strings.ReplaceAll(cmd, "'", `'\''`) + "'"
-	if err := m.Send(fmt.Sprintf("echo %s''-begin; eval %s </dev/null\necho %s''-end $?\n", mark, quoted, mark)); err != nil {
-		return "", 0, err
+	if err := m.send(fmt.Sprintf("echo %s''-begin; eval %s </dev/null\necho %s''-end $?\n", mark, quoted, mark), timeout); err != nil {
+		return "", 0, failed(err)
 	}
 	pattern := regexp.MustCompile(`(?s)` + mark + `-begin\r*\n(.*?)(` + mark + `-end|imgbuild-exit) (\d+)`)
 	answer, err := m.expect(ctx, pattern, "its end", timeout)

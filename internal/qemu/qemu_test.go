@@ -210,3 +210,17 @@ func TestCDROM(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyReads gives up typing into a machine that does not read.
+func TestNobodyReads(t *testing.T) {
+	keyboard, input, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keyboard.Close()
+	defer input.Close()
+	m := &Machine{console: newConsole(nil), input: input, loggedIn: true}
+	if _, _, err := m.Run(t.Context(), strings.Repeat("x", 1<<20), 100*time.Millisecond); !errors.As(err, new(*TimeoutError)) {
+		t.Errorf("error is %v", err)
+	}
+}
