@@ -18,6 +18,7 @@ import (
 	"github.com/imgbuild/imgbuild/description"
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/repro"
+	"github.com/imgbuild/imgbuild/internal/userns"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/layers/container"
 	"github.com/imgbuild/imgbuild/registry"
@@ -139,6 +140,13 @@ func (m *maker) read(ctx context.Context) (*layers.Tree, []layers.Note, error) {
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
+		foreign, err := userns.Foreign(m.Root)
+		if err != nil {
+			return nil, nil, err
+		}
+		if foreign {
+			m.Log.Warn("the root tree belongs to a user of this machine whom your subordinate ids have not, so that its files will belong to nobody; run this as its owner, or give a tar archive of it", "tree", m.Root)
+		}
 		return layers.ScanDir(ctx, m.Root, layers.ScanOptions{Exclude: m.Exclude, OneFileSystem: true})
 	}
 	tree, file, err := openArchive(ctx, m.Root, m.Exclude)

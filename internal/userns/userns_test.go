@@ -36,6 +36,18 @@ func inside(what string) int {
 			"chown", os.Chown(file, 65535, 65534), "hostname", syscall.Unshare(syscall.CLONE_NEWUTS), syscall.Sethostname([]byte("x")))
 		_, err = os.Readlink("/proc/self/ns/user")
 		fmt.Println("args", strings.Join(os.Args[1:], "|"), "proc", err, "stage", os.Getenv(stageVar) == "")
+	case "foreign":
+		dir := os.Getenv("USERNS_DIR")
+		own, nobodys := filepath.Join(dir, "own"), filepath.Join(dir, "nobodys")
+		for _, name := range []string{own, nobodys} {
+			if err := os.Mkdir(name, 0o755); err != nil {
+				fmt.Println(err)
+			}
+		}
+		fmt.Println(os.Chown(nobodys, nobody, nobody))
+		for _, name := range []string{"/etc", own, nobodys} {
+			fmt.Println(Foreign(name))
+		}
 	case "exit":
 		return 37
 	case "kill":
@@ -67,6 +79,17 @@ func TestEnter(t *testing.T) {
 	want := fmt.Sprintf("uid 0 gid 0 real %d %d true write <nil> chown <nil> hostname <nil> <nil>\nargs a|b c proc <nil> stage true\n", u.UID, u.GID)
 	if diff := cmp.Diff(want, string(out)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestForeign tells a directory of this machine's root, who has no id in the namespace, from those of others.
+func TestForeign(t *testing.T) {
+	u := testenv.OrdinaryUser(t)
+	cmd := u.Command(t, u.TestBinary(t))
+	cmd.Env = append(cmd.Env, "USERNS_TEST=foreign", "USERNS_DIR="+u.TempDir(t))
+	out, err := cmd.CombinedOutput()
+	if diff := cmp.Diff("<nil>\ntrue <nil>\nfalse <nil>\nfalse <nil>\n", string(out)); err != nil || diff != "" {
+		t.Error(err, diff)
 	}
 }
 
