@@ -81,8 +81,10 @@ func foreignContainer(t *testing.T, files map[string]string) string {
 // TestStackTogetherIsAsAlone builds several types from a stack in one pass and one by one: with room for uncompressed layers and without, where a description comes
 // with a container and beside it, and where programs run for each type.
 func TestStackTogetherIsAsAlone(t *testing.T) {
-	all := []string{"docker", "oci", "tar.zst", "cpio"}
-	const types = `<type image="docker"><containerconfig name="c"/></type><type image="oci"><containerconfig name="c"/></type><type image="tar.zst"/><type image="cpio"/>`
+	testenv.NeedProgram(t, "mke2fs")
+	all := []string{"docker", "oci", "tar.zst", "cpio", "squashfs", "ext4"}
+	const types = `<type image="docker"><containerconfig name="c"/></type><type image="oci"><containerconfig name="c"/></type><type image="tar.zst"/><type image="cpio"/>
+<type image="squashfs"/><type image="ext4"/>`
 	tree := map[string]string{
 		"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/shadow": "root:*:1::::::\n", "root/.profile": "",
 		"usr/large": someBytes(1, 9<<20), "usr/share/a": "a", "image/config.xml": aDescription("web", types), "bin/sh": someBytes(2, 10),
