@@ -3,7 +3,9 @@ package iso
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -400,17 +402,30 @@ func TestDrivers(t *testing.T) {
 func TestSmallESP(t *testing.T) {
 	needTools(t)
 	testenv.NeedRoot(t)
-	r := request(t, smallTree(t, nil), `flags="dmsquash" efifatimagesize="1"`, "")
-	prepared, builder, err := Builder{}.Prepare(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := builder.Build(t.Context(), prepared); err == nil || !strings.Contains(err.Error(), "config.xml:") || !strings.Contains(err.Error(), "make it at least") {
+	r := request(t, smallTree(t, map[string]string{"usr/bin/dracut": "#!/bin/sh\nexit 3\n"}), `flags="dmsquash" efifatimagesize="1"`, "")
+	_, _, err := Builder{}.Prepare(t.Context(), r) // before dracut runs
+	if err == nil || !strings.Contains(err.Error(), "config.xml:") || !strings.Contains(err.Error(), "make it at least") {
 		t.Errorf("error is %v", err)
 	}
 	entries, err := os.ReadDir(r.Workdir)
 	if err != nil || len(entries) > 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	for _, size := range []string{"3", "8", "9"} {
+		file, _ := build(t, request(t, smallTree(t, nil), `flags="dmsquash" efifatimagesize="`+size+`"`, ""))
+		var table struct {
+			PartitionTable struct{ Partitions []struct{ Start, Size int64 } }
+		}
+		if err := json.Unmarshal([]byte(testenv.Run(t, "sfdisk", "--json", file)), &table); err != nil {
+			t.Fatal(err)
+		}
+		esp := table.PartitionTable.Partitions[1]
+		if fmt.Sprint(esp.Size*512>>20) != size {
+			t.Errorf("the partition has %d sectors, not %s MiB", esp.Size, size)
+		}
+		alone := filepath.Join(t.TempDir(), "esp")
+		testenv.Run(t, "dd", "if="+file, "of="+alone, "bs=512", fmt.Sprintf("skip=%d", esp.Start), fmt.Sprintf("count=%d", esp.Size))
+		testenv.Run(t, "fsck.fat", "-n", alone)
 	}
 }
 

@@ -47,16 +47,25 @@ func (m *medium) prepare(ctx context.Context, r *image.Request) (*layers.Tree, e
 	if err := m.addArchives(ctx, edit, r.Tree); err != nil { // first: what is wrong in them is told before any work
 		return nil, err
 	}
-	tree, err := m.makeInitrd(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	boot, err := m.bootFiles(ctx, edit, tree)
+	boot, err := m.bootFiles(ctx, edit, r.Tree)
 	if err != nil {
 		return nil, fmt.Errorf("writing the boot files: %w", err)
+	}
+	if m.startsByEFI() { // too small a partition is told before dracut has worked for a minute
+		files, err := espTree(boot, m.ids.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := m.espSize(files); err != nil {
+			return nil, err
+		}
 	}
 	if _, err := layers.WriteDir(ctx, m.content(), boot, layers.DirOptions{}); err != nil {
 		return nil, fmt.Errorf("writing the boot files: %w", err)
+	}
+	tree, err := m.makeInitrd(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	name := filepath.Join(m.content(), m.loaderDir(), "initrd")
 	if err := os.Rename(filepath.Join(m.dir, "initrd", "initrd"), name); err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/imgbuild/imgbuild/imagetypes/filesystem"
 	"github.com/imgbuild/imgbuild/imagetypes/image"
@@ -91,34 +92,55 @@ func (m *medium) bootSector() (string, error) {
 const (
 	mebibyte   = 1 << 20
 	defaultESP = 20 * mebibyte // as in KIWI
+	fat16From  = 9 * mebibyte  // less has too few clusters
 	fat32From  = 512 * mebibyte
 )
 
-// writeESP makes the EFI system partition, with what the medium has in /EFI.
+// espTree is what the EFI system partition has of a medium's files: what is in /EFI.
+func espTree(medium *layers.Tree, epoch time.Time) (*layers.Tree, error) {
+	edit := medium.Edit(layers.TimespecOf(epoch))
+	for _, other := range medium.Root().Names() {
+		if other == "EFI" {
+			continue
+		}
+		if err := edit.Remove(other); err != nil {
+			return nil, err
+		}
+	}
+	return edit.Tree(), nil
+}
+
+// espSize is the size of the EFI system partition for its files, in bytes.
+func (m *medium) espSize(tree *layers.Tree) (int64, error) {
+	size := int64(m.typ.EFIFatImageSize) * mebibyte
+	required := tree.Stats().Bytes*11/10 + mebibyte
+	switch {
+	case size == 0:
+		return max(defaultESP, required), nil
+	case size < required:
+		return 0, m.typ.Errorf("efifatimagesize", fmt.Sprintf("make it at least %d, or leave it out to get as much as is needed", (required+mebibyte-1)/mebibyte),
+			"the EFI system partition has %d MiB, and its content needs more", m.typ.EFIFatImageSize)
+	}
+	return size, nil
+}
+
+// writeESP makes the EFI system partition.
 func (m *medium) writeESP(ctx context.Context, name string) error {
 	tree, _, err := layers.ScanDir(ctx, m.content(), layers.ScanOptions{})
 	if err != nil {
 		return err
 	}
-	edit := tree.Edit(layers.TimespecOf(m.ids.Epoch))
-	for _, other := range tree.Root().Names() {
-		if other == "EFI" {
-			continue
-		}
-		if err := edit.Remove(other); err != nil {
-			return err
-		}
+	if tree, err = espTree(tree, m.ids.Epoch); err != nil {
+		return err
 	}
-	tree = edit.Tree()
-	size := int64(m.typ.EFIFatImageSize) * mebibyte
-	if required := tree.Stats().Bytes*11/10 + mebibyte; required > size {
-		if size > 0 {
-			return m.typ.Errorf("efifatimagesize", fmt.Sprintf("make it at least %d, or leave it out to get as much as is needed", (required+mebibyte-1)/mebibyte),
-				"the EFI system partition has %d MiB, and its content needs more", m.typ.EFIFatImageSize)
-		}
-		size = max(defaultESP, required)
+	size, err := m.espSize(tree)
+	if err != nil {
+		return err
 	}
-	bits := 16
+	bits := 12
+	if size >= fat16From {
+		bits = 16
+	}
 	if size >= fat32From {
 		bits = 32
 	}
