@@ -8,19 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs/inspect"
 )
-
-func treeWith(t *testing.T, files map[string]string) *layers.Tree {
-	t.Helper()
-	e := layers.NewTree().Edit(layers.Timespec{})
-	for name, text := range files {
-		if err := e.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return e.Tree()
-}
 
 func TestCompareFindsMismatchesAndAccounts(t *testing.T) {
 	r := &Report{Containers: []Container{
@@ -29,9 +19,9 @@ func TestCompareFindsMismatchesAndAccounts(t *testing.T) {
 		{Name: "files"}, // says nothing of itself, so it fits
 	}}
 	err := r.compare([]*layers.Tree{
-		treeWith(t, map[string]string{"etc/passwd": "www:x:33:33\n"}),
-		treeWith(t, map[string]string{"etc/passwd": "www:x:48:48\n"}),
-		treeWith(t, map[string]string{"etc/motd": "hello"}),
+		layerstest.Files(t, map[string]string{"etc/passwd": "www:x:33:33\n"}),
+		layerstest.Files(t, map[string]string{"etc/passwd": "www:x:48:48\n"}),
+		layerstest.Files(t, map[string]string{"etc/motd": "hello"}),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 func config() Config {
@@ -124,20 +125,9 @@ func TestBIOSBoot(t *testing.T) {
 	}
 }
 
-func tree(t *testing.T, files map[string]string) *layers.Tree {
-	t.Helper()
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	for name, text := range files {
-		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return edit.Tree()
-}
-
 func TestFindPrefersTheTree(t *testing.T) {
 	for _, dir := range []string{"usr/lib/grub/i386-pc", "usr/share/grub2/i386-pc"} {
-		m, err := Find(tree(t, map[string]string{dir + "/kernel.img": "k", dir + "/a.mod": "a", dir + "/boot.img": "b", dir + "/config.h": "c"}), PlatformBIOS)
+		m, err := Find(layerstest.Files(t, map[string]string{dir + "/kernel.img": "k", dir + "/a.mod": "a", dir + "/boot.img": "b", dir + "/config.h": "c"}), PlatformBIOS)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,14 +153,14 @@ func TestFindPrefersTheTree(t *testing.T) {
 			t.Errorf("boot.img is %q, %v", data, err)
 		}
 	}
-	_, err := Find(tree(t, nil), "vax-pdp")
+	_, err := Find(layerstest.Files(t, nil), "vax-pdp")
 	if !errors.Is(err, ErrNoModules) {
 		t.Errorf("error is %v", err)
 	}
 }
 
 func TestInstall(t *testing.T) {
-	full := tree(t, map[string]string{
+	full := layerstest.Files(t, map[string]string{
 		"usr/lib/grub/x86_64-efi/kernel.img": "k", "usr/lib/grub/x86_64-efi/a.mod": "a", "usr/lib/grub/x86_64-efi/command.lst": "l", "usr/share/grub/unicode.pf2": "f",
 	})
 	m, err := Find(full, PlatformEFI64)
@@ -189,7 +179,7 @@ func TestInstall(t *testing.T) {
 	if _, err := edit.Lookup("boot/grub/x86_64-efi/kernel.img"); err == nil {
 		t.Error("kernel.img is in /boot")
 	}
-	if got := Directory(tree(t, map[string]string{"usr/sbin/grub2-mkconfig": "x"})); got != "boot/grub2" {
+	if got := Directory(layerstest.Files(t, map[string]string{"usr/sbin/grub2-mkconfig": "x"})); got != "boot/grub2" {
 		t.Errorf("the directory on Fedora and SUSE is %s", got)
 	}
 }

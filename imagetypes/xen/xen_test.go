@@ -7,22 +7,12 @@ import (
 
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 	"github.com/imgbuild/imgbuild/rootfs/initrd"
 )
 
-func tree(t *testing.T, files map[string]string) *layers.Tree {
-	t.Helper()
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	for name, text := range files {
-		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return edit.Tree()
-}
-
 func TestFindHypervisor(t *testing.T) {
-	found, err := findHypervisor(tree(t, map[string]string{"boot/xen-4.9-amd64.gz": "", "boot/xen-4.17-amd64.gz": "", "boot/xen-4.17-amd64.efi": "", "boot/xen.cfg": ""}))
+	found, err := findHypervisor(layerstest.Files(t, map[string]string{"boot/xen-4.9-amd64.gz": "", "boot/xen-4.17-amd64.gz": "", "boot/xen-4.17-amd64.efi": "", "boot/xen.cfg": ""}))
 	if found != "boot/xen-4.17-amd64.gz" || err != nil {
 		t.Errorf("%s, %v", found, err)
 	}
@@ -30,7 +20,7 @@ func TestFindHypervisor(t *testing.T) {
 		"ID=debian": "xen-system-amd64", "ID=ubuntu\nID_LIKE=debian": "xen-system-amd64", "ID=\"opensuse-leap\"": "xen-tools", "ID=fedora": "package xen ", "ID=alpine": "xen-hypervisor",
 		"ID=nixos": "xen (Fedora, openSUSE)",
 	} {
-		_, err := findHypervisor(tree(t, map[string]string{"etc/os-release": release + "\n", "boot/vmlinuz-1": ""}))
+		_, err := findHypervisor(layerstest.Files(t, map[string]string{"etc/os-release": release + "\n", "boot/vmlinuz-1": ""}))
 		var missing *image.TreeError
 		if !errors.As(err, &missing) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", release, err)
@@ -42,7 +32,7 @@ func TestFindHypervisor(t *testing.T) {
 }
 
 func TestReadKernel(t *testing.T) {
-	files := tree(t, map[string]string{
+	files := layerstest.Files(t, map[string]string{
 		"boot/config-1": "CONFIG_XEN_PV=y\nCONFIG_XEN_PVH=y\nCONFIG_XEN_DOM0=y\n", "lib/modules/2/config": "# CONFIG_XEN_PV is not set\nCONFIG_PVH=y\n",
 		"usr/lib/modules/3/config": "CONFIG_ARM64=y\nCONFIG_XEN=y\nCONFIG_XEN_BLKDEV_FRONTEND=y\n", "boot/config-4": "# CONFIG_KERNEL_GZIP is not set\nCONFIG_KERNEL_LZ4=y\n",
 	})
@@ -59,11 +49,11 @@ func TestReadKernel(t *testing.T) {
 func TestDom0Kernels(t *testing.T) {
 	files := map[string]string{"boot/config-1": "CONFIG_XEN_DOM0=y\n", "boot/config-2-cloud": "# CONFIG_XEN_DOM0 is not set\n", "etc/os-release": "ID=debian\n"}
 	kernels := []initrd.Kernel{{Version: "1"}, {Version: "2-cloud"}, {Version: "3"}}
-	fit, err := dom0Kernels(tree(t, files), kernels)
+	fit, err := dom0Kernels(layerstest.Files(t, files), kernels)
 	if err != nil || len(fit) != 2 || fit[0].Version != "1" || fit[1].Version != "3" {
 		t.Errorf("%v, %v", fit, err)
 	}
-	if _, err = dom0Kernels(tree(t, files), kernels[1:2]); err == nil || !strings.Contains(err.Error(), "2-cloud") || !strings.Contains(err.Error(), "linux-image-amd64") {
+	if _, err = dom0Kernels(layerstest.Files(t, files), kernels[1:2]); err == nil || !strings.Contains(err.Error(), "2-cloud") || !strings.Contains(err.Error(), "linux-image-amd64") {
 		t.Errorf("%v", err)
 	}
 }
@@ -85,7 +75,7 @@ func TestHostConsole(t *testing.T) {
 }
 
 func TestHypervisorOptions(t *testing.T) {
-	always, first := hypervisorOptions(tree(t, map[string]string{
+	always, first := hypervisorOptions(layerstest.Files(t, map[string]string{
 		"etc/default/grub": "GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN=\"dom0_mem=1G,max:1G\"\n#GRUB_CMDLINE_XEN=x\n", "etc/default/grub.d/xen.cfg": "GRUB_CMDLINE_XEN_DEFAULT='smap=0'\n",
 		"etc/default/grub.d/zz.cfg": "GRUB_CMDLINE_XEN=\"$X y\"\n", "etc/default/grub.d/ignored": "GRUB_CMDLINE_XEN=no\n",
 	}))
@@ -99,7 +89,7 @@ func TestHypervisorOptions(t *testing.T) {
 
 // TestHostOptions puts together what a host's console wants and what its settings say.
 func TestHostOptions(t *testing.T) {
-	kernel, always, first := HostOptions(tree(t, map[string]string{
+	kernel, always, first := HostOptions(layerstest.Files(t, map[string]string{
 		"etc/default/grub": "GRUB_CMDLINE_XEN=\"dom0_mem=1G console=com1,vga\"\nGRUB_CMDLINE_XEN_DEFAULT=smap=0\n",
 	}), "root=UUID=1 console=ttyS0 quiet")
 	if kernel != "root=UUID=1 console=hvc0 quiet" || always != "com1=115200,8n1 console=com1,vga dom0_mem=1G" || first != always+" smap=0" {

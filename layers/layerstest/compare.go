@@ -6,6 +6,18 @@ import (
 	"github.com/imgbuild/imgbuild/layers"
 )
 
+// Files returns a tree of files that anybody may read, from their names to their contents.
+func Files(t testing.TB, files map[string]string) *layers.Tree {
+	t.Helper()
+	edit := layers.NewTree().Edit(layers.Timespec{})
+	for name, text := range files {
+		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return edit.Tree()
+}
+
 // Same fails the test for each entry in which two trees differ, up to 20 of them.
 func Same(t testing.TB, want, got *layers.Tree) {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 const dpkgStatusText = `Package: bash
@@ -35,17 +36,6 @@ Version: 3.134
 `
 
 const dpkgStatusFile = "var/lib/dpkg/status"
-
-func newTree(t *testing.T, files map[string]string) *layers.Tree {
-	t.Helper()
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	for name, text := range files {
-		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return edit.Tree()
-}
 
 // reports opens the tree's database and returns its three reports. Somebody else reads every second file for them.
 func reports(t *testing.T, tree *layers.Tree) (packages, changes, verified string) {
@@ -105,7 +95,7 @@ func TestDPKG(t *testing.T) {
 	if err := zip.Close(); err != nil {
 		t.Fatal(err)
 	}
-	tree := newTree(t, map[string]string{
+	tree := layerstest.Files(t, map[string]string{
 		dpkgStatusFile: strings.ReplaceAll(dpkgStatusText, "89269e1298235f1b12b4c16e4065ad0d", "d41d8cd98f00b204e9800998ecf8427e"),
 		dpkgInfo + "/bash.md5sums": "b1946ac92492d2347c6235b4d2611184  usr/bin/bash\nb1946ac92492d2347c6235b4d2611184  usr/share/doc/bash/README\n" +
 			"d41d8cd98f00b204e9800998ecf8427e  usr/share/empty\n591785b794601e212b260e25925636fd  usr/bin/other\n",
@@ -154,7 +144,7 @@ func TestDPKG(t *testing.T) {
 func TestPackagesAreSortedByLines(t *testing.T) {
 	const status = "Package: util-linux\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2\n\n" +
 		"Package: util-linux-extra\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2\n"
-	packages, _, _ := reports(t, newTree(t, map[string]string{dpkgStatusFile: status}))
+	packages, _, _ := reports(t, layerstest.Files(t, map[string]string{dpkgStatusFile: status}))
 	if diff := cmp.Diff("util-linux-extra|None|2|None|amd64|None|None\nutil-linux|None|2|None|amd64|None|None\n", packages); diff != "" {
 		t.Error(diff)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // counted is content that counts how often it is opened.
@@ -33,7 +34,7 @@ func (c *counted) Open() (io.ReadCloser, error) {
 // countedTree is a tree of a package whose file /f has the given sum, and the contents of /f and another file.
 func countedTree(t *testing.T, text, sum string) (*layers.Tree, []*counted) {
 	t.Helper()
-	tree := newTree(t, map[string]string{
+	tree := layerstest.Files(t, map[string]string{
 		dpkgStatusFile:                     "Package: p\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n",
 		"var/lib/dpkg/info/p.md5sums":      sum + "  f\n" + sum + "  other\n",
 		"usr/share/doc/p/changelog.Debian": "",

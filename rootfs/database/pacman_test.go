@@ -12,6 +12,7 @@ import (
 	"github.com/imgbuild/imgbuild/internal/testenv"
 	"github.com/imgbuild/imgbuild/internal/testrepos"
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 // TestPacmanAgainstPacman reads what the real pacman has installed, and compares the changed files with what it says.
@@ -99,7 +100,7 @@ func differing(t *testing.T, root string, pacman []string) []string {
 }
 
 func TestPacmanDamaged(t *testing.T) {
-	tree := newTree(t, map[string]string{pacmanDir + "/x-1-1/desc": "%VERSION%\n1-1\n"})
+	tree := layerstest.Files(t, map[string]string{pacmanDir + "/x-1-1/desc": "%VERSION%\n1-1\n"})
 	if _, err := Open(tree); err == nil || !strings.Contains(err.Error(), "x-1-1/desc") {
 		t.Errorf("%v", err)
 	}
@@ -131,7 +132,7 @@ A:x86_64
 `
 
 func TestAPK(t *testing.T) {
-	tree := newTree(t, map[string]string{"lib/apk/db/installed": apkDatabase, "etc/private/changed": "changed"})
+	tree := layerstest.Files(t, map[string]string{"lib/apk/db/installed": apkDatabase, "etc/private/changed": "changed"})
 	edit := tree.Edit(layers.Timespec{})
 	must(t, edit.WriteFile("bin/busybox", []byte("hello\n"), 0o755))
 	must(t, edit.Symlink("/bin/busybox", "bin/sh"))

@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
 
 const status = `Package: bash
@@ -40,19 +41,8 @@ Architecture: all
 Version: 3.134
 `
 
-func newTree(t *testing.T, files map[string]string) *layers.Tree {
-	t.Helper()
-	edit := layers.NewTree().Edit(layers.Timespec{})
-	for name, text := range files {
-		if err := edit.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return edit.Tree()
-}
-
 func TestInstalled(t *testing.T) {
-	tree := newTree(t, map[string]string{
+	tree := layerstest.Files(t, map[string]string{
 		statusFile:            status,
 		statusDir + "/tzdata": "Package: tzdata\nVersion: 2024a\nArchitecture: all\n", statusDir + "/tzdata.md5sums": "x  y\n",
 	})

@@ -6,18 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/imgbuild/imgbuild/layers"
+	"github.com/imgbuild/imgbuild/layers/layerstest"
 )
-
-func treeOf(t *testing.T, files map[string]string) *layers.Tree {
-	t.Helper()
-	e := layers.NewTree().Edit(layers.Timespec{})
-	for name, text := range files {
-		if err := e.WriteFile(name, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return e.Tree()
-}
 
 func elfStart(order byte, machine [2]byte) string {
 	return "\x7fELF\x02" + string(order) + "\x01" + string(make([]byte, 11)) + string(machine[:])
@@ -36,7 +26,7 @@ func TestArchitectureComesFromPrograms(t *testing.T) {
 		"no programs":       {map[string]string{"etc/motd": "hello"}, ""},
 		"too short":         {map[string]string{"bin/sh": "\x7fELF"}, ""},
 	} {
-		got, err := Architecture(treeOf(t, c.files))
+		got, err := Architecture(layerstest.Files(t, c.files))
 		if err != nil || got != c.want {
 			t.Errorf("%s: got %q, %v; want %q", name, got, err, c.want)
 		}
@@ -52,7 +42,7 @@ func TestArchitectureNamesMapBothWays(t *testing.T) {
 }
 
 func TestDistribution(t *testing.T) {
-	tree := treeOf(t, map[string]string{"usr/lib/os-release": "# c\nID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME='A \"B\"'\nbroken\n"})
+	tree := layerstest.Files(t, map[string]string{"usr/lib/os-release": "# c\nID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME='A \"B\"'\nbroken\n"})
 	if got, err := Distribution(tree); err != nil || got != "debian 12" {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -62,7 +52,7 @@ func TestDistribution(t *testing.T) {
 }
 
 func TestPackageDatabases(t *testing.T) {
-	tree := treeOf(t, map[string]string{"var/lib/dpkg/status": "", "usr/lib/sysimage/rpm/rpmdb.sqlite": "x", "var/lib/rpm/Packages": "x"})
+	tree := layerstest.Files(t, map[string]string{"var/lib/dpkg/status": "", "usr/lib/sysimage/rpm/rpmdb.sqlite": "x", "var/lib/rpm/Packages": "x"})
 	if diff := cmp.Diff([]string{"dpkg", "rpm"}, PackageDatabases(tree)); diff != "" {
 		t.Error(diff)
 	}
@@ -70,7 +60,7 @@ func TestPackageDatabases(t *testing.T) {
 
 func TestCompareAccounts(t *testing.T) {
 	read := func(passwd, group string) Accounts {
-		a, err := ReadAccounts(treeOf(t, map[string]string{"etc/passwd": passwd, "etc/group": group}))
+		a, err := ReadAccounts(layerstest.Files(t, map[string]string{"etc/passwd": passwd, "etc/group": group}))
 		if err != nil {
 			t.Fatal(err)
 		}
