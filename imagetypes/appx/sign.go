@@ -191,7 +191,11 @@ func sign(ctx context.Context, r *image.Request, file, scratch string) error {
 	if err := verify(ctx, r, signed, scratch); err != nil {
 		return err
 	}
-	if err := os.Chmod(signed, 0o644); err != nil {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(signed, info.Mode().Perm()); err != nil {
 		return err
 	}
 	return os.Rename(signed, file)

@@ -2,20 +2,23 @@
 package atomicfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 )
 
 // Write makes the file at path from what fill writes. Readers see the old file or the whole new one, also after a crash. If fill
-// fails, the old file stays and nothing is left over.
+// fails, the old file stays and nothing is left over. The file's mode is perm without what the umask takes away, as that of any new file.
 func Write(path string, perm os.FileMode, fill func(*os.File) error) error {
 	dir := filepath.Dir(path)
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	temp, err := create(path, perm)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	if err := complete(temp, perm, fill); err != nil {
+	if err := complete(temp, fill); err != nil {
 		os.Remove(temp.Name())
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
@@ -26,11 +29,19 @@ func Write(path string, perm os.FileMode, fill func(*os.File) error) error {
 	return SyncDir(dir)
 }
 
-func complete(f *os.File, perm os.FileMode, fill func(*os.File) error) error {
-	err := fill(f)
-	if err == nil {
-		err = f.Chmod(perm)
+// create makes a new file beside path, with a name that nobody has.
+func create(path string, perm os.FileMode) (*os.File, error) {
+	for {
+		name := fmt.Sprintf(".%s.%08x.tmp", filepath.Base(path), rand.Uint32())
+		f, err := os.OpenFile(filepath.Join(filepath.Dir(path), name), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
 	}
+}
+
+func complete(f *os.File, fill func(*os.File) error) error {
+	err := fill(f)
 	if err == nil {
 		err = f.Sync()
 	}

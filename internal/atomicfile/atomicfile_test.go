@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -39,5 +40,19 @@ func TestFailedWriteLeavesOldFileAndNothingElse(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
 		t.Errorf("left over: %v", entries)
+	}
+}
+
+// TestUmask is that of any new file, and one that nobody may read can be written all the same.
+func TestUmask(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	for perm, want := range map[os.FileMode]os.FileMode{0o644: 0o600, 0o755: 0o700, 0: 0} {
+		path := filepath.Join(t.TempDir(), "f")
+		if err := Write(path, perm, func(f *os.File) error { _, err := f.WriteString("text"); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want || info.Size() != 4 {
+			t.Errorf("%v: %v, %v", perm, info.Mode(), err)
+		}
 	}
 }
