@@ -168,7 +168,9 @@ func runPassing(cmd *exec.Cmd, c Cmd, kept *tail) (passing, err error) {
 		cmd.Stdout = out
 		if out, err = pipes.open(stderr); err == nil {
 			cmd.Stderr = out
+			starting.RLock()
 			err = cmd.Start()
+			starting.RUnlock()
 		}
 	}
 	if err != nil {
@@ -180,6 +182,16 @@ func runPassing(cmd *exec.Cmd, c Cmd, kept *tail) (passing, err error) {
 		err = nil // it has ended well without reading all of its input
 	}
 	return pipes.finish(), err
+}
+
+// starting is held by those who start a program. It belongs to the process as [syscall.ForkLock] does, and for the same reason.
+var starting sync.RWMutex
+
+// Settle waits until the programs are running that are being started at this moment. Until then they have the files open that this process has open, and
+// one that was open to be written can't be executed ("text file busy"). So who has written programs calls it before they are run.
+func Settle() {
+	starting.Lock()
+	starting.Unlock() //nolint:staticcheck // to have had it is all
 }
 
 // outputs returns the writers for the program's two outputs. They are the same value where both go to one place, so that the program gets

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,7 +90,7 @@ func runProgram(o order) (report, error) {
 		attr.Files, attr.Sys = []uintptr{terminalFD, terminalFD, terminalFD}, &syscall.SysProcAttr{Foreground: true, Ctty: terminalFD}
 		signal.Ignore(syscall.SIGTTOU)
 	}
-	pid, err := syscall.ForkExec(path, o.Args, attr)
+	pid, err := startWhenReady(path, o.Args, attr)
 	if err != nil {
 		return report{}, explainExec(path, err)
 	}
@@ -108,6 +109,18 @@ func runProgram(o order) (report, error) {
 		case status.Exited():
 			return report{Code: status.ExitStatus()}, nil
 		}
+	}
+}
+
+// startWhenReady starts a program that others may have open for writing for a moment: a process that was forked when it was written, and is about to become
+// another program.
+func startWhenReady(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
+	const most = 10 * time.Second
+	for wait := time.Millisecond; ; wait *= 2 {
+		if pid, err = syscall.ForkExec(path, args, attr); !errors.Is(err, unix.ETXTBSY) || wait > most {
+			return pid, err
+		}
+		time.Sleep(wait)
 	}
 }
 

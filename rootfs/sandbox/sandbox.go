@@ -165,6 +165,7 @@ func Run(ctx context.Context, spec Spec) error {
 			return fmt.Errorf("preparing a sandbox in %s: %w", spec.Root, err)
 		}
 	}
+	command.Settle() // what this process has written may be run
 	if spec.Terminal {
 		err = withTerminal(ctx, cmd)
 	} else {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -449,4 +450,43 @@ func processesIn(t *testing.T, root string) []string {
 		}
 	}
 	return pids
+}
+
+// TestFreshPrograms runs programs that were written just now, while other programs are started, which have for a moment what this process has open.
+func TestFreshPrograms(t *testing.T) {
+	testenv.NeedRoot(t)
+	root := newRoot(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var starting sync.WaitGroup
+	for range 4 {
+		starting.Go(func() {
+			for ctx.Err() == nil {
+				_ = command.Run(ctx, command.Cmd{Name: "true"}) // only that it is started counts
+			}
+		})
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(root, name), []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 20 {
+		first, second := fmt.Sprint("/root/first", i), fmt.Sprint("/root/second", i)
+		write(second, "exit 0")
+		write(first, second)
+		if err := Run(t.Context(), hostSpec(root, first)); err != nil {
+			t.Error(err)
+		}
+	}
+	stop()
+	starting.Wait()
+	write("/root/late", "exit 0")
+	busy, err := os.OpenFile(filepath.Join(root, "root/late"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(300*time.Millisecond, func() { busy.Close() })
+	if err := Run(t.Context(), hostSpec(root, "/root/late")); err != nil {
+		t.Error(err)
+	}
 }
