@@ -165,10 +165,10 @@ func (c Config) entry(b *strings.Builder, indent string, e Entry) {
 	lines := []string{"insmod part_gpt", "insmod part_msdos", c.Device.search()}
 	linux, ramdisk := "linux "+e.Kernel.Image, "initrd "+e.Kernel.Initrd
 	if h := e.Hypervisor; h != nil {
-		lines = append(lines, "insmod multiboot2", "echo "+quote("Loading Xen ..."), strings.TrimSpace("multiboot2 "+h.Image+" placeholder "+escape(h.Cmdline)))
+		lines = append(lines, "insmod multiboot2", "echo "+quote("Loading Xen ..."), strings.TrimSpace("multiboot2 "+h.Image+" placeholder "+Escape(h.Cmdline)))
 		linux, ramdisk = "module2 "+e.Kernel.Image+" placeholder", "module2 --nounzip "+e.Kernel.Initrd
 	}
-	lines = append(lines, "echo "+quote("Loading Linux "+e.Kernel.Version+" ..."), strings.TrimSpace(strings.TrimSpace(linux+" "+escape(e.Cmdline))+" "+e.More))
+	lines = append(lines, "echo "+quote("Loading Linux "+e.Kernel.Version+" ..."), strings.TrimSpace(strings.TrimSpace(linux+" "+Escape(e.Cmdline))+" "+e.More))
 	if e.Kernel.Initrd != "" {
 		lines = append(lines, "echo "+quote("Loading initial ramdisk ..."), ramdisk)
 	}
@@ -178,9 +178,9 @@ func (c Config) entry(b *strings.Builder, indent string, e Entry) {
 	fmt.Fprintf(b, "%s}\n", indent)
 }
 
-// escape keeps the characters of a kernel command line that mean something to GRUB's script language. What the description has put into quotes stays one word, without what GRUB
+// Escape keeps the characters of a kernel command line that mean something to GRUB's script language. What the description has put into quotes stays one word, without what GRUB
 // would replace in it; a quote that nothing closes stands for itself.
-func escape(cmdline string) string {
+func Escape(cmdline string) string {
 	var b strings.Builder
 	var open rune
 	for i, c := range cmdline {

@@ -228,7 +228,7 @@ func TestCommandLines(t *testing.T) {
 		`quiet root=UUID=1`: `quiet root=UUID=1`, `a;b $x`: `a\;b \$x`, `word='a b;$c'`: `word='a b;$c'`, `word="a $b;"`: `word="a \$b;"`, `it's`: `it\'s`, `say="`: `say=\"`,
 		`disk=a\x20b`: `disk=a\\x20b`, `x #y`: `x \#y`, `"a\"b"`: `"a\\"b\"`, `it's "so"`: `it\'s "so"`,
 	} {
-		if got := escape(cmdline); got != want {
+		if got := Escape(cmdline); got != want {
 			t.Errorf("%s becomes %s, not %s", cmdline, got, want)
 		}
 	}

@@ -160,7 +160,7 @@ func (s *settings) fillTemplate(config grub.Config, grubDir string) (string, err
 	}
 	text, err := grub.Fill(s.template, map[string]string{
 		"search_params": "--no-floppy --file --set=root " + s.device().File, "default_boot": "0", "kernel_file": "linux", "initrd_file": "initrd", "hypervisor": xenFile,
-		"boot_options": s.cmdline(), "failsafe_boot_options": s.cmdline() + " " + failsafeWords, "gfxmode": cmp.Or(config.GfxMode, "auto"), "theme": s.theme,
+		"boot_options": grub.Escape(s.cmdline()), "failsafe_boot_options": grub.Escape(s.cmdline() + " " + failsafeWords), "gfxmode": cmp.Or(config.GfxMode, "auto"), "theme": s.theme,
 		"boot_timeout": strconv.Itoa(config.Timeout), "boot_timeout_style": cmp.Or(config.Style, "menu"), "serial_line_setup": config.Serial, "title": s.title,
 		"bootpath": "/" + s.loaderDir(), "boot_directory_name": path.Base(grubDir), "efi_image_name": strings.ToLower(bootFile), "terminal_setup": strings.Join(config.Output, " "),
 	})
