@@ -136,17 +136,17 @@ func TestFullDisk(t *testing.T) {
 	if err := edit.WriteFile("file", content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		testenv.Missing(t, "a mount namespace: %v", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		t.Fatal(err)
-	}
 	for kind, space := range map[string]string{"xfs": "80m", "btrfs": "24m", "reiserfs": "56m"} {
 		t.Run(kind, func(t *testing.T) {
 			testenv.NeedProgram(t, map[string]string{"xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs", "reiserfs": "mkreiserfs"}[kind])
+			dir := t.TempDir()
+			runtime.LockOSThread() // never unlocked: the thread ends with the test
+			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+				testenv.Missing(t, "a mount namespace: %v", err)
+			}
+			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+				t.Fatal(err)
+			}
 			if err := unix.Mount("none", dir, "tmpfs", 0, "size="+space); err != nil {
 				t.Fatal(err)
 			}
