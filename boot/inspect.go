@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/imgbuild/imgbuild/imagetypes/image"
 	"github.com/imgbuild/imgbuild/imagetypes/results"
 	"github.com/imgbuild/imgbuild/inside"
@@ -77,18 +79,18 @@ func inspect(ctx context.Context, opts Options) (*machine, error) {
 func (m *machine) find(ctx context.Context, name string, opts Options) error {
 	const most = 4 // shells, such as an archive of a disk that is compressed
 	for range most {
-		info, err := os.Stat(name)
-		if err != nil {
-			return err
-		}
-		if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) != 0 {
-			return fmt.Errorf("%w: it is neither a file, a block device nor a directory", ErrUnknown)
-		}
-		f, err := os.Open(name)
+		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would wait for who writes
 		if err != nil {
 			return err
 		}
 		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if info.Mode()&(fs.ModeNamedPipe|fs.ModeCharDevice) != 0 {
+			return fmt.Errorf("%w: it is neither a file, a block device nor a directory", ErrUnknown)
+		}
 		if info.IsDir() {
 			result, err := bootable(name)
 			if err != nil {
