@@ -312,6 +312,15 @@ func TestInterruptedStashLeavesNothing(t *testing.T) {
 // TestSecondInterrupt interrupts imgbuild where it can't end by itself: nobody takes what it prints.
 func TestSecondInterrupt(t *testing.T) {
 	k := newKilled(t)
+	t.Run("in the foreground", func(t *testing.T) { interruptTwice(t, k.command("--help")) })
+	t.Run("as a shell's background process", func(t *testing.T) {
+		cmd := k.command()
+		cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", `trap '' INT; exec "$0" --help`, k.program}
+		interruptTwice(t, cmd)
+	})
+}
+
+func interruptTwice(t *testing.T, cmd *exec.Cmd) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -320,7 +329,6 @@ func TestSecondInterrupt(t *testing.T) {
 	if _, err := w.Write(make([]byte, 1<<16)); err != nil { // a pipe holds so much
 		t.Fatal(err)
 	}
-	cmd := k.command("--help")
 	cmd.Stdout = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -332,7 +340,7 @@ func TestSecondInterrupt(t *testing.T) {
 		select {
 		case err := <-ended:
 			var exit *exec.ExitError
-			if !errors.As(err, &exit) || !exit.Sys().(syscall.WaitStatus).Signaled() {
+			if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
 				t.Errorf("it ended with %v", err)
 			}
 			return
