@@ -231,11 +231,7 @@ func TestMountOptionsWithoutDisk(t *testing.T) {
 	} {
 		text := `<image schemaversion="8.0" name="A"><description type="system"><author>A</author><contact>a@example.org</contact><specification>S</specification></description>
 <preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type ` + attributes + `/></preferences><packages type="image"/></image>`
-		doc, err := LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", LoadOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		img, err := doc.Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}})
+		img, err := loadString(t, text).Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,11 +246,7 @@ func TestScreenMode(t *testing.T) {
 	for vga, want := range map[string]string{"0x317": "1024x768", "0x31A": "1280x1024", "791": "", "foo": ""} {
 		text := `<image schemaversion="7.6" name="A"><description type="system"><author>A</author><contact>a@example.org</contact><specification>S</specification></description>
 <preferences><version>1.0.0</version><packagemanager>apt</packagemanager><type image="iso" vga="` + vga + `"/></preferences><packages type="image"/></image>`
-		doc, err := LoadFS(fstest.MapFS{"config.xml": {Data: []byte(text)}}, "", LoadOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		img, err := doc.Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}})
+		img, err := loadString(t, text).Resolve(Selection{Arch: "x86_64", SkipChecks: []string{AllChecks}})
 		if err != nil {
 			t.Fatal(err)
 		}

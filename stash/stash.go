@@ -140,12 +140,8 @@ func (m *maker) read(ctx context.Context) (*layers.Tree, []layers.Note, error) {
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
-		foreign, err := userns.Foreign(m.Root)
-		if err != nil {
+		if err := userns.WarnForeign(m.Log, m.Root, "give a tar archive of it"); err != nil {
 			return nil, nil, err
-		}
-		if foreign {
-			m.Log.Warn("the root tree belongs to a user of this machine whom your subordinate ids have not, so that its files will belong to nobody; run this as its owner, or give a tar archive of it", "tree", m.Root)
 		}
 		return layers.ScanDir(ctx, m.Root, layers.ScanOptions{Exclude: m.Exclude, OneFileSystem: true})
 	}

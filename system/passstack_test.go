@@ -3,7 +3,6 @@ package system
 import (
 	"archive/tar"
 	"bytes"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -11,13 +10,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/imgbuild/imgbuild/internal/testenv"
+	"github.com/imgbuild/imgbuild/internal/testimage"
 	"github.com/imgbuild/imgbuild/layers"
 	"github.com/imgbuild/imgbuild/stash"
 	"github.com/imgbuild/imgbuild/stash/stashtest"
@@ -33,39 +33,12 @@ func someBytes(seed uint64, size int) string {
 	return string(data)
 }
 
-// foreignContainer is an archive whose layer is one gzip stream, as other tools write it.
+// foreignContainer is an archive with a layer for each file, which is one gzip stream, as other tools write it.
 func foreignContainer(t *testing.T, files map[string]string) string {
 	t.Helper()
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
+	img := testimage.WithConfig(t, empty.Image, nil)
 	for file, text := range files {
-		err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: file, Size: int64(len(text)), Mode: 0o644})
-		if err == nil {
-			_, err = io.WriteString(w, text)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	made, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	img, err := mutate.AppendLayers(empty.Image, made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", "amd64"
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
+		img = testimage.Append(t, img, testimage.Layer(t, types.DockerLayer, text, tar.Header{Typeflag: tar.TypeReg, Name: file, Mode: 0o644}), v1.History{})
 	}
 	tag, err := name.NewTag("foreign:latest")
 	if err != nil {
@@ -140,17 +113,7 @@ func TestStackTogetherIsAsAlone(t *testing.T) {
 			if told := strings.Contains(log.String(), "decompresses the layers by itself"); told != test.noRoom {
 				t.Errorf("the log: %s", log.String())
 			}
-			var alone []string
-			for _, kind := range all {
-				opts.Types, opts.Selection.Type, opts.TargetDir = nil, kind, filepath.Join(top, kind)
-				if _, err := Build(t.Context(), opts); err != nil {
-					t.Fatal(err)
-				}
-				alone = append(alone, opts.TargetDir)
-			}
-			if diff := cmp.Diff(sums(t, alone...), sums(t, filepath.Join(top, "together"))); diff != "" {
-				t.Errorf("a pass for all types gives other bytes: %s", diff)
-			}
+			sameAlone(t, opts, all)
 		})
 	}
 }

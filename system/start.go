@@ -49,13 +49,8 @@ func (j *job) scan(ctx context.Context, root string) error {
 	for _, note := range notes {
 		j.Log.Debug("not kept of the root tree", "path", note.Path, "reason", note.Text)
 	}
-	foreign, err := userns.Foreign(root)
-	if err != nil {
+	if err := userns.WarnForeign(j.Log, root, "start from a tar archive or a container of it"); err != nil {
 		return err
-	}
-	if foreign {
-		j.Log.Warn("the root tree belongs to a user of this machine whom your subordinate ids have not, so that its files will belong to nobody; run this as its owner, or start from a tar archive or a container of it",
-			"tree", root)
 	}
 	j.tree = tree
 	known, err := lockOf(tree)

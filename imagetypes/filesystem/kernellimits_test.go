@@ -3,12 +3,10 @@ package filesystem
 import (
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/imgbuild/imgbuild/internal/progress"
 	"github.com/imgbuild/imgbuild/internal/testenv"
@@ -139,22 +137,7 @@ func TestFullDisk(t *testing.T) {
 	for kind, space := range map[string]string{"xfs": "80m", "btrfs": "24m", "reiserfs": "56m"} {
 		t.Run(kind, func(t *testing.T) {
 			testenv.NeedProgram(t, map[string]string{"xfs": "mkfs.xfs", "btrfs": "mkfs.btrfs", "reiserfs": "mkreiserfs"}[kind])
-			dir := t.TempDir()
-			runtime.LockOSThread() // never unlocked: the thread ends with the test
-			if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-				testenv.Missing(t, "a mount namespace: %v", err)
-			}
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				t.Fatal(err)
-			}
-			if err := unix.Mount("none", dir, "tmpfs", 0, "size="+space); err != nil {
-				t.Fatal(err)
-			}
-			defer func() {
-				if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
-			}()
+			dir := testenv.SmallDir(t, space)
 			f, err := os.Create(dir + "/image")
 			if err != nil {
 				t.Fatal(err)

@@ -4,36 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/imgbuild/imgbuild/internal/testenv"
 )
-
-// smallDirectory is a directory of so little space, in a mount namespace of this thread's own.
-func smallDirectory(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		testenv.Missing(t, "a mount namespace: %v", err)
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // TestFullDisk is a file system that is larger than what this machine's disk has left: the helper kernel notices when it writes back what it has in memory,
 // and the programs in it don't.
@@ -41,7 +16,7 @@ func TestFullDisk(t *testing.T) {
 	testenv.NeedProgram(t, "mkfs.xfs")
 	for kind, spec := range kinds(t) {
 		t.Run(string(kind), func(t *testing.T) {
-			f, err := os.Create(filepath.Join(smallDirectory(t, "76m"), "disk"))
+			f, err := os.Create(filepath.Join(testenv.SmallDir(t, "76m"), "disk"))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,12 +3,22 @@ package userns
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sys/unix"
 )
 
 // nobody is the owner that files seem to have whose owner has no id in a user namespace (kernel documentation, admin-guide/sysctl/fs: overflowuid).
 const nobody = 65534
+
+// WarnForeign warns of a root tree that is [Foreign]. The remedy says what else to begin with than the tree.
+func WarnForeign(log *slog.Logger, tree, remedy string) error {
+	foreign, err := Foreign(tree)
+	if foreign {
+		log.Warn("the root tree belongs to a user of this machine whom your subordinate ids have not, so that its files will belong to nobody; run this as its owner, or "+remedy, "tree", tree)
+	}
+	return err
+}
 
 // Foreign reports whether a directory belongs to a user who has no id in this process's user namespace, so that it and most likely all below it seem to belong to
 // nobody. A directory that really belongs to nobody is not foreign.
